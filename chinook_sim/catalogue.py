@@ -1,0 +1,124 @@
+"""Who buys and what is sold: customers and tracks, read once, as immutable arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import select, type_coerce
+from sqlalchemy.types import NullType
+
+from chinook_sim.errors import CatalogueUnusable
+from chinook_sim.models import Customer, Track
+from chinook_sim.naming import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection, Table
+
+__all__ = ["BillingAddress", "Catalogue", "read_catalogue"]
+
+
+class BillingAddress(NamedTuple):
+    """Where an invoice is sent: the customer's address, in the order of Invoice's columns."""
+
+    address: str | None
+    city: str | None
+    state: str | None
+    country: str | None
+    postal_code: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """The customers and tracks that sales are made of, in the order of their ids.
+
+    Attributes:
+        customer_ids: shape (customers,), int64, rising.
+        billing: each customer's billing address, in the same order.
+        track_ids: shape (tracks,), int64, rising.
+        prices: shape (tracks,), int64: each track's unit price in cents.
+    """
+
+    customer_ids: NDArray[np.int64]
+    billing: Sequence[BillingAddress]
+    track_ids: NDArray[np.int64]
+    prices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for array in (self.customer_ids, self.track_ids, self.prices):
+            array.flags.writeable = False
+
+
+def read_catalogue(connection: Connection) -> Catalogue:
+    """Read the customers and tracks of a recognised Chinook.
+
+    Raises:
+        CatalogueUnusable: there are no customers or no tracks, or a price is missing, negative or
+            not in whole cents.
+    """
+    customers = connection.execute(
+        select(
+            Customer.customer_id,
+            Customer.address,
+            Customer.city,
+            Customer.state,
+            Customer.country,
+            Customer.postal_code,
+        ).order_by(Customer.customer_id)
+    ).all()
+    # As the driver gives them: rounding to the cent would hide a price that has none.
+    tracks = connection.execute(
+        select(Track.track_id, type_coerce(Track.unit_price, NullType())).order_by(Track.track_id)
+    ).all()
+    _refuse_empty(connection, Customer.__table__, customers)
+    _refuse_empty(connection, Track.__table__, tracks)
+    return Catalogue(
+        customer_ids=np.array([row[0] for row in customers], dtype=np.int64),
+        billing=[BillingAddress(*row[1:]) for row in customers],
+        track_ids=np.array([row[0] for row in tracks], dtype=np.int64),
+        prices=_cents(connection, tracks),
+    )
+
+
+def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:
+    if not rows:
+        raise CatalogueUnusable(
+            f"{quoted(connection, table)} is empty, so there is nobody or nothing to make sales "
+            "of; load a Chinook, or let `chinook-sim init` make one in an empty database"
+        )
+
+
+def _cents(connection: Connection, tracks: Sequence[Any]) -> NDArray[np.int64]:
+    # A shop has a handful of different prices, however many tracks.
+    known: dict[Any, int] = {}
+    for track_id, price in tracks:
+        if price not in known:
+            cents = _whole_cents(price)
+            if cents is None:
+                table, (key,) = Track.__table__, Track.__table__.primary_key.columns
+                raise CatalogueUnusable(
+                    f"the unit price {price} in {quoted(connection, table)} where "
+                    f"{quoted(connection, key.name)} = {track_id} is not an amount in whole cents; "
+                    "correct it"
+                )
+            known[price] = cents
+    return np.array([known[price] for _, price in tracks], dtype=np.int64)
+
+
+def _whole_cents(price: object) -> int | None:
+    """Return a price in cents, or None where it is no amount of whole cents.
+
+    SQLite keeps prices as floating-point numbers: what is meant is what `repr` shows.
+    """
+    if isinstance(price, bool) or not isinstance(price, int | float | Decimal):
+        return None
+    amount = price if isinstance(price, Decimal) else Decimal(repr(price))
+    if not amount.is_finite() or amount < 0 or amount >= 10**8:
+        return None
+    cents = amount * 100
+    return int(cents) if cents == cents.to_integral_value() else None

@@ -1,0 +1,84 @@
+"""Everything that chinook_sim raises on purpose, as one tree.
+
+    ChinookSimError
+    ├── InvalidInput              an argument or setting is wrong, nothing was tried; a ValueError too
+    ├── DatabaseUnavailable       the database cannot be reached, or refuses us
+    │   └── NotAChinook           it was reached, and holds no Chinook that sales can be added to
+    └── BatchFailed               a batch could not be written; everything of it was taken back
+        ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
+        └── IdsExhausted          fewer ids are left than the batch needs
+
+Messages are one line: what is wrong and what to do about it. What a program may want to react to
+is an attribute. No message holds a password. The command line maps the first level to its exit
+codes; nothing here exits.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchFailed",
+    "CatalogueUnusable",
+    "ChinookSimError",
+    "DatabaseUnavailable",
+    "IdsExhausted",
+    "InvalidInput",
+    "NotAChinook",
+]
+
+
+class ChinookSimError(Exception):
+    """Base of all errors of this library."""
+
+
+class InvalidInput(ChinookSimError, ValueError):
+    """An argument or a setting has a value that cannot mean anything."""
+
+
+class DatabaseUnavailable(ChinookSimError):
+    """The database could not be reached, or refused the connection."""
+
+
+class NotAChinook(DatabaseUnavailable):
+    """The database holds no Chinook that sales can be added to.
+
+    Attributes:
+        missing: names of the tables or columns that were looked for and not found, as they
+            would be spelled in SQL; empty where something else is wrong.
+    """
+
+    def __init__(self, message: str, *, missing: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class BatchFailed(ChinookSimError):
+    """A batch could not be written, and nothing of it was kept.
+
+    Attributes:
+        sqlstate: the database's five-character error code where it gave one. `40001`, `40P01` and
+            `23505` may succeed when the whole transaction is run again.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class CatalogueUnusable(BatchFailed):
+    """Customer or Track is empty, or a track has a price that no sale can be made of."""
+
+
+class IdsExhausted(BatchFailed):
+    """A table has fewer ids left than the batch needs.
+
+    Attributes:
+        table: the table, as spelled in SQL.
+        needed: ids the batch needs.
+        left: ids that are left.
+    """
+
+    def __init__(self, message: str, *, table: str, needed: int, left: int) -> None:
+        super().__init__(message)
+        self.table = table
+        self.needed = needed
+        self.left = left

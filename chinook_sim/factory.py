@@ -1,0 +1,153 @@
+"""Sales one at a time, as ORM objects, and in bulk: the same ones either way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from chinook_sim.batch import draw_batch
+from chinook_sim.catalogue import read_catalogue
+from chinook_sim.errors import InvalidInput
+from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.simulate import all_or_nothing, check_seed, draw_seed, generate_day
+from chinook_sim.window import bounds, check_day
+from chinook_sim.writers.ids import allocate
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.catalogue import Catalogue
+
+__all__ = ["SaleFactory"]
+
+
+class SaleFactory:
+    """Makes sales for one session.
+
+    Each day is a sequence of sales that follows from the seed alone. The factory remembers how far
+    it has come in each day: every call makes the next ones, whether it makes one or many.
+
+        factory = SaleFactory(session, seed=7)
+        invoice = factory.create(date(2026, 1, 31))     # sale 0 of that day, added and flushed
+        factory.create_batch(99, date(2026, 1, 31))     # sales 1 to 99, in bulk
+
+    The customers and tracks are read once, at the first sale, and kept as long as the factory.
+
+    Attributes:
+        seed: the seed, also where none was given.
+    """
+
+    def __init__(self, session: Session, seed: int | None = None) -> None:
+        """Bind a factory to a session.
+
+        Args:
+            session: a session on a Chinook in PostgreSQL or SQLite.
+            seed: 0 to 2**63 - 1; drawn from the system if None.
+
+        Raises:
+            InvalidInput: the seed is none.
+        """
+        self.seed = draw_seed() if seed is None else check_seed(seed)
+        self._session = session
+        self._catalogue: Catalogue | None = None
+        self._made: Counter[date] = Counter()
+
+    def build(self, at: datetime | date) -> Invoice:
+        """Make the next sale of a day, as a transient Invoice with its InvoiceLines.
+
+        It belongs to no session and has no ids yet; adding it to one is enough where the database
+        gives ids, and `create` does it everywhere.
+
+        Args:
+            at: when the sale was made, naive and to the second; or only the day, and the moment is
+                the sale's own, as in `create_batch`.
+
+        Raises:
+            InvalidInput: `at` has a time zone, or is no date at all.
+            CatalogueUnusable: as for `generate_d1`.
+        """
+        day, moment = _when(at)
+        with all_or_nothing(self._session) as (connection, _):
+            catalogue = self._catalogue = self._catalogue or read_catalogue(connection)
+        index = self._made[day]
+        sale = draw_batch(catalogue, self.seed, day, index, index + 1)
+        self._made[day] += 1
+        billing = catalogue.billing[int(sale.customers[0])]
+        return Invoice(
+            customer_id=int(sale.customer_ids[0]),
+            invoice_date=moment or bounds(day)[0] + timedelta(seconds=int(sale.seconds[0])),
+            billing_address=billing.address,
+            billing_city=billing.city,
+            billing_state=billing.state,
+            billing_country=billing.country,
+            billing_postal_code=billing.postal_code,
+            total=sale.revenue,
+            lines=[
+                InvoiceLine(track_id=track, unit_price=Decimal(cents).scaleb(-2), quantity=1)
+                for track, cents in zip(sale.track_ids.tolist(), sale.prices.tolist(), strict=True)
+            ],
+        )
+
+    def create(self, at: datetime | date) -> Invoice:
+        """Make the next sale of a day, add it to the session and flush it.
+
+        Args:
+            at: as for `build`.
+
+        Returns:
+            The persistent Invoice, with ids.
+
+        Raises:
+            InvalidInput: as for `build`.
+            BatchFailed: the database did not take it; nothing of it was kept.
+        """
+        invoice = self.build(at)
+        with all_or_nothing(self._session) as (connection, chinook):
+            if chinook.invoice_ids.kind == "none":
+                invoice_ids, line_ids = allocate(
+                    connection, chinook, invoices=1, lines=len(invoice.lines)
+                )
+                invoice.invoice_id = invoice_ids[0]
+                for line, line_id in zip(invoice.lines, line_ids, strict=True):
+                    line.invoice_line_id = line_id
+            self._session.add(invoice)
+            self._session.flush()
+        return invoice
+
+    def create_batch(self, n: int, day: date) -> BatchSummary:
+        """Write the next n sales of a day in bulk, without making objects of them.
+
+        Args:
+            n: how many.
+            day: the day.
+
+        Returns:
+            As `generate_d1`.
+
+        Raises:
+            ChinookSimError: as for `generate_d1`.
+        """
+        check_day(day)
+        summary = generate_day(
+            self._session,
+            n,
+            day=day,
+            seed=self.seed,
+            start=self._made[day],
+            catalogue=self._catalogue,
+        )
+        self._made[day] += summary.count
+        return summary
+
+
+def _when(at: datetime | date) -> tuple[date, datetime | None]:
+    if not isinstance(at, datetime):
+        return check_day(at), None
+    if at.tzinfo is not None:
+        raise InvalidInput(
+            f"{at} has a time zone, and invoice dates have none; pass the shop's local time"
+        )
+    return check_day(at.date()), at.replace(microsecond=0)

@@ -1,0 +1,364 @@
+"""The eleven tables of Chinook, and ours, as SQLAlchemy declarative classes.
+
+One declaration serves every Chinook. Attributes are Python's (`invoice.billing_city`); the names
+given to the database are those of the CamelCase Chinooks (`"Invoice"."BillingCity"`), each as a
+`ChinookName` that also knows its snake_case form. On a snake_case database, or on one outside the
+search path, `naming.recognise` gives the engine a dialect that spells these names, and no others,
+as that database does.
+
+Units: prices and totals are `Decimal`, exact to the cent; track lengths are milliseconds, sizes
+bytes; dates are naive, in the shop's local time, to the second.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    String,
+    Table,
+    TypeDecorator,
+    quoted_name,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "Album",
+    "Artist",
+    "Base",
+    "ChinookName",
+    "CreatedTable",
+    "Customer",
+    "Employee",
+    "Genre",
+    "Invoice",
+    "InvoiceLine",
+    "MediaType",
+    "Playlist",
+    "Track",
+    "playlist_track",
+]
+
+CENT = Decimal("0.01")
+
+
+class ChinookName(quoted_name):
+    """A name of a table, column, key or index of Chinook, in both its spellings.
+
+    It is the CamelCase name as far as SQLAlchemy knows; `snake` is the other one. Names of any
+    other table on the same engine are no `ChinookName` and so are never respelled.
+    """
+
+    snake: str
+
+    def __new__(cls, camel: str, snake: str | None = None) -> ChinookName:
+        """Pair a CamelCase name with its snake_case form, which is derived unless given."""
+        self = super().__new__(cls, camel, None)
+        self.snake = snake or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", camel).lower()
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChinookName, (str(self), self.snake)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An amount exact to the cent: NUMERIC(10, 2), which SQLite keeps as a floating-point number.
+
+    Read from SQLite it is rounded to the cent that was meant; `float` never reaches the user.
+    """
+
+    impl = Numeric(10, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Let SQLite bind floats, which is what its Chinooks hold."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(Numeric(10, 2, asdecimal=False))
+        return dialect.type_descriptor(Numeric(10, 2))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Make a Decimal of two places of what the driver returned."""
+        return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+# SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
+# comparisons with the text that is there.
+Timestamp = DateTime().with_variant(
+    sqlite.DATETIME(  # type: ignore[no-untyped-call]
+        storage_format="%(year)04d-%(month)02d-%(day)02d %(hour)02d:%(minute)02d:%(second)02d"
+    ),
+    "sqlite",
+)
+
+
+class Base(DeclarativeBase):
+    """Declarative base; `Base.metadata` holds all tables that this library knows."""
+
+    __table__: ClassVar[Table]
+
+
+def _column(name: str, *args: Any, **kwargs: Any) -> MappedColumn[Any]:
+    return mapped_column(ChinookName(name), *args, **kwargs)
+
+
+def _primary_key(name: str) -> MappedColumn[Any]:
+    # Identity is for tables that we make ourselves: a plain insert there needs no id.
+    return _column(name, Integer, Identity(), primary_key=True)
+
+
+def _foreign_key(name: str, target: str, *, of: str, nullable: bool = False) -> MappedColumn[Any]:
+    constraint = ChinookName(f"FK_{of}{name}", f"{_snake(of)}_{_snake(name)}_fkey")
+    return _column(name, ForeignKey(target, name=constraint), nullable=nullable)
+
+
+def _index(table: str, column: str) -> Index:
+    return Index(
+        ChinookName(f"IFK_{table}{column}", f"{_snake(table)}_{_snake(column)}_idx"), column
+    )
+
+
+def _snake(name: str) -> str:
+    return ChinookName(name).snake
+
+
+class Artist(Base):
+    """A band or a person who made albums."""
+
+    __tablename__ = ChinookName("Artist")
+
+    artist_id: Mapped[int] = _primary_key("ArtistId")
+    name: Mapped[str | None] = _column("Name", String(120))
+
+    albums: Mapped[list[Album]] = relationship(back_populates="artist")
+
+
+class Album(Base):
+    """An album of one artist."""
+
+    __tablename__ = ChinookName("Album")
+
+    album_id: Mapped[int] = _primary_key("AlbumId")
+    title: Mapped[str] = _column("Title", String(160))
+    artist_id: Mapped[int] = _foreign_key("ArtistId", "Artist.ArtistId", of="Album")
+
+    artist: Mapped[Artist] = relationship(back_populates="albums")
+    tracks: Mapped[list[Track]] = relationship(back_populates="album")
+
+    __table_args__ = (_index("Album", "ArtistId"),)
+
+
+class Genre(Base):
+    """A style of music."""
+
+    __tablename__ = ChinookName("Genre")
+
+    genre_id: Mapped[int] = _primary_key("GenreId")
+    name: Mapped[str | None] = _column("Name", String(120))
+
+    tracks: Mapped[list[Track]] = relationship(back_populates="genre")
+
+
+class MediaType(Base):
+    """A file format that tracks are sold in."""
+
+    __tablename__ = ChinookName("MediaType")
+
+    media_type_id: Mapped[int] = _primary_key("MediaTypeId")
+    name: Mapped[str | None] = _column("Name", String(120))
+
+    tracks: Mapped[list[Track]] = relationship(back_populates="media_type")
+
+
+playlist_track = Table(
+    ChinookName("PlaylistTrack"),
+    Base.metadata,
+    Column(
+        ChinookName("PlaylistId"),
+        ForeignKey(
+            "Playlist.PlaylistId",
+            name=ChinookName("FK_PlaylistTrackPlaylistId", "playlist_track_playlist_id_fkey"),
+        ),
+        primary_key=True,
+    ),
+    Column(
+        ChinookName("TrackId"),
+        ForeignKey(
+            "Track.TrackId",
+            name=ChinookName("FK_PlaylistTrackTrackId", "playlist_track_track_id_fkey"),
+        ),
+        primary_key=True,
+    ),
+    _index("PlaylistTrack", "PlaylistId"),
+    _index("PlaylistTrack", "TrackId"),
+)
+"""Which tracks are on which playlist; `Playlist.tracks` and `Track.playlists` go through it."""
+
+
+class Playlist(Base):
+    """A named selection of tracks."""
+
+    __tablename__ = ChinookName("Playlist")
+
+    playlist_id: Mapped[int] = _primary_key("PlaylistId")
+    name: Mapped[str | None] = _column("Name", String(120))
+
+    tracks: Mapped[list[Track]] = relationship(secondary=playlist_track, back_populates="playlists")
+
+
+class Track(Base):
+    """A piece of music or video that is sold, and its price."""
+
+    __tablename__ = ChinookName("Track")
+
+    track_id: Mapped[int] = _primary_key("TrackId")
+    name: Mapped[str] = _column("Name", String(200))
+    album_id: Mapped[int | None] = _foreign_key(
+        "AlbumId", "Album.AlbumId", of="Track", nullable=True
+    )
+    media_type_id: Mapped[int] = _foreign_key("MediaTypeId", "MediaType.MediaTypeId", of="Track")
+    genre_id: Mapped[int | None] = _foreign_key(
+        "GenreId", "Genre.GenreId", of="Track", nullable=True
+    )
+    composer: Mapped[str | None] = _column("Composer", String(220))
+    milliseconds: Mapped[int] = _column("Milliseconds")
+    bytes: Mapped[int | None] = _column("Bytes")
+    unit_price: Mapped[Decimal] = _column("UnitPrice", Money)
+
+    album: Mapped[Album | None] = relationship(back_populates="tracks")
+    media_type: Mapped[MediaType] = relationship(back_populates="tracks")
+    genre: Mapped[Genre | None] = relationship(back_populates="tracks")
+    playlists: Mapped[list[Playlist]] = relationship(
+        secondary=playlist_track, back_populates="tracks"
+    )
+    invoice_lines: Mapped[list[InvoiceLine]] = relationship(back_populates="track")
+
+    __table_args__ = (
+        _index("Track", "AlbumId"),
+        _index("Track", "GenreId"),
+        _index("Track", "MediaTypeId"),
+    )
+
+
+class Employee(Base):
+    """Someone who works in the shop, and whom they report to."""
+
+    __tablename__ = ChinookName("Employee")
+
+    employee_id: Mapped[int] = _primary_key("EmployeeId")
+    last_name: Mapped[str] = _column("LastName", String(20))
+    first_name: Mapped[str] = _column("FirstName", String(20))
+    title: Mapped[str | None] = _column("Title", String(30))
+    reports_to: Mapped[int | None] = _foreign_key(
+        "ReportsTo", "Employee.EmployeeId", of="Employee", nullable=True
+    )
+    birth_date: Mapped[datetime | None] = _column("BirthDate", Timestamp)
+    hire_date: Mapped[datetime | None] = _column("HireDate", Timestamp)
+    address: Mapped[str | None] = _column("Address", String(70))
+    city: Mapped[str | None] = _column("City", String(40))
+    state: Mapped[str | None] = _column("State", String(40))
+    country: Mapped[str | None] = _column("Country", String(40))
+    postal_code: Mapped[str | None] = _column("PostalCode", String(10))
+    phone: Mapped[str | None] = _column("Phone", String(24))
+    fax: Mapped[str | None] = _column("Fax", String(24))
+    email: Mapped[str | None] = _column("Email", String(60))
+
+    manager: Mapped[Employee | None] = relationship(
+        back_populates="reports", remote_side=[employee_id]
+    )
+    reports: Mapped[list[Employee]] = relationship(back_populates="manager")
+    customers: Mapped[list[Customer]] = relationship(back_populates="support_rep")
+
+    __table_args__ = (_index("Employee", "ReportsTo"),)
+
+
+class Customer(Base):
+    """Someone who buys; their address is the billing address of what they buy."""
+
+    __tablename__ = ChinookName("Customer")
+
+    customer_id: Mapped[int] = _primary_key("CustomerId")
+    first_name: Mapped[str] = _column("FirstName", String(40))
+    last_name: Mapped[str] = _column("LastName", String(20))
+    company: Mapped[str | None] = _column("Company", String(80))
+    address: Mapped[str | None] = _column("Address", String(70))
+    city: Mapped[str | None] = _column("City", String(40))
+    state: Mapped[str | None] = _column("State", String(40))
+    country: Mapped[str | None] = _column("Country", String(40))
+    postal_code: Mapped[str | None] = _column("PostalCode", String(10))
+    phone: Mapped[str | None] = _column("Phone", String(24))
+    fax: Mapped[str | None] = _column("Fax", String(24))
+    email: Mapped[str] = _column("Email", String(60))
+    support_rep_id: Mapped[int | None] = _foreign_key(
+        "SupportRepId", "Employee.EmployeeId", of="Customer", nullable=True
+    )
+
+    support_rep: Mapped[Employee | None] = relationship(back_populates="customers")
+    invoices: Mapped[list[Invoice]] = relationship(back_populates="customer")
+
+    __table_args__ = (_index("Customer", "SupportRepId"),)
+
+
+class Invoice(Base):
+    """A sale: who bought, when, for how much in all."""
+
+    __tablename__ = ChinookName("Invoice")
+
+    invoice_id: Mapped[int] = _primary_key("InvoiceId")
+    customer_id: Mapped[int] = _foreign_key("CustomerId", "Customer.CustomerId", of="Invoice")
+    invoice_date: Mapped[datetime] = _column("InvoiceDate", Timestamp)
+    billing_address: Mapped[str | None] = _column("BillingAddress", String(70))
+    billing_city: Mapped[str | None] = _column("BillingCity", String(40))
+    billing_state: Mapped[str | None] = _column("BillingState", String(40))
+    billing_country: Mapped[str | None] = _column("BillingCountry", String(40))
+    billing_postal_code: Mapped[str | None] = _column("BillingPostalCode", String(10))
+    total: Mapped[Decimal] = _column("Total", Money)
+
+    customer: Mapped[Customer] = relationship(back_populates="invoices")
+    lines: Mapped[list[InvoiceLine]] = relationship(
+        back_populates="invoice",
+        cascade="all, delete-orphan",
+        order_by="InvoiceLine.invoice_line_id",
+    )
+
+    __table_args__ = (_index("Invoice", "CustomerId"),)
+
+
+class InvoiceLine(Base):
+    """One track on an invoice, at the price it had."""
+
+    __tablename__ = ChinookName("InvoiceLine")
+
+    invoice_line_id: Mapped[int] = _primary_key("InvoiceLineId")
+    invoice_id: Mapped[int] = _foreign_key("InvoiceId", "Invoice.InvoiceId", of="InvoiceLine")
+    track_id: Mapped[int] = _foreign_key("TrackId", "Track.TrackId", of="InvoiceLine")
+    unit_price: Mapped[Decimal] = _column("UnitPrice", Money)
+    quantity: Mapped[int] = _column("Quantity")
+
+    invoice: Mapped[Invoice] = relationship(back_populates="lines")
+    track: Mapped[Track] = relationship(back_populates="invoice_lines")
+
+    __table_args__ = (_index("InvoiceLine", "InvoiceId"), _index("InvoiceLine", "TrackId"))
+
+
+class CreatedTable(Base):
+    """A Chinook table that a migration made, so that its downgrade takes no other away."""
+
+    __tablename__ = "chinook_sim_created_table"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    revision: Mapped[str] = mapped_column(String(32))

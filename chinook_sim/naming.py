@@ -1,0 +1,379 @@
+"""Which Chinook is this? Its spelling, its schema, and where its ids come from.
+
+`recognise(connection)` is the only place that finds these out, with one query of the catalogue.
+Where the database spells its names otherwise than `models`, or keeps its tables off the search
+path, it also teaches the engine to write them that way, so that `select(Invoice)` and the unit of
+work of any session of that engine just work.
+
+How: the engine gets a copy of its dialect whose identifier preparer renders each `ChinookName` in
+the database's spelling and puts the schema before our tables. The copy matters: SQLAlchemy caches
+compiled statements by dialect, so nothing compiled for the old spelling can be used again. Only
+this engine changes, and on it only names of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from sqlalchemy import Engine, Table, bindparam, text
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import IdentifierPreparer
+
+from chinook_sim.errors import DatabaseUnavailable, NotAChinook
+from chinook_sim.models import Base, ChinookName, Customer, Invoice, InvoiceLine, Track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+__all__ = ["CHINOOK_TABLES", "Chinook", "IdSource", "Spelling", "quoted", "recognise", "survey"]
+
+Spelling = Literal["camel", "snake"]
+
+SALE_TABLES = tuple(model.__table__ for model in (Customer, Track, Invoice, InvoiceLine))
+"""The tables without which no sale can be made."""
+
+CHINOOK_TABLES: tuple[Table, ...] = tuple(
+    table for table in Base.metadata.sorted_tables if isinstance(table.name, ChinookName)
+)
+"""The eleven tables of Chinook, each after those it refers to."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdSource:
+    """Where the ids of one table come from.
+
+    Attributes:
+        kind: `none`, the database gives no id and an insert must bring one; `sequence`, a
+            PostgreSQL sequence (serial or identity); `rowid`, SQLite itself.
+        limit: the largest id the column, and the sequence where there is one, can hold.
+        sequence: the sequence's qualified and quoted name, if any.
+        last: the last id the sequence gave, if it gave any and we may know.
+        increment: the sequence's step.
+        usable: whether we may call `nextval`.
+        always: GENERATED ALWAYS, so that an INSERT with an id must say OVERRIDING SYSTEM VALUE.
+        lockable: whether we may lock the table against other writers.
+    """
+
+    kind: Literal["none", "sequence", "rowid"]
+    limit: int
+    sequence: str | None = None
+    last: int | None = None
+    increment: int = 1
+    usable: bool = True
+    always: bool = False
+    lockable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chinook:
+    """What one database's Chinook is like.
+
+    Attributes:
+        spelling: `camel` for `"Invoice"."InvoiceId"`, `snake` for `invoice.invoice_id`.
+        schema: the PostgreSQL schema it is in; None on SQLite.
+        visible: whether its tables are found without naming the schema.
+        invoice_ids: where the ids of Invoice come from.
+        line_ids: where the ids of InvoiceLine come from.
+    """
+
+    spelling: Spelling
+    schema: str | None
+    visible: bool
+    invoice_ids: IdSource
+    line_ids: IdSource
+
+
+def recognise(bind: Session | Engine | Connection) -> Chinook:
+    """Find out which Chinook a database holds, and let the engine speak its spelling.
+
+    Call it when you only want to query a snake_case Chinook, or one that is not on the search
+    path, with the classes of `chinook_sim`; whatever writes sales calls it itself.
+
+    Args:
+        bind: a session, a connection, or an engine, on which a connection is opened for it.
+
+    Raises:
+        NotAChinook: a table or column that sales need is missing, or there are several Chinooks
+            and none comes first on the search path.
+        DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+    """
+    if isinstance(bind, Engine):
+        with bind.connect() as connection:
+            return recognise(connection)
+    connection = connection_of(bind) if isinstance(bind, Session) else bind
+    found = survey(connection)
+    chinook = _choose(connection, found)
+    speak(connection, chinook.spelling, None if chinook.visible else chinook.schema)
+    return chinook
+
+
+def connection_of(session: Session) -> Connection:
+    """Return the connection on which a session keeps the tables of Chinook."""
+    return session.connection(bind_arguments={"mapper": Invoice})
+
+
+def quoted(connection: Connection, *names: Table | str) -> str:
+    """Render tables and column names as SQL in the connection's spelling, joined by commas."""
+    preparer = connection.dialect.identifier_preparer
+    return ", ".join(
+        preparer.format_table(name) if isinstance(name, Table) else preparer.quote(name)
+        for name in names
+    )
+
+
+def speak(connection: Connection, spelling: Spelling, schema: str | None) -> None:
+    """Make a connection's engine write names of Chinook in a spelling, and in a schema if given."""
+    current = connection.dialect.identifier_preparer
+    spoken = (
+        (current.spelling, current.schema)
+        if isinstance(current, _ChinookPreparer)
+        else ("camel", None)
+    )
+    if spoken == (spelling, schema):
+        return
+    dialect = copy.copy(connection.dialect)
+    dialect.identifier_preparer = _preparer_for(current, spelling, schema)
+    # The connection took its dialect from the engine when it was opened: both, or they disagree.
+    connection.engine.dialect = connection.dialect = dialect
+
+
+class _ChinookPreparer(IdentifierPreparer):
+    """Mixed into a dialect's own preparer; see the module's docstring."""
+
+    spelling: Spelling
+    schema: str | None
+
+    def quote(self, ident: str) -> str:
+        return super().quote(_spell(ident, self.spelling))
+
+    def schema_for_object(self, obj: Any) -> str | None:  # type: ignore[override]
+        if self.schema is not None and obj.schema is None and obj.metadata is Base.metadata:
+            return self.schema
+        schema: str | None = obj.schema
+        return schema
+
+
+def _preparer_for(
+    current: IdentifierPreparer, spelling: Spelling, schema: str | None
+) -> IdentifierPreparer:
+    own = type(current)
+    if not issubclass(own, _ChinookPreparer):
+        own = type(f"Chinook{own.__name__}", (_ChinookPreparer, own), {})
+    preparer = own.__new__(own)
+    preparer.__dict__.update(current.__dict__, spelling=spelling, schema=schema, _strings={})
+    return preparer
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of a table that has a name of Chinook's, as the database's catalogue tells it."""
+
+    schema: str | None
+    table: str
+    column: str
+    visible: bool
+    ids: IdSource
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A schema that holds tables with names of Chinook's, in one spelling."""
+
+    schema: str | None
+    spelling: Spelling
+    visible: bool
+    columns: dict[str, dict[str, IdSource]]
+
+    def spell(self, name: str) -> str:
+        """Return a name of Chinook's as this place spells it."""
+        return _spell(name, self.spelling)
+
+    def has(self, table: Table) -> bool:
+        """Tell whether a table is there, whatever its columns."""
+        return self.spell(table.name) in self.columns
+
+    def missing(self, tables: Iterable[Table]) -> tuple[str, ...]:
+        """Name the tables, and columns of tables that are there, that are not found here."""
+        absent = []
+        for table in tables:
+            present = self.columns.get(self.spell(table.name))
+            if present is None:
+                absent.append(self.spell(table.name))
+            else:
+                absent += [
+                    f"{self.spell(table.name)}.{self.spell(column.name)}"
+                    for column in table.columns
+                    if self.spell(column.name) not in present
+                ]
+        return tuple(absent)
+
+    def ids_of(self, table: Table) -> IdSource:
+        """Return where the ids of a table come from."""
+        (key,) = table.primary_key.columns
+        return self.columns[self.spell(table.name)][self.spell(key.name)]
+
+
+def survey(connection: Connection) -> list[Place]:
+    """List the places that hold tables with names of Chinook's, those first that are found first.
+
+    Raises:
+        DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+    """
+    match connection.dialect.name:
+        case "postgresql":
+            rows = _postgresql_columns(connection)
+        case "sqlite":
+            rows = _sqlite_columns(connection)
+        case other:
+            raise DatabaseUnavailable(
+                f"{other} is not supported; use a PostgreSQL or a SQLite database"
+            )
+    places: dict[tuple[str | None, Spelling], Place] = {}
+    for row in rows:
+        for spelling in _spellings(row.table):
+            place = places.setdefault(
+                (row.schema, spelling), Place(row.schema, spelling, row.visible, defaultdict(dict))
+            )
+            place.columns[row.table][row.column] = row.ids
+    return list(places.values())
+
+
+def _spell(name: str, spelling: Spelling) -> str:
+    return name.snake if spelling == "snake" and isinstance(name, ChinookName) else name
+
+
+def _spellings(table: str) -> list[Spelling]:
+    """Return the spellings in which Chinook has a table of this name."""
+    return [
+        spelling
+        for spelling in get_args(Spelling)
+        if any(table == _spell(known.name, spelling) for known in CHINOOK_TABLES)
+    ]
+
+
+def _choose(connection: Connection, places: Sequence[Place]) -> Chinook:
+    whole = [place for place in places if not place.missing(SALE_TABLES)]
+    if not whole:
+        raise _nothing_here(places)
+    # The search path decides, as it would for a statement; without it only one may be there.
+    first = [place for place in whole if place.visible and place.schema == whole[0].schema] or whole
+    if len(first) > 1:
+        where = ", ".join(
+            f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first
+        )
+        raise NotAChinook(
+            f"there are {len(first)} Chinooks in this database: {where}; "
+            "set the search_path to the schema that holds the one you mean, alone"
+        )
+    place = first[0]
+    return Chinook(
+        place.spelling,
+        place.schema,
+        place.visible,
+        place.ids_of(Invoice.__table__),
+        place.ids_of(InvoiceLine.__table__),
+    )
+
+
+def _nothing_here(places: Sequence[Place]) -> NotAChinook:
+    if not places:
+        missing = tuple(table.name for table in SALE_TABLES)
+        return NotAChinook(
+            f"no Chinook in this database: it has no table {', '.join(missing)}; "
+            "`chinook-sim init` makes one in an empty database",
+            missing=missing,
+        )
+    missing = min((place.missing(SALE_TABLES) for place in places), key=len)
+    return NotAChinook(
+        f"not a whole Chinook: {', '.join(missing)} not found; "
+        "`chinook-sim init` makes tables that are missing, but alters none that are there",
+        missing=missing,
+    )
+
+
+_POSTGRESQL_COLUMNS = text(
+    """
+    SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
+           pg_catalog.pg_table_is_visible(c.oid) AS visible,
+           a.attidentity = 'a' AS always,
+           CASE a.atttypid WHEN 'int2'::regtype THEN 32767
+                           WHEN 'int4'::regtype THEN 2147483647
+                           ELSE 9223372036854775807 END AS column_limit,
+           s.seqrelid::regclass::text AS sequence, s.seqmax, s.seqincrement,
+           has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
+           CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
+                THEN pg_catalog.pg_sequence_last_value(s.seqrelid) END AS last,
+           has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN LATERAL (
+           -- an identity column owns its sequence; a serial column's default depends on one
+           SELECT d.objid AS oid FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+              AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
+           UNION ALL
+           SELECT d.refobjid FROM pg_catalog.pg_attrdef f
+             JOIN pg_catalog.pg_depend d ON d.classid = 'pg_attrdef'::regclass
+              AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+             JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
+            WHERE f.adrelid = c.oid AND f.adnum = a.attnum
+           LIMIT 1) source ON true
+      LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = source.oid
+     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
+       AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+       AND has_schema_privilege(n.oid, 'USAGE')
+     ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname, a.attnum
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
+    names = [
+        _spell(table.name, spelling) for table in CHINOOK_TABLES for spelling in get_args(Spelling)
+    ]
+    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": names}):
+        if row.sequence is None:
+            ids = IdSource("none", row.column_limit, lockable=row.lockable)
+        else:
+            ids = IdSource(
+                "sequence",
+                min(row.column_limit, row.seqmax),
+                sequence=row.sequence,
+                last=row.last,
+                increment=row.seqincrement,
+                usable=row.usable,
+                always=row.always,
+            )
+        yield _Column(row.schema, row.table_name, row.column_name, row.visible, ids)
+
+
+# SQLite compares names without regard to case, so a table is looked for in lower case and reported
+# as Chinook spells it.
+_SQLITE_COLUMNS = text(
+    """
+    SELECT t.name AS table_name, c.name AS column_name
+      FROM sqlite_master t, pragma_table_info(t.name) c
+     WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
+    known: dict[str, set[str]] = defaultdict(set)
+    for table in CHINOOK_TABLES:
+        for name in (table.name, *(column.name for column in table.columns)):
+            for spelling in get_args(Spelling):
+                spelled = _spell(name, spelling)
+                known[spelled.lower()].add(spelled)
+    ids = IdSource("rowid", 2**63 - 1)
+    # One name may be right in both spellings (Album, album): it is reported in each.
+    for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
+        for name in sorted(known[row.table_name.lower()]):
+            for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
+                yield _Column(None, name, column, True, ids)

@@ -1,0 +1,118 @@
+"""The dice: what the sales of a day are, as a pure function of seed and day.
+
+Sale *i* of a day reads Philox4x64-10 at counter *i*, keyed by (seed, day); see Salmon et al.,
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011. A counter gives four 64-bit words; a sale
+needs eight, so it reads counter *i* of two streams, told apart by the counter's second word. As
+every sale uses its own words and no others, any slice of a day can be made alone, in any order.
+A new use of chance takes a new stream, and leaves the sales of every seed as they are.
+
+NumPy promises the raw words of its bit generators for ever (NEP 19), not what `Generator` makes
+of them: so the words are turned into choices here. No draw is ever rejected, which would make
+the number of draws of a sale depend on chance; multiplying a 53-bit fraction is biased by less
+than one part in 2**53 / size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_BASKET", "SEED_LIMIT", "SampledSales", "sample_sales"]
+
+MAX_BASKET = 5
+"""The most tracks a sale has."""
+
+SEED_LIMIT = 2**63
+"""Seeds are whole numbers from 0 up to, not including, this: what a BIGINT column holds."""
+
+_DAY_SECONDS = 86_400
+_WORDS = 4
+_FIRST_STREAM = 0  # words: customer, second of the day, basket size, first track
+_TRACK_STREAM = 1  # words: second to fifth track
+
+
+@dataclass(frozen=True, slots=True)
+class SampledSales:
+    """A slice of a day's sales, as positions in a catalogue.
+
+    Attributes:
+        customers: shape (n,), int64: position of each sale's customer.
+        seconds: shape (n,), int64: second of the day, 0 to 86,399.
+        sizes: shape (n,), int64: number of tracks, 1 to 5.
+        tracks: shape (sum of sizes,), int64: positions of the tracks, sale after sale; within a
+            sale all different.
+    """
+
+    customers: NDArray[np.int64]
+    seconds: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+
+
+def sample_sales(
+    seed: int, day: date, start: int, stop: int, *, customers: int, tracks: int
+) -> SampledSales:
+    """Draw sales `start` to `stop` (exclusive) of a day.
+
+    Customers, seconds, basket sizes from 1 to `MAX_BASKET`, and the tracks of a basket are all
+    uniform. Where the catalogue has fewer tracks than `MAX_BASKET`, the largest basket has all.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: the day, part of the generator's key.
+        start: index of the first sale, from 0.
+        stop: index after the last sale.
+        customers: how many customers there are to choose from, at least 1.
+        tracks: how many tracks there are to choose from, at least 1.
+    """
+    first = _words(seed, day, _FIRST_STREAM, start, stop)
+    more = _words(seed, day, _TRACK_STREAM, start, stop)
+    largest = min(MAX_BASKET, tracks)
+    sizes = _below(first[:, 2], largest) + 1
+    baskets = _distinct(np.column_stack([first[:, 3], more])[:, :largest], tracks)
+    return SampledSales(
+        customers=_below(first[:, 0], customers),
+        seconds=_below(first[:, 1], _DAY_SECONDS),
+        sizes=sizes,
+        # Row by row, the first `size` of each.
+        tracks=baskets[np.arange(largest) < sizes[:, np.newaxis]],
+    )
+
+
+def _words(seed: int, day: date, stream: int, start: int, stop: int) -> NDArray[np.uint64]:
+    """Return the words of counters start to stop of a stream, shape (stop - start, 4)."""
+    # NumPy's Philox steps its counter before it gives the first words, hence one less.
+    counter = ((stream << 64) + start - 1) % 2**256
+    generator = np.random.Philox(
+        key=np.array([seed, day.toordinal()], dtype=np.uint64), counter=counter
+    )
+    words: NDArray[np.uint64] = generator.random_raw((stop - start) * _WORDS)
+    return words.reshape(-1, _WORDS)
+
+
+def _below(words: NDArray[np.uint64], limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Turn words into whole numbers from 0 to limit - 1."""
+    # 53 bits fill a double exactly; the product of a fraction < 1 with limit < 2**53 may round up
+    # to limit itself only when limit is near 2**53, far beyond any table.
+    return ((words >> np.uint64(11)) * 2.0**-53 * limit).astype(np.int64)
+
+
+def _distinct(words: NDArray[np.uint64], size: int) -> NDArray[np.int64]:
+    """Choose, in each row, as many different numbers below size as the row has words.
+
+    The j-th choice is uniform over the size - j numbers that are left: a draw below that, moved
+    past each number already taken, in rising order.
+    """
+    columns = words.shape[1]
+    chosen = _below(words, size - np.arange(columns))
+    for j in range(1, columns):
+        for taken in np.sort(chosen[:, :j], axis=1).T:
+            chosen[:, j] += chosen[:, j] >= taken
+    return chosen

@@ -1,0 +1,49 @@
+"""Ways of writing a batch, from the fastest; one is chosen, once, by what the connection is.
+
+    CopyWriter      psycopg on PostgreSQL: two COPY statements, whatever the size of the batch.
+    UnnestWriter    any other PostgreSQL driver, or identity ids without the right to `nextval`:
+                    an INSERT … SELECT FROM unnest a slice, so round trips grow with the batch.
+    SqliteWriter    SQLite: executemany, a slice at a time.
+
+All take the same plan and leave the same rows. Ids are allocated in `ids`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from chinook_sim.writers.postgresql import CopyWriter, UnnestWriter, is_psycopg
+from chinook_sim.writers.sqlite import SqliteWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.batch import IdRanges, SalePlan
+    from chinook_sim.naming import Chinook
+
+__all__ = ["Writer", "choose_writer"]
+
+
+class Writer(Protocol):
+    """Writes batches on one connection, inside the transaction that is open there."""
+
+    def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
+        """Write all sales of a plan and return the ids of their invoices, in order.
+
+        Args:
+            plan: the sales.
+            lines: how many invoice lines they come to.
+            progress: told the number of sales after each slice of invoices, and again after each
+                slice of their lines.
+        """
+
+
+def choose_writer(connection: Connection, chinook: Chinook) -> Writer:
+    """Return the fastest writer that a connection to a recognised Chinook allows."""
+    if connection.dialect.name == "sqlite":
+        return SqliteWriter(connection, chinook)
+    if is_psycopg(connection) and chinook.invoice_ids.usable and chinook.line_ids.usable:
+        return CopyWriter(connection, chinook)
+    return UnnestWriter(connection, chinook)

@@ -1,0 +1,220 @@
+"""PostgreSQL: COPY through psycopg, and INSERT … SELECT FROM unnest through any driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import ARRAY, BigInteger, String, bindparam, text
+
+from chinook_sim.batch import IdRanges
+from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.naming import quoted
+from chinook_sim.writers.ids import allocate
+from chinook_sim.writers.rows import numbered, timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.batch import SaleBatch, SalePlan
+    from chinook_sim.naming import Chinook, IdSource
+
+__all__ = ["CopyWriter", "UnnestWriter", "is_psycopg"]
+
+_INVOICE_COLUMNS = [column.name for column in Invoice.__table__.columns]
+_LINE_COLUMNS = [column.name for column in InvoiceLine.__table__.columns]
+
+
+def is_psycopg(connection: Connection) -> bool:
+    """Tell whether the driver is psycopg 3, and not its asynchronous half."""
+    dialect = connection.dialect
+    return dialect.driver == "psycopg" and not dialect.is_async
+
+
+class CopyWriter:
+    """Streams two COPY statements, one a table, in text format.
+
+    The sales are made twice, once for each table, which costs far less than keeping them: memory
+    does not grow with the batch. COPY writes ids into GENERATED ALWAYS columns as well.
+    """
+
+    def __init__(self, connection: Connection, chinook: Chinook) -> None:
+        self._connection = connection
+        self._chinook = chinook
+
+    def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
+        """Write all sales of a plan; see `Writer.write`."""
+        ids = allocate(self._connection, self._chinook, invoices=plan.count, lines=lines)
+        # An address is escaped once a customer, not once a sale.
+        billing = ["\t".join(map(_escaped, address)) for address in plan.catalogue.billing]
+
+        def invoices() -> Iterable[str]:
+            for batch, invoice_ids, _, _ in numbered(plan, *ids):
+                yield _invoice_text(batch, invoice_ids.tolist(), billing)
+                progress(batch.count)
+
+        def invoice_lines() -> Iterable[str]:
+            for batch, _, line_ids, owners in numbered(plan, *ids):
+                yield _line_text(batch, line_ids.tolist(), owners.tolist())
+                progress(batch.count)
+
+        self._copy(Invoice.__table__, _INVOICE_COLUMNS, invoices())
+        self._copy(InvoiceLine.__table__, _LINE_COLUMNS, invoice_lines())
+        return ids[0]
+
+    def _copy(self, table: Any, columns: list[str], blocks: Iterable[str]) -> None:
+        driver: Any = self._connection.connection.driver_connection
+        names = quoted(self._connection, *columns)
+        statement = f"COPY {quoted(self._connection, table)} ({names}) FROM STDIN"
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for block in blocks:
+                copy.write(block)
+
+
+def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:
+    return "".join(
+        f"{invoice}\t{customer}\t{moment}\t{billing[position]}\t{_amount(cents)}\n"
+        for invoice, customer, moment, position, cents in zip(
+            ids,
+            batch.customer_ids.tolist(),
+            timestamps(batch),
+            batch.customers.tolist(),
+            batch.totals.tolist(),
+            strict=True,
+        )
+    )
+
+
+def _line_text(batch: SaleBatch, ids: list[int], owners: list[int]) -> str:
+    return "".join(
+        f"{line}\t{invoice}\t{track}\t{_amount(cents)}\t1\n"
+        for line, invoice, track, cents in zip(
+            ids, owners, batch.track_ids.tolist(), batch.prices.tolist(), strict=True
+        )
+    )
+
+
+@lru_cache(maxsize=4096)
+def _amount(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def _escaped(value: str | None) -> str:
+    return r"\N" if value is None else value.translate(_ESCAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Array:
+    """One column's values, as the database is to read them."""
+
+    values: list[Any]
+    type_: BigInteger | String = field(default_factory=BigInteger)
+    expression: str = "{}"
+
+    @property
+    def sql_type(self) -> str:
+        return "text[]" if isinstance(self.type_, String) else "bigint[]"
+
+
+class UnnestWriter:
+    """Sends each slice as arrays in one statement, which every PostgreSQL driver can.
+
+    Where identity columns give the ids and we may not call `nextval`, the ids are left to them and
+    read back; that is the one case in which an id is not known before the row is written.
+    """
+
+    def __init__(self, connection: Connection, chinook: Chinook) -> None:
+        self._connection = connection
+        self._chinook = chinook
+
+    def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
+        """Write all sales of a plan; see `Writer.write`."""
+        if not (self._chinook.invoice_ids.usable and self._chinook.line_ids.usable):
+            return self._write_and_read_back(plan, progress)
+        ids = allocate(self._connection, self._chinook, invoices=plan.count, lines=lines)
+        for batch, invoice_ids, line_ids, owners in numbered(plan, *ids):
+            self._insert_invoices(batch, invoice_ids.tolist())
+            progress(batch.count)
+            self._insert_lines(batch, line_ids.tolist(), owners.tolist())
+            progress(batch.count)
+        return ids[0]
+
+    def _write_and_read_back(self, plan: SalePlan, progress: Callable[[int], None]) -> IdRanges:
+        written: list[range] = []
+        for batch in plan.slices():
+            # A sequence gives its ids in the order in which the rows are inserted.
+            ids = sorted(self._insert_invoices(batch, None))
+            progress(batch.count)
+            self._insert_lines(batch, None, np.repeat(ids, batch.sizes).tolist())
+            progress(batch.count)
+            written += _islands(ids)
+        return IdRanges(written)
+
+    def _insert_invoices(self, batch: SaleBatch, ids: list[int] | None) -> list[int]:
+        billing = [batch.catalogue.billing[position] for position in batch.customers.tolist()]
+        return self._insert(
+            Invoice.__table__,
+            self._chinook.invoice_ids,
+            ids,
+            [
+                _Array(batch.customer_ids.tolist()),
+                # Naive, whatever the session's time zone: text becomes a timestamp without one.
+                _Array(timestamps(batch), String(), "CAST({} AS timestamp)"),
+                *(_Array(list(part), String()) for part in zip(*billing, strict=True)),
+                _Array(batch.totals.tolist(), expression="{} / 100.0"),
+            ],
+        )
+
+    def _insert_lines(self, batch: SaleBatch, ids: list[int] | None, owners: list[int]) -> None:
+        self._insert(
+            InvoiceLine.__table__,
+            self._chinook.line_ids,
+            ids,
+            [
+                _Array(owners),
+                _Array(batch.track_ids.tolist()),
+                _Array(batch.prices.tolist(), expression="{} / 100.0"),
+                _Array([1] * batch.lines),
+            ],
+        )
+
+    def _insert(
+        self, table: Any, source: IdSource, ids: list[int] | None, arrays: list[_Array]
+    ) -> list[int]:
+        """Insert one row for each position of the arrays; return the ids the database gave."""
+        columns = [column.name for column in table.columns]
+        arrays = arrays if ids is None else [_Array(ids), *arrays]
+        targets = quoted(self._connection, *(columns[1:] if ids is None else columns))
+        named = {f"a{position}": array for position, array in enumerate(arrays)}
+        values = ", ".join(array.expression.format(name) for name, array in named.items())
+        casts = ", ".join(f"CAST(:{name} AS {array.sql_type})" for name, array in named.items())
+        statement = text(
+            f"INSERT INTO {quoted(self._connection, table)} ({targets}) "  # noqa: S608
+            f"{'OVERRIDING SYSTEM VALUE ' if source.always and ids is not None else ''}"
+            f"SELECT {values} FROM unnest({casts}) "
+            f"WITH ORDINALITY AS batch ({', '.join(named)}, position) ORDER BY position"
+            + (f" RETURNING {quoted(self._connection, columns[0])}" if ids is None else "")
+        )
+        result = self._connection.execute(
+            statement.bindparams(
+                *(
+                    bindparam(name, array.values, type_=ARRAY(array.type_))
+                    for name, array in named.items()
+                )
+            )
+        )
+        return list(result.scalars()) if ids is None else []
+
+
+def _islands(ids: list[int]) -> list[range]:
+    """Turn rising ids into ranges of consecutive ones."""
+    array = np.array(ids)
+    parts = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
+    return [range(int(part[0]), int(part[-1]) + 1) for part in parts]

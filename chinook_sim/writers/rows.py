@@ -1,0 +1,52 @@
+"""Slices of a batch together with their ids, and values as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from chinook_sim.batch import IdRanges, SaleBatch, SalePlan
+
+__all__ = ["NumberedSlice", "numbered", "timestamps"]
+
+
+class NumberedSlice(NamedTuple):
+    """A slice of a batch and the ids its rows get.
+
+    Attributes:
+        batch: the sales.
+        invoice_ids: shape (sales,).
+        line_ids: shape (lines,).
+        owners: shape (lines,): the invoice each line belongs to.
+    """
+
+    batch: SaleBatch
+    invoice_ids: NDArray[np.int64]
+    line_ids: NDArray[np.int64]
+    owners: NDArray[np.int64]
+
+
+def numbered(plan: SalePlan, invoice_ids: IdRanges, line_ids: IdRanges) -> Iterator[NumberedSlice]:
+    """Make the sales of a plan and give each slice its share of the ids, in order."""
+    sales = lines = 0
+    for batch in plan.slices():
+        ids = invoice_ids[sales : sales + batch.count].array()
+        yield NumberedSlice(
+            batch,
+            ids,
+            line_ids[lines : lines + batch.lines].array(),
+            np.repeat(ids, batch.sizes),
+        )
+        sales, lines = sales + batch.count, lines + batch.lines
+
+
+def timestamps(batch: SaleBatch) -> list[str]:
+    """Return when each sale was made, as `YYYY-MM-DD HH:MM:SS`."""
+    moments = np.datetime64(batch.day, "s") + batch.seconds.astype("m8[s]")
+    return [text.replace("T", " ") for text in np.datetime_as_string(moments).tolist()]
