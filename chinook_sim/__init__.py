@@ -7,32 +7,38 @@ with Session(engine) as session, session.begin():
     batch = generate_d1(session, 100)
 """
 
-from chinook_sim.batch import BatchSummary
-from chinook_sim.errors import (
-    BatchFailed,
-    CatalogueUnusable,
-    ChinookSimError,
-    DatabaseUnavailable,
-    IdsExhausted,
-    InvalidInput,
-    NotAChinook,
-)
-from chinook_sim.factory import SaleFactory
-from chinook_sim.models import (
-    Album,
-    Artist,
-    Base,
-    Customer,
-    Employee,
-    Genre,
-    Invoice,
-    InvoiceLine,
-    MediaType,
-    Playlist,
-    Track,
-)
-from chinook_sim.naming import recognise
-from chinook_sim.simulate import generate_d1
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.errors import (
+        BatchFailed,
+        CatalogueUnusable,
+        ChinookSimError,
+        DatabaseUnavailable,
+        IdsExhausted,
+        InvalidInput,
+        NotAChinook,
+    )
+    from chinook_sim.factory import SaleFactory
+    from chinook_sim.models import (
+        Album,
+        Artist,
+        Base,
+        Customer,
+        Employee,
+        Genre,
+        Invoice,
+        InvoiceLine,
+        MediaType,
+        Playlist,
+        Track,
+    )
+    from chinook_sim.naming import recognise
+    from chinook_sim.simulate import generate_d1
 
 __all__ = [
     "Album",
@@ -58,3 +64,33 @@ __all__ = [
     "generate_d1",
     "recognise",
 ]
+
+_HOMES = {
+    "batch": {"BatchSummary"},
+    "errors": {
+        "BatchFailed",
+        "CatalogueUnusable",
+        "ChinookSimError",
+        "DatabaseUnavailable",
+        "IdsExhausted",
+        "InvalidInput",
+        "NotAChinook",
+    },
+    "factory": {"SaleFactory"},
+    "naming": {"recognise"},
+    "simulate": {"generate_d1"},
+}
+
+
+def __getattr__(name: str) -> object:
+    # On first use: SQLAlchemy and NumPy take longer to import than `chinook-sim --help` to answer.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "models")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

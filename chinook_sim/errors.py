@@ -1,7 +1,7 @@
 """Everything that chinook_sim raises on purpose, as one tree.
 
     ChinookSimError
-    ├── InvalidInput              an argument or setting is wrong, nothing was tried; a ValueError too
+    ├── InvalidInput              an argument or setting is wrong; nothing was tried
     ├── DatabaseUnavailable       the database cannot be reached, or refuses us
     │   └── NotAChinook           it was reached, and holds no Chinook that sales can be added to
     └── BatchFailed               a batch could not be written; everything of it was taken back

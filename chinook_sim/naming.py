@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-__all__ = ["CHINOOK_TABLES", "Chinook", "IdSource", "Spelling", "quoted", "recognise", "survey"]
+__all__ = [
+    "CHINOOK_TABLES",
+    "Chinook",
+    "IdSource",
+    "Place",
+    "Spelling",
+    "connection_of",
+    "place_of",
+    "quoted",
+    "recognise",
+    "speak",
+    "survey",
+]
 
 Spelling = Literal["camel", "snake"]
 
@@ -106,10 +118,27 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         with bind.connect() as connection:
             return recognise(connection)
     connection = connection_of(bind) if isinstance(bind, Session) else bind
-    found = survey(connection)
-    chinook = _choose(connection, found)
-    speak(connection, chinook.spelling, None if chinook.visible else chinook.schema)
-    return chinook
+    place = _choose(survey(connection))
+    speak(connection, place.spelling, None if place.visible else place.schema)
+    return Chinook(
+        place.spelling,
+        place.schema,
+        place.visible,
+        place.ids_of(Invoice.__table__),
+        place.ids_of(InvoiceLine.__table__),
+    )
+
+
+def place_of(connection: Connection) -> Place | None:
+    """Return where the Chinook is, or what there is of one, or None where there is nothing of it.
+
+    Raises:
+        NotAChinook: there are several, as for `recognise`.
+    """
+    places = survey(connection)
+    if any(not place.missing(SALE_TABLES) for place in places):
+        return _choose(places)
+    return max(places, key=lambda place: len(place.columns), default=None)
 
 
 def connection_of(session: Session) -> Connection:
@@ -256,7 +285,7 @@ def _spellings(table: str) -> list[Spelling]:
     ]
 
 
-def _choose(connection: Connection, places: Sequence[Place]) -> Chinook:
+def _choose(places: Sequence[Place]) -> Place:
     whole = [place for place in places if not place.missing(SALE_TABLES)]
     if not whole:
         raise _nothing_here(places)
@@ -270,14 +299,7 @@ def _choose(connection: Connection, places: Sequence[Place]) -> Chinook:
             f"there are {len(first)} Chinooks in this database: {where}; "
             "set the search_path to the schema that holds the one you mean, alone"
         )
-    place = first[0]
-    return Chinook(
-        place.spelling,
-        place.schema,
-        place.visible,
-        place.ids_of(Invoice.__table__),
-        place.ids_of(InvoiceLine.__table__),
-    )
+    return first[0]
 
 
 def _nothing_here(places: Sequence[Place]) -> NotAChinook:
@@ -291,7 +313,7 @@ def _nothing_here(places: Sequence[Place]) -> NotAChinook:
     missing = min((place.missing(SALE_TABLES) for place in places), key=len)
     return NotAChinook(
         f"not a whole Chinook: {', '.join(missing)} not found; "
-        "`chinook-sim init` makes tables that are missing, but alters none that are there",
+        "`alembic upgrade head` makes tables that are missing, and alters none that are there",
         missing=missing,
     )
 

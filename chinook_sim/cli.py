@@ -1,0 +1,515 @@
+"""The command: parse, open one transaction, call the library once, print.
+
+Only this module prints, reads standard input, and ends the process. Results go to standard
+output, everything else to standard error. Whatever takes long to import is imported by the command
+that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable, InvalidInput
+from chinook_sim.settings import find_database, load_dotenv, scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.settings import Location
+
+__all__ = ["cli", "main"]
+
+DONE, CHECK_FAILED, WRONG_USAGE, UNREACHABLE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+LONG = 20_000
+"""Sales from which a progress bar is worth its line: about a second of work."""
+
+ROWS = 15_600
+"""Rows of the stand-in Chinook at scale 1, for its progress bar."""
+
+MAX_SCALE = 10_000
+
+
+@dataclass(slots=True)
+class Common:
+    """What every command is told, and what an error message must know."""
+
+    database_url: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    location: Location | None = None
+
+    def find(self) -> Location:
+        """Find the database that is meant."""
+        self.location = find_database(os.environ, option=self.database_url, directory=Path.cwd())
+        self.note(f"database: {self.location.shown} (from {self.location.source})")
+        return self.location
+
+    def say(self, line: str) -> None:
+        """Tell a person what is going on."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def note(self, line: str) -> None:
+        """Tell a person who asked for details."""
+        if self.verbose:
+            self.say(line)
+
+    def print(self, record: dict[str, Any], lines: list[str]) -> None:
+        """Print a result, for machines or for people."""
+        if self.as_json:
+            click.echo(json.dumps(record, ensure_ascii=False))
+        elif not self.quiet:
+            click.echo("\n".join(lines))
+
+
+def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """Declare an option together with its environment variable."""
+    variable = "CHINOOK_SIM_" + name.lstrip("-").replace("-", "_").upper()
+    return click.option(name, *names, envvar=variable, show_envvar=True, **attributes)
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all have; they may stand before its name as well."""
+
+    @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
+    @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+    @option("--quiet", "-q", is_flag=True, help="Print nothing but errors, and JSON if asked for.")
+    @option("--verbose", "-v", is_flag=True, help="Tell what is done, on standard error.")
+    @click.pass_context
+    @wraps(command)
+    def with_common(context: click.Context, /, **options: Any) -> None:
+        settings = context.ensure_object(Common)
+        for name in ("database_url", "as_json", "quiet", "verbose"):
+            setattr(settings, name, options.pop(name) or getattr(settings, name))
+        command(settings, **options)
+
+    decorated: Callable[..., None] = with_common
+    return decorated
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chinook-sim")
+@common
+def cli(_: Common) -> None:
+    """Make the Chinook music shop live: yesterday's sales, in one transaction.
+
+    The database is the first of: --database-url, CHINOOK_SIM_DATABASE_URL, DATABASE_URL, libpq's
+    PGHOST or PGSERVICE, NEON_PROJECT_ID, and else chinook.db, a SQLite file made on first use. A
+    file .env in the working directory is read; the environment wins over it.
+
+    Exit status: 0 done; 1 a check found something wrong; 2 wrong usage or input; 3 the database
+    could not be reached or refused; 4 the batch failed and was rolled back; 130 interrupted and
+    rolled back.
+    """
+
+
+day_option = option("--day", metavar="YYYY-MM-DD", help="The day; default: D-1.")
+timezone_option = option(
+    "--timezone", metavar="ZONE", help="Take D-1 from the clock in, say, Europe/Paris."
+)
+
+
+@cli.command()
+@click.argument("n", required=False)
+@day_option
+@timezone_option
+@option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@option("--dry-run", is_flag=True, help="Show what would be added, and add nothing.")
+@common
+def generate(
+    settings: Common,
+    n: str | None,
+    day: str | None,
+    timezone: str | None,
+    seed: str | None,
+    dry_run: bool,
+) -> None:
+    """Add N sales of yesterday (D-1), all in one transaction.
+
+    Without N it is read from standard input, or asked for on a terminal. Where no database is
+    named and there is none yet, chinook.db is made first, with a stand-in Chinook.
+    """
+    from chinook_sim.sampling import SEED_LIMIT
+    from chinook_sim.simulate import COUNT_LIMIT, generate_day, plan_day
+
+    count = read_number("the number of sales", n if n is not None else ask_count(), COUNT_LIMIT)
+    wanted: dict[str, Any] = {
+        "day": read_day(day),
+        "timezone": read_timezone(timezone),
+        "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+    }
+    location = settings.find()
+    if location.embedded and not dry_run:
+        make_missing_file(settings, location)
+    with transaction(settings, location, writing=not dry_run) as connection:
+        from sqlalchemy.orm import Session
+
+        with Session(connection) as session:
+            if dry_run:
+                batch = plan_day(session, count, **wanted)
+            else:
+                with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
+                    batch = generate_day(session, count, **wanted, progress=step)
+            session.flush()
+    show_batch(settings, location, batch, dry_run=dry_run)
+
+
+@cli.command()
+@option("--scale", metavar="NUMBER", default="1", help="Times the size of the real Chinook.")
+@option("--from", "source", metavar="FILE|URL", help="A real Chinook instead of the stand-in.")
+@common
+def init(settings: Common, scale: str, source: str | None) -> None:
+    """Make a database ready.
+
+    A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
+    stand-in Chinook, with invented artists and customers, or the real one that --from names: a
+    SQLite file for SQLite, a plain SQL dump for PostgreSQL.
+    """
+    times = read_number("the scale", scale, MAX_SCALE, least=1)
+    location = settings.find()
+    with TemporaryDirectory(prefix="chinook-sim-") as directory:
+        path = None if source is None else fetch_source(location, source, Path(directory))
+        made = make_missing_file(settings, location, scale=times, source=path)
+        if made is None:
+            from chinook_sim.initialise import initialise
+
+            with (
+                transaction(settings, location, writing=True) as connection,
+                progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
+            ):
+                made = initialise(connection, scale=times, source=path, progress=step)
+    with transaction(settings, location, writing=False) as connection:
+        shop = describe(connection)
+    happened = {
+        "nothing": "was there, and is as it was",
+        "stand-in": "is a new stand-in Chinook",
+        "copy": "is a copy of the Chinook given",
+    }[made]
+    settings.print(
+        {"database": location.shown, "made": made, **shop},
+        [f"{location.shown} {happened}", "", *table(shop)],
+    )
+
+
+@cli.command()
+@day_option
+@timezone_option
+@option("--all", "everything", is_flag=True, help="Check all sales, of whatever day.")
+@option("--expect", metavar="NUMBER", help="How many sales there must be.")
+@common
+def verify(
+    settings: Common, day: str | None, timezone: str | None, everything: bool, expect: str | None
+) -> None:
+    """Check the sales of a day, by default D-1, with SQL of its own.
+
+    Exit status 1 if any check fails. Without --expect, a day without sales fails.
+    """
+    from chinook_sim.simulate import COUNT_LIMIT
+    from chinook_sim.verification import verify_all, verify_day
+    from chinook_sim.window import d1
+
+    if everything and day is not None:
+        raise InvalidInput("--all checks every day; leave out --day, or --all")
+    wanted = None if expect is None else read_number("the number expected", expect, COUNT_LIMIT)
+    chosen, zone = read_day(day), read_timezone(timezone)
+    location = settings.find()
+    with transaction(settings, location, writing=False) as connection:
+        if everything:
+            of, checks = "all sales", verify_all(connection, expect=wanted)
+        else:
+            chosen = chosen or d1(connection, zone)
+            of, checks = f"sales of {chosen}", verify_day(connection, chosen, expect=wanted)
+    failed = sum(not check.passed for check in checks)
+    width = max(len(check.name) for check in checks)
+    settings.print(
+        {
+            "database": location.shown,
+            "day": None if everything else str(chosen),
+            "passed": not failed,
+            "checks": [
+                {"name": check.name, "passed": check.passed, "figure": check.figure}
+                for check in checks
+            ],
+        },
+        [
+            f"{of} in {location.shown}",
+            "",
+            *(
+                f"  {'ok    ' if check.passed else 'FAILED'}  {check.name:{width}}  {check.figure}"
+                for check in checks
+            ),
+            "",
+            f"{failed} of {len(checks)} checks failed" if failed else "all checks passed",
+        ],
+    )
+    if failed:
+        raise click.exceptions.Exit(CHECK_FAILED)
+
+
+@cli.command()
+@timezone_option
+@common
+def status(settings: Common, timezone: str | None) -> None:
+    """Show which database is meant, which Chinook it holds, and what D-1 is."""
+    zone = read_timezone(timezone)
+    location = settings.find()
+    with transaction(settings, location, writing=False) as connection:
+        shop = describe(connection, zone)
+    record = {"database": location.shown, "from": location.source, **shop}
+    settings.print(record, table(record))
+
+
+# --- input -------------------------------------------------------------------------------------
+
+
+def ask_count() -> str:
+    """Read the number of sales from standard input, or ask for it on a terminal."""
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    if sys.stdin.isatty():
+        answer: str = click.prompt("How many sales?", err=True)
+        return answer
+    # A number fits; a file given by mistake is not worth reading to its end.
+    return sys.stdin.buffer.read(1024).decode("ascii", "replace").strip()
+
+
+def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:
+    """Read a whole number; only ASCII digits will do, which int() alone does not ask for."""
+    if re.fullmatch("[0-9]{1,20}", given) and least <= int(given) <= most:
+        return int(given)
+    shown = "nothing" if not given else repr(given[:40])
+    raise InvalidInput(f"{what} must be a whole number from {least} to {most}, and {shown} is none")
+
+
+def read_day(given: str | None) -> date | None:
+    """Read the day, if one was given."""
+    from chinook_sim.window import parse_day
+
+    return None if given is None else parse_day(given)
+
+
+def read_timezone(given: str | None) -> str | None:
+    """Read the name of a time zone, if one was given."""
+    from chinook_sim.window import check_timezone
+
+    return None if given is None else check_timezone(given)
+
+
+def fetch_source(location: Location, source: str, directory: Path) -> Path:
+    """Bring the file that a Chinook is to be made from, and see that it fits the database."""
+    from chinook_sim.loading import fetch, kind
+
+    path = fetch(source, directory)
+    found, wanted = kind(path), location.url.get_backend_name()
+    if found != wanted:
+        raise InvalidInput(
+            f"{path.name} is a Chinook for {found} and the database is {wanted}; "
+            "load it into a database of its own kind"
+        )
+    return path
+
+
+# --- the database ------------------------------------------------------------------------------
+
+
+@contextmanager
+def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
+    """Open the one transaction of a command, and commit it if all went well."""
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.connecting import make_engine, open_connection
+
+    engine = make_engine(location, writing=writing)
+    try:
+        with open_connection(engine, location, say=settings.say) as connection:
+            connection.begin()
+            yield connection
+            if not writing:
+                return
+            try:
+                connection.commit()
+            except (DBAPIError, KeyboardInterrupt) as error:
+                raise BatchFailed(
+                    "the connection was lost or the command stopped while committing, so it is "
+                    "not known whether the sales were written; `chinook-sim verify` tells"
+                ) from error
+    except DBAPIError as error:
+        said = str(error.orig).strip().splitlines()[0]
+        raise (BatchFailed if writing else DatabaseUnavailable)(
+            f"the database refused: {said}"
+        ) from error
+
+
+def make_missing_file(
+    settings: Common, location: Location, *, scale: int = 1, source: Path | None = None
+) -> str | None:
+    """Make the SQLite file where there is none; return what was made, or None."""
+    path = location.path
+    if path is None or path.exists():
+        return None
+    from chinook_sim.initialise import make_file
+
+    settings.say(
+        f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
+    )
+    with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
+        return make_file(location, path, scale=scale, source=source, progress=step)
+
+
+def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
+    """Say which Chinook a database holds, what D-1 is there, and what is installed."""
+    from sqlalchemy import func, select
+
+    from chinook_sim.migrate import installed
+    from chinook_sim.models import Customer, Invoice, Track
+    from chinook_sim.naming import recognise
+    from chinook_sim.window import bounds, d1
+
+    chinook = recognise(connection)
+    day = d1(connection, timezone)
+    start, end = bounds(day)
+    sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
+    last = connection.scalar(select(func.max(Invoice.invoice_date)))
+    return {
+        "spelling": {"camel": "CamelCase", "snake": "snake_case"}[chinook.spelling],
+        "schema": chinook.schema,
+        "ids": {
+            "none": "none: taken from the highest id, under a lock",
+            "sequence": f"sequence {chinook.invoice_ids.sequence}",
+            "rowid": "SQLite's own",
+        }[chinook.invoice_ids.kind],
+        "customers": connection.scalar(select(func.count()).select_from(Customer)),
+        "tracks": connection.scalar(select(func.count()).select_from(Track)),
+        "invoices": connection.scalar(select(func.count()).select_from(Invoice)),
+        "last_invoice": None if last is None else str(last),
+        "d1": str(day),
+        "sales_of_d1": connection.scalar(sold),
+        "revision": installed(connection),
+    }
+
+
+# --- output ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
+    """Show how far long work is, on a terminal only; length 0 is work too short for it."""
+    if not length or settings.quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def table(record: dict[str, Any]) -> list[str]:
+    """Lay out names and values in two columns."""
+    names = {name: name.replace("_", " ").replace("d1", "D-1") for name in record}
+    width = max(map(len, names.values()))
+    return [
+        f"  {names[name]:{width}}  {'-' if value is None else value}"
+        for name, value in record.items()
+    ]
+
+
+def show_batch(settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool) -> None:
+    """Print what was added, and how it lies over the day."""
+    ids = batch.invoice_ids
+    record = {
+        "database": location.shown,
+        "dry_run": dry_run,
+        "day": str(batch.day),
+        "sales": batch.count,
+        "lines": batch.lines,
+        "revenue": str(batch.revenue),
+        "average": str(batch.average),
+        "seed": batch.seed,
+        "digest": batch.digest,
+        "first_invoice": ids[0] if ids else None,
+        "last_invoice": ids[-1] if ids else None,
+        "hours": list(batch.hours),
+    }
+    settings.print(
+        record,
+        [
+            f"{'would add' if dry_run else 'added'} {batch.count} sales to {location.shown}",
+            "",
+            f"  day      {batch.day}",
+            f"  sales    {batch.count:,}",
+            f"  lines    {batch.lines:,}",
+            f"  revenue  {batch.revenue:,}",
+            f"  average  {batch.average:,}",
+            f"  seed     {batch.seed}",
+            *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
+            f"  hours    {picture(batch.hours)}",
+            f"           {'0     6     12    18':24}",
+        ],
+    )
+
+
+def picture(hours: tuple[int, ...]) -> str:
+    """Draw the sales of each hour as a row of bars."""
+    try:
+        bars = " ▁▂▃▄▅▆▇█"
+        bars.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        bars = " .:-=+*#@"
+    most = max(hours, default=0) or 1
+    # Any sale at all shows.
+    return "".join(bars[-(-count * (len(bars) - 1) // most)] for count in hours)
+
+
+# --- the door ----------------------------------------------------------------------------------
+
+
+def main() -> NoReturn:
+    """Run the command, and end the process with its exit status."""
+    # A terminated job shall take its statement and its transaction back, like an interrupted one.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = Common()
+    try:
+        load_dotenv(Path.cwd())
+        code = cli.main(obj=settings, standalone_mode=False) or DONE
+        sys.stdout.flush()
+    except click.ClickException as error:
+        code = complain(settings, WRONG_USAGE, f"{error.format_message()} (see --help)")
+    except InvalidInput as error:
+        code = complain(settings, WRONG_USAGE, error)
+    except DatabaseUnavailable as error:
+        code = complain(settings, UNREACHABLE, error)
+    except ChinookSimError as error:
+        code = complain(settings, FAILED, error)
+    except (KeyboardInterrupt, click.Abort):
+        code = complain(settings, INTERRUPTED, "interrupted; nothing was written")
+    except BrokenPipeError:
+        # Whoever read the output has gone; what was asked for is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except Exception as error:
+        code = complain(settings, FAILED, f"unexpected {type(error).__name__}: {error}")
+    sys.exit(code)
+
+
+def complain(settings: Common, code: int, error: object) -> int:
+    """Print one line that says what is wrong, without any secret, and return the exit status."""
+    secrets = settings.location.secrets if settings.location else ()
+    line = " ".join(str(error).split())
+    click.echo(f"Error: {scrub(line, secrets)}", err=True)
+    return code

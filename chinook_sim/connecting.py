@@ -1,0 +1,162 @@
+"""Engines for the command and for Alembic, and connecting with bounded patience."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from chinook_sim.errors import DatabaseUnavailable
+from chinook_sim.settings import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+    from chinook_sim.settings import Location
+
+__all__ = ["make_engine", "open_connection"]
+
+PATIENCE = 15.0
+"""Seconds in all that a database has to answer; a sleeping Neon endpoint takes about five."""
+
+ATTEMPT = 8
+"""Seconds that one attempt may take, unless the URL says otherwise."""
+
+BUSY = 5.0
+"""Seconds that SQLite waits for another writer."""
+
+
+def make_engine(location: Location, *, writing: bool, create: bool = False) -> Engine:
+    """Make an engine for one connection.
+
+    Args:
+        location: where the database is.
+        writing: whether SQLite's transactions take its write lock at once.
+        create: whether a SQLite file is made where there is none; otherwise a mistyped path
+            would leave an empty file behind.
+    """
+    path = location.path
+    if path is not None:
+        return _sqlite_engine(path, writing=writing, create=create)
+    return create_engine(
+        location.url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
+        # reach a server that has never seen what was prepared.
+        connect_args={"prepare_threshold": None, **_defaults(location)},
+    )
+
+
+def _defaults(location: Location) -> dict[str, str | int]:
+    """Return libpq parameters that neither the URL nor the environment has set."""
+    defaults = (
+        ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
+        ("application_name", "PGAPPNAME", "chinook_sim"),
+    )
+    return {
+        name: value
+        for name, variable, value in defaults
+        if name not in location.url.query and not os.environ.get(variable)
+    }
+
+
+def _sqlite_engine(path: Path, *, writing: bool, create: bool) -> Engine:
+    uri = f"file:{quote(str(path.absolute()))}?mode={'rwc' if create else 'rw'}"
+
+    def connect() -> sqlite3.Connection:
+        # Transactions are begun below: left to itself the driver begins none before a SELECT, a
+        # SAVEPOINT or a CREATE TABLE.
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    # A transaction that reads first and writes later fails at once if another wrote in between.
+    statement = "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return engine
+
+
+def open_connection(
+    engine: Engine,
+    location: Location,
+    *,
+    say: Callable[[str], None],
+    patience: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Connection:
+    """Connect, and try again for a while where waiting may help.
+
+    Only connecting is ever tried again: nothing has been asked of the database yet.
+
+    Args:
+        engine: of `make_engine`.
+        location: where the database is, for messages.
+        say: told, once, that we are waiting.
+        patience: seconds after which no further attempt is begun.
+        sleep: how to wait.
+        clock: seconds, rising.
+
+    Raises:
+        DatabaseUnavailable: it could not be reached, or refused us.
+    """
+    if location.path is not None and not location.path.exists():
+        raise DatabaseUnavailable(
+            f"there is no file {location.path}; `chinook-sim init` makes one there"
+        )
+    end = clock() + patience
+    pause = 0.5
+    while True:
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            reason = _reason(error, location)
+            if not _may_pass(error, location) or clock() + pause > end:
+                raise DatabaseUnavailable(
+                    f"{location.shown} cannot be used: {reason}; {_advice(location)}"
+                ) from None
+        if pause == 0.5:
+            say(f"waiting for {location.shown}: {reason}")
+        sleep(pause)
+        pause *= 2
+
+
+def _reason(error: DBAPIError, location: Location) -> str:
+    """Return the most telling line of an error: the last that libpq gives, without secrets."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    # psycopg lists each address it tried; the first line says what the last attempt met.
+    reason = lines[0] if lines else "no reason given"
+    return scrub(
+        reason.rsplit("failed: ", 1)[-1] if "FATAL" in reason else reason, location.secrets
+    )
+
+
+def _may_pass(error: DBAPIError, location: Location) -> bool:
+    """Tell whether another attempt may succeed where this one failed."""
+    if location.path is not None:
+        return False
+    said = str(error.orig)
+    waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
+    # A server that answers FATAL has made up its mind, but for these.
+    return "FATAL" not in said or any(word in said for word in waking)
+
+
+def _advice(location: Location) -> str:
+    if location.path is not None:
+        return "name a SQLite file that may be read and written"
+    return f"check {location.source}, and that the server is running"

@@ -1,0 +1,134 @@
+"""Making a database ready: its tables, a stand-in Chinook where there is none, or a real one.
+
+Nothing is ever written over what exists. A new SQLite file is made under another name and given
+its own when it is whole, so that a killed process leaves no half shop behind.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import inspect, literal, select
+
+from chinook_sim.connecting import make_engine
+from chinook_sim.errors import InvalidInput, NotAChinook
+from chinook_sim.loading import load_postgresql, load_sqlite, publish
+from chinook_sim.migrate import lock, upgrade
+from chinook_sim.naming import CHINOOK_TABLES, place_of, recognise
+from chinook_sim.standin import fill
+from chinook_sim.window import d1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.settings import Location
+
+__all__ = ["Made", "initialise", "make_file"]
+
+Made = Literal["nothing", "stand-in", "copy"]
+"""What a database was given: nothing (it had a Chinook), the stand-in, or a copy of a real one."""
+
+
+def initialise(
+    connection: Connection,
+    *,
+    scale: int = 1,
+    source: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Made:
+    """Make a database ready, in the transaction that is open.
+
+    A Chinook that is there is migrated and otherwise left as it is; an empty database gets the
+    dump, if one is given, or the stand-in.
+
+    Args:
+        connection: with a transaction open; on SQLite one that may write.
+        scale: how many times the size of the real Chinook the stand-in has.
+        source: a dump of a PostgreSQL Chinook.
+        progress: told the number of rows written, now and then.
+
+    Raises:
+        NotAChinook: there is something else in the database.
+        InvalidInput: `source` is given, and there is a Chinook already; or it is no such dump.
+        BatchFailed: the database refused a statement of the dump.
+    """
+    lock(connection)
+    if source is not None and connection.dialect.name == "sqlite":
+        raise InvalidInput("this file exists already; --from makes a new one, under another name")
+    if place_of(connection) is None:
+        _refuse_others(connection)
+        if source is not None:
+            load_postgresql(source, connection)
+            recognise(connection)
+            upgrade(connection)
+            return "copy"
+    elif source is not None:
+        raise InvalidInput(
+            "this database holds tables of Chinook already; --from needs an empty one"
+        )
+    else:
+        # Before anything is made: an upgrade would complete what is not a whole Chinook.
+        recognise(connection)
+    upgrade(connection)
+    recognise(connection)
+    if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
+        return "nothing"
+    fill(connection, scale, d1(connection) + timedelta(days=1), progress=progress)
+    return "stand-in"
+
+
+def make_file(
+    location: Location,
+    path: Path,
+    *,
+    scale: int = 1,
+    source: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Made:
+    """Make a new SQLite file: a copy of `source`, or the stand-in.
+
+    Args:
+        location: where it shall be.
+        path: the same, as a path.
+        scale: as for `initialise`.
+        source: a SQLite file with a Chinook.
+        progress: as for `initialise`.
+
+    Returns:
+        What was made; `nothing` where another process was faster.
+
+    Raises:
+        InvalidInput: `source` is no SQLite Chinook.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as directory:
+        draft = Path(directory) / path.name
+        if source is not None:
+            load_sqlite(source, draft)
+        url = location.url.set(database=str(draft))
+        engine = make_engine(replace(location, url=url), writing=True, create=True)
+        with engine.begin() as connection:
+            made = initialise(connection, scale=scale, progress=progress)
+        if not publish(draft, path):
+            return "nothing"
+        return made if source is None else "copy"
+
+
+def _refuse_others(connection: Connection) -> None:
+    """Refuse a database in which there is something, and nothing of it is a Chinook."""
+    others = [
+        name
+        for name in inspect(connection).get_table_names()
+        if not name.startswith("chinook_sim_")
+    ]
+    if others:
+        shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+        raise NotAChinook(
+            f"this database is no Chinook, and not empty: it holds {shown}; "
+            "name an empty one, and nothing there is touched"
+        )

@@ -1,0 +1,254 @@
+"""Checks on the sales in a database, in SQL of their own.
+
+Nothing here uses what makes the sales: the checks read the tables as a user would, and so would
+find what sampling, the writers and the factory all got wrong in the same way. Nothing is printed.
+
+Amounts are compared in rounded cents: SQLite's are floating-point numbers, and an exact
+`Total = SUM(…)` fails for some invoices of the original Chinook as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
+from chinook_sim.naming import quoted, recognise
+from chinook_sim.window import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from sqlalchemy import Connection, Row, Table
+
+__all__ = ["Check", "verify_all", "verify_day"]
+
+MIN_FOR_SPREAD = 120
+"""Sales from which their spread over 24 hours can be judged: five expected in each."""
+
+SPREAD_LIMIT = 70
+"""A chi-square with 23 degrees of freedom exceeds this once in a million uniform days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        name: what is checked, in a few words.
+        passed: whether it holds.
+        figure: what was counted, for a person to read.
+    """
+
+    name: str
+    passed: bool
+    figure: str
+
+
+def verify_day(connection: Connection, day: date, *, expect: int | None = None) -> list[Check]:
+    """Check the sales of one day.
+
+    Args:
+        connection: on a Chinook.
+        day: the day.
+        expect: how many sales there must be; without it there must be some.
+
+    Raises:
+        NotAChinook: the database holds no Chinook.
+    """
+    recognise(connection)
+    start, end = bounds(day)
+    scope = "i.{date} >= :start AND i.{date} < :end"
+    times = {"start": _moment(connection, start), "end": _moment(connection, end)}
+    ask = _Questions(connection, scope, times)
+    found = ask.number("SELECT count(*) FROM {invoice} i WHERE {scope}")
+    wanted = "" if expect is None else f", {expect} expected"
+    return [
+        Check(
+            "sales of the day",
+            found == expect if expect is not None else found > 0,
+            f"{found}{wanted}",
+        ),
+        ask.totals(),
+        ask.none(
+            "1 to 5 tracks an invoice",
+            "SELECT count(*) FROM {invoice} i WHERE {scope} AND (SELECT count(*) FROM {line} l "
+            "WHERE l.{line_invoice} = i.{invoice_id}) NOT BETWEEN 1 AND 5",
+            "invoices with none or more",
+        ),
+        ask.distinct_tracks(),
+        *ask.orphans(),
+        ask.none(
+            "unit prices as in the catalogue",
+            "SELECT count(*) FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
+            "JOIN {track} t ON t.{track_id} = l.{line_track} WHERE {scope} "
+            "AND coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2)",
+            "lines with another",
+        ),
+        ask.none(
+            "one of each track",
+            "SELECT count(*) FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
+            "WHERE {scope} AND l.{quantity} <> 1",
+            "lines with another quantity",
+        ),
+        _whole_seconds(connection, ask),
+        _spread(connection, ask, found),
+    ]
+
+
+def verify_all(connection: Connection, *, expect: int | None = None) -> list[Check]:
+    """Check every sale there is for what must hold in any Chinook, simulated or not.
+
+    Args:
+        connection: on a Chinook.
+        expect: how many sales there must be; without it there must be some.
+
+    Raises:
+        NotAChinook: the database holds no Chinook.
+    """
+    recognise(connection)
+    ask = _Questions(connection, "1 = 1", {})
+    found = ask.number("SELECT count(*) FROM {invoice} i")
+    wanted = "" if expect is None else f", {expect} expected"
+    return [
+        Check("sales", found == expect if expect is not None else found > 0, f"{found}{wanted}"),
+        ask.totals(),
+        ask.none(
+            "at least one track an invoice",
+            "SELECT count(*) FROM {invoice} i WHERE NOT EXISTS (SELECT 1 FROM {line} l "
+            "WHERE l.{line_invoice} = i.{invoice_id})",
+            "invoices with none",
+        ),
+        ask.distinct_tracks(),
+        *ask.orphans(),
+    ]
+
+
+class _Questions:
+    """Asks about the invoices in a scope, in the names of the database at hand."""
+
+    def __init__(self, connection: Connection, scope: str, parameters: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._parameters = parameters
+        invoice, line = Invoice.__table__.c, InvoiceLine.__table__.c
+        spelled: dict[str, Table | str] = {
+            "invoice": Invoice.__table__,
+            "line": InvoiceLine.__table__,
+            "track": Track.__table__,
+            "customer": Customer.__table__,
+            "invoice_id": invoice.InvoiceId.name,
+            "invoice_customer": invoice.CustomerId.name,
+            "date": invoice.InvoiceDate.name,
+            "total": invoice.Total.name,
+            "line_invoice": line.InvoiceId.name,
+            "line_track": line.TrackId.name,
+            "price": line.UnitPrice.name,
+            "quantity": line.Quantity.name,
+            "track_id": Track.__table__.c.TrackId.name,
+            "customer_id": Customer.__table__.c.CustomerId.name,
+        }
+        self._names = {key: quoted(connection, name) for key, name in spelled.items()}
+        self._names["scope"] = scope.format(**self._names)
+
+    def rows(self, question: str) -> Sequence[Row[Any]]:
+        """Return the rows a question is answered with."""
+        statement = text(question.format(**self._names))
+        return self._connection.execute(statement, self._parameters).all()
+
+    def number(self, question: str) -> int:
+        """Return the number a question is answered with."""
+        return int(self.rows(question)[0][0])
+
+    def none(self, name: str, question: str, unit: str) -> Check:
+        """Check that a question that counts what is wrong is answered with 0."""
+        found = self.number(question)
+        return Check(name, found == 0, f"{found} {unit}")
+
+    def totals(self) -> Check:
+        """Check each total against its lines."""
+        return self.none(
+            "totals equal the sum of their lines",
+            "SELECT count(*) FROM {invoice} i WHERE {scope} "
+            "AND coalesce(round(i.{total} * 100), -1) <> coalesce((SELECT "
+            "sum(round(l.{price} * 100) * l.{quantity}) FROM {line} l "
+            "WHERE l.{line_invoice} = i.{invoice_id}), -2)",
+            "invoices differ",
+        )
+
+    def distinct_tracks(self) -> Check:
+        """Check that no invoice has a track twice."""
+        return self.none(
+            "no track twice in an invoice",
+            "SELECT count(*) FROM (SELECT 1 FROM {line} l JOIN {invoice} i "
+            "ON i.{invoice_id} = l.{line_invoice} WHERE {scope} "
+            "GROUP BY l.{line_invoice}, l.{line_track} HAVING count(*) > 1) repeated",
+            "tracks repeated",
+        )
+
+    def orphans(self) -> list[Check]:
+        """Check that whatever is referred to is there; lines without an invoice have no day."""
+        return [
+            self.none(
+                "every invoice has its customer",
+                "SELECT count(*) FROM {invoice} i WHERE {scope} AND NOT EXISTS (SELECT 1 FROM "
+                "{customer} c WHERE c.{customer_id} = i.{invoice_customer})",
+                "without",
+            ),
+            self.none(
+                "every line has its track",
+                "SELECT count(*) FROM {line} l "
+                "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} AND NOT "
+                "EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})",
+                "without",
+            ),
+            self.none(
+                "every line has its invoice",
+                "SELECT count(*) FROM {line} l WHERE NOT EXISTS (SELECT 1 FROM {invoice} i "
+                "WHERE i.{invoice_id} = l.{line_invoice})",
+                "without, on any day",
+            ),
+        ]
+
+
+def _moment(connection: Connection, moment: Any) -> Any:
+    """Return a moment as the driver compares it: SQLite keeps dates as text."""
+    return str(moment) if connection.dialect.name == "sqlite" else moment
+
+
+def _whole_seconds(connection: Connection, ask: _Questions) -> Check:
+    # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
+    broken = (
+        "i.{date} NOT GLOB '????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'"
+        if connection.dialect.name == "sqlite"
+        else "date_trunc('second', i.{date}) <> i.{date}"
+    )
+    return ask.none(
+        "moments in the day, to the second",
+        f"SELECT count(*) FROM {{invoice}} i WHERE {{scope}} AND {broken}",  # noqa: S608
+        "otherwise",
+    )
+
+
+def _spread(connection: Connection, ask: _Questions, found: int) -> Check:
+    hour = (
+        "substr(i.{date}, 12, 2)"
+        if connection.dialect.name == "sqlite"
+        else "extract(hour FROM i.{date})"
+    )
+    rows = ask.rows(
+        f"SELECT {hour}, count(*) AS sales FROM {{invoice}} i WHERE {{scope}} GROUP BY {hour}"  # noqa: S608
+    )
+    hours = f"{len(rows)} of 24 hours"
+    if found < MIN_FOR_SPREAD:
+        return Check("spread over the hours", True, f"{hours}; too few sales to judge")
+    expected = found / 24
+    seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
+    chi_square = sum((count - expected) ** 2 / expected for count in seen)
+    return Check(
+        "spread over the hours",
+        chi_square <= SPREAD_LIMIT,
+        f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
+    )
