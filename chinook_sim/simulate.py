@@ -156,7 +156,8 @@ def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = recognise(connection)
         with session.begin_nested(), _translated():
-            yield connection, chinook
+            # Asked for again: only now does the session send the SAVEPOINT.
+            yield connection_of(session), chinook
 
 
 def _begin(connection: Connection) -> None:

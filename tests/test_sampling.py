@@ -27,7 +27,9 @@ def catalogue(customers: int = 59, tracks: int = 3_503) -> Catalogue:
     ids = np.arange(tracks, dtype=np.int64)
     return Catalogue(
         customer_ids=np.arange(customers, dtype=np.int64) * 2 + 1,
-        billing=[BillingAddress(f"{i} High St", "York", None, "UK", None) for i in range(customers)],
+        billing=[
+            BillingAddress(f"{i} High St", "York", None, "UK", None) for i in range(customers)
+        ],
         track_ids=ids * 3 + 1,
         prices=np.where(ids % 16 == 0, 199, 99).astype(np.int64),
     )
@@ -168,7 +170,9 @@ SALES = sample_sales(2026, DAY, 0, 200_000, customers=59, tracks=100)
         pytest.param(SALES.tracks, 100, id="tracks"),
     ],
 )
-def test_choices_are_uniform(observed: np.ndarray[tuple[int], np.dtype[np.int64]], cells: int) -> None:
+def test_choices_are_uniform(
+    observed: np.ndarray[tuple[int], np.dtype[np.int64]], cells: int
+) -> None:
     assert chi_square_is_ordinary(Counter(observed.tolist()), cells)
 
 

@@ -1,0 +1,290 @@
+"""The ground that the tests stand on: real databases of every shape, and the real command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from postgres import MAJORS, PASSWORD, Server, program
+from shapes import REAL, SHAPES, TABLES, Shape, build_postgresql, build_sqlite, load_real
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
+
+
+def pytest_report_header() -> list[str]:
+    """Name the servers, and say whether the real files are here."""
+    versions = [
+        subprocess.run(
+            [program(major, "postgres"), "-V"], capture_output=True, text=True, check=True
+        )
+        for major in MAJORS
+    ]
+    return [
+        "postgresql: " + ", ".join(version.stdout.split()[-1] for version in versions),
+        f"sqlite: {sqlite3.sqlite_version}",
+        f"real Chinook files: {'here' if REAL.is_dir() else 'not here, their tests are left out'}",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no setting of whoever runs the tests reach them."""
+    for name in list(os.environ):
+        if name.startswith(SETTINGS):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+class Ground:
+    """Servers and template databases, made when they are first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open = ExitStack()
+        self._servers: dict[int, Server] = {}
+        self._templates: dict[tuple[object, ...], str] = {}
+
+    def __enter__(self) -> Ground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def server(self, major: int) -> Server:
+        """Return the server of a major version."""
+        if major not in self._servers:
+            self._servers[major] = self._open.enter_context(Server(major))
+        return self._servers[major]
+
+    def shop(self, case: Case, directory: Path) -> Shop:
+        """Return a copy of a template that nobody else uses."""
+        template = self._template(case)
+        if case.major is None:
+            path = directory / f"{case.shape.name}.sqlite"
+            shutil.copyfile(template, path)
+            return Shop(case.shape, URL.create("sqlite", database=str(path)))
+        server = self.server(case.major)
+        database = server.create_database(template)
+        return Shop(case.shape, server.url(database), server)
+
+    def _template(self, case: Case) -> str:
+        if case not in self._templates:
+            self._templates[case] = self._make(case)
+        return self._templates[case]
+
+    def _make(self, case: Case) -> str:
+        if case.major is None:
+            path = self._directory / f"{len(self._templates)}.sqlite"
+            if case.real:
+                shutil.copyfile(REAL / case.shape.file, path)
+                path.chmod(0o644)
+            else:
+                build_sqlite(case.shape, path)
+            name, url = str(path), URL.create("sqlite", database=str(path))
+        else:
+            server = self.server(case.major)
+            name = server.create_database()
+            if case.real:
+                load_real(case.shape, server, name)
+            else:
+                build_postgresql(case.shape, server, name)
+            url = server.url(name)
+        if case.migrated:
+            from chinook_sim.migrate import upgrade
+
+            engine = create_engine(url, poolclass=NullPool)
+            with engine.begin() as connection:
+                upgrade(connection)
+        return name
+
+
+@dataclass(frozen=True)
+class Case:
+    """A database that tests are run on."""
+
+    shape: Shape
+    major: int | None
+    migrated: bool = False
+    real: bool = False
+
+    @property
+    def id(self) -> str:
+        server = f"-pg{self.major}" if self.major else ""
+        return f"{self.shape.name}{server}{'-migrated' if self.migrated else ''}"
+
+
+def cases(*, migrated: bool = False, real: bool = False) -> list[Case]:
+    """Return every shape, on every server that it can be on."""
+    return [
+        Case(shape, major, migrated, real)
+        for shape in SHAPES
+        for major in (MAJORS if shape.postgresql else (None,))
+    ]
+
+
+def parameters(chosen: list[Case]) -> list[Any]:
+    return [pytest.param(case, id=case.id) for case in chosen]
+
+
+ALL = [*cases(), *cases(migrated=True)]
+
+
+@dataclass
+class Shop:
+    """A database of one shape, and another connection to look at it."""
+
+    shape: Shape
+    url: URL
+    server: Server | None = None
+    _engines: list[Engine] = field(default_factory=list)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """An engine as any user would make it, with no help from chinook_sim."""
+        return self.engine_for(self.url.drivername)
+
+    def engine_for(self, driver: str) -> Engine:
+        """Return an engine with another driver."""
+        engine = create_engine(self.url.set(drivername=driver), poolclass=NullPool)
+        self._engines.append(engine)
+        return engine
+
+    @property
+    def text(self) -> str:
+        """The URL with its password."""
+        return self.url.render_as_string(hide_password=False)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.url.database or "")
+
+    def sql(self, statement: str) -> str:
+        """Spell the names in [brackets] as this database does."""
+        parts = statement.replace("]", "[").split("[")
+        return "".join(
+            self.shape.spell(part) if position % 2 else part for position, part in enumerate(parts)
+        )
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Read what is committed, through another connection; names in [brackets]."""
+        if self.server is None:
+            with closing(sqlite3.connect(self.path)) as connection:
+                return connection.execute(self.sql(statement)).fetchall()
+        with self.server.connect(self.url.database or "") as other:
+            return other.execute(self.sql(statement)).fetchall()  # type: ignore[arg-type]
+
+    def value(self, statement: str) -> Any:
+        """Read one value."""
+        return self.rows(statement)[0][0]
+
+    def execute(self, *statements: str) -> None:
+        """Change something, through another connection, and commit."""
+        if self.server is None:
+            with closing(sqlite3.connect(self.path)) as connection, connection:
+                for statement in statements:
+                    connection.execute(self.sql(statement))
+            return
+        with self.server.connect(self.url.database or "") as other:
+            for statement in statements:
+                other.execute(self.sql(statement))  # type: ignore[arg-type]
+
+    def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row of every table as it is kept, with the types that SQLite gave it."""
+        found = {}
+        for table, columns in TABLES.items():
+            names = [word.split(":")[0] for word in columns.split()]
+            wanted = ", ".join(f"[{name}]" for name in names)
+            if self.server is None:
+                wanted += ", " + ", ".join(f"typeof([{name}])" for name in names)
+            order = ", ".join(f"[{name}]" for name in names[:2])
+            found[table] = self.rows(f"SELECT {wanted} FROM [{table}] ORDER BY {order}")
+        return found
+
+    def insert_by_default(self) -> int:
+        """Insert an invoice with a line, leaving the ids to the database; return the invoice's."""
+        customer = self.value("SELECT min([CustomerId]) FROM [Customer]")
+        track = self.value("SELECT min([TrackId]) FROM [Track]")
+        (invoice,) = self._returning(
+            "INSERT INTO [Invoice] ([CustomerId], [InvoiceDate], [Total]) "
+            f"VALUES ({customer}, '2001-01-01 00:00:00', 0.99) RETURNING [InvoiceId]"
+        )
+        self._returning(
+            "INSERT INTO [InvoiceLine] ([InvoiceId], [TrackId], [UnitPrice], [Quantity]) "
+            f"VALUES ({invoice}, {track}, 0.99, 1) RETURNING [InvoiceLineId]"
+        )
+        return int(invoice)
+
+    def _returning(self, statement: str) -> tuple[Any, ...]:
+        if self.server is None:
+            with closing(sqlite3.connect(self.path)) as connection, connection:
+                row: tuple[Any, ...] = connection.execute(self.sql(statement)).fetchone()
+                return row
+        return self.rows(statement)[0]
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.dispose()
+        if self.server is not None:
+            self.server.drop_database(self.url.database or "")
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with Ground(tmp_path_factory.mktemp("ground")) as ground:
+        yield ground
+
+
+@pytest.fixture(params=MAJORS, ids=lambda major: f"pg{major}")
+def server(ground: Ground, request: pytest.FixtureRequest) -> Server:
+    return ground.server(request.param)
+
+
+@pytest.fixture(params=parameters(ALL))
+def shop(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    """A shop of each shape, on each server, migrated by us and not."""
+    shop = ground.shop(request.param, tmp_path)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `chinook-sim` as a process of its own, in an empty directory."""
+
+    def run(
+        *arguments: str, stdin: str | bytes | None = None, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [sys.executable, "-m", "chinook_sim", *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONUTF8": "1", **environment},
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        output, errors = done.stdout.decode(), done.stderr.decode()
+        for said in (output, errors):
+            assert "Traceback" not in said, said
+            assert PASSWORD not in said, said
+        return subprocess.CompletedProcess(done.args, done.returncode, output, errors)
+
+    return run

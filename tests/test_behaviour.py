@@ -1,0 +1,369 @@
+"""What holds for a batch on every Chinook, migrated or not, and through every way of writing."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from shapes import CUSTOMERS, TRACKS
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from chinook_sim import (
+    BatchFailed,
+    CatalogueUnusable,
+    Customer,
+    Invoice,
+    InvoiceLine,
+    NotAChinook,
+    SaleFactory,
+    Track,
+    generate_d1,
+    recognise,
+)
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Shop
+
+    from chinook_sim import BatchSummary
+
+DAY = date(2026, 1, 31)
+
+DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
+
+
+def generate(shop: Shop, n: int, *, driver: str | None = None, seed: int = 7) -> BatchSummary:
+    engine = shop.engine_for(driver) if driver else shop.engine
+    with Session(engine) as session, session.begin():
+        return generate_d1(session, n, day=DAY, seed=seed)
+
+
+@pytest.fixture(params=[0, 1], ids=["fastest", "other"])
+def driver(request: pytest.FixtureRequest, shop: Shop) -> Iterator[str]:
+    drivers = DRIVERS[shop.shape.postgresql]
+    if request.param >= len(drivers):
+        pytest.skip("SQLite has one way of writing")
+    yield drivers[request.param]
+
+
+def sales(shop: Shop) -> list[tuple[object, ...]]:
+    """Return all sales of the day, with their tracks."""
+    return shop.rows(
+        "SELECT i.[InvoiceId], i.[CustomerId], i.[InvoiceDate], i.[Total], l.[TrackId], "
+        "l.[UnitPrice], l.[Quantity] FROM [Invoice] i JOIN [InvoiceLine] l "
+        "ON l.[InvoiceId] = i.[InvoiceId] WHERE i.[InvoiceDate] >= '2026-01-31 00:00:00' "
+        "AND i.[InvoiceDate] < '2026-02-01 00:00:00' ORDER BY l.[InvoiceLineId]"
+    )
+
+
+def test_a_batch_is_there_and_right(shop: Shop, driver: str) -> None:
+    batch = generate(shop, 200, driver=driver)
+    assert batch.count == 200
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 200
+    found = sales(shop)
+    assert len(found) == batch.lines
+    assert list(dict.fromkeys(row[0] for row in found)) == list(batch.invoice_ids)
+    assert {row[1] for row in found} <= set(CUSTOMERS)
+    assert {row[4] for row in found} <= set(TRACKS)
+    assert {row[6] for row in found} == {1}
+    assert len({(row[0], row[4]) for row in found}) == len(found)
+    with shop.engine.connect() as connection:
+        checks = verify_day(connection, DAY, expect=200) + verify_all(connection)
+    assert [check for check in checks if not check.passed] == []
+
+
+def test_rows_that_were_there_are_untouched(shop: Shop, driver: str) -> None:
+    before = shop.snapshot()
+    generate(shop, 50, driver=driver)
+    after = shop.snapshot()
+    for table, rows in before.items():
+        assert after[table][: len(rows)] == rows
+        if table not in ("Invoice", "InvoiceLine"):
+            assert after[table] == rows
+
+
+def test_a_plain_insert_works_afterwards(shop: Shop, driver: str) -> None:
+    batch = generate(shop, 50, driver=driver)
+    if shop.shape.gives_ids:
+        assert shop.insert_by_default() not in batch.invoice_ids
+        assert generate(shop, 5, driver=driver).count == 5
+
+
+def test_every_way_of_writing_leaves_the_same_rows(shop: Shop) -> None:
+    drivers = DRIVERS[shop.shape.postgresql]
+    left = []
+    for driver in drivers:
+        engine = shop.engine_for(driver)
+        with Session(engine) as session, session.begin():
+            batch = generate_d1(session, 30, day=DAY, seed=7)
+        found = shop.rows(
+            "SELECT [CustomerId], [InvoiceDate], [BillingAddress], [BillingCity], [BillingState], "
+            f"[BillingCountry], [BillingPostalCode], [Total] FROM [Invoice] "
+            f"WHERE [InvoiceId] >= {batch.invoice_ids[0]} ORDER BY [InvoiceId]"
+        )
+        left.append((found, batch.digest, batch.revenue))
+    assert left.count(left[0]) == len(drivers)
+
+
+def test_the_billing_address_is_the_customers(shop: Shop, driver: str) -> None:
+    generate(shop, 100, driver=driver)
+    differ = shop.value(
+        "SELECT count(*) FROM [Invoice] i JOIN [Customer] c ON c.[CustomerId] = i.[CustomerId] "
+        "WHERE NOT (coalesce(i.[BillingAddress], '-') = coalesce(c.[Address], '-') "
+        "AND coalesce(i.[BillingCity], '-') = coalesce(c.[City], '-') "
+        "AND coalesce(i.[BillingState], '-') = coalesce(c.[State], '-') "
+        "AND coalesce(i.[BillingCountry], '-') = coalesce(c.[Country], '-') "
+        "AND coalesce(i.[BillingPostalCode], '-') = coalesce(c.[PostalCode], '-'))"
+    )
+    assert differ == 0
+
+
+def test_one_by_one_and_in_bulk_make_the_same_sales(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=7)
+        one_by_one = [factory.create(DAY) for _ in range(8)]
+        told = [
+            (invoice.customer_id, invoice.invoice_date, invoice.total, invoice.billing_city)
+            + tuple(line.track_id for line in invoice.lines)
+            for invoice in one_by_one
+        ]
+        bulk = SaleFactory(session, seed=7).create_batch(8, DAY)
+        written = session.scalars(
+            select(Invoice)
+            .where(Invoice.invoice_id.in_(list(bulk.invoice_ids)))
+            .order_by(Invoice.invoice_id)
+        )
+        assert told == [
+            (invoice.customer_id, invoice.invoice_date, invoice.total, invoice.billing_city)
+            + tuple(line.track_id for line in invoice.lines)
+            for invoice in written
+        ]
+
+
+def test_a_factory_goes_on_where_it_was(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=7)
+        factory.build(datetime(2026, 1, 31, 12))  # noqa: DTZ001
+        rest = factory.create_batch(4, DAY)
+        whole = SaleFactory(session, seed=7).create_batch(5, DAY)
+
+        def customers(batch: BatchSummary) -> list[int]:
+            chosen = select(Invoice.customer_id).where(
+                Invoice.invoice_id.in_(list(batch.invoice_ids))
+            )
+            return list(session.scalars(chosen.order_by(Invoice.invoice_id)))
+
+        assert customers(rest) == customers(whole)[1:]
+
+
+def test_a_built_sale_is_transient_and_a_created_one_is_kept(shop: Shop) -> None:
+    at = datetime(2026, 1, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=1)
+        built = factory.build(at)
+        assert built not in session
+        assert built.invoice_id is None
+        assert built.total == sum(line.unit_price for line in built.lines)
+        created = factory.create(at)
+        number = created.invoice_id
+        assert created.customer.customer_id == created.customer_id
+        assert created.lines[0].track.unit_price == created.lines[0].unit_price
+    stored = shop.rows(f"SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceId] = {number}")
+    assert str(stored[0][0]) == "2026-01-31 23:59:59"
+    if shop.shape.gives_ids:
+        assert shop.insert_by_default() > number
+
+
+def test_classes_query_any_spelling(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        recognise(session)
+        dear = (
+            select(Invoice)
+            .join(Invoice.customer)
+            .where(Customer.country == "Germany", Invoice.lines.any(InvoiceLine.unit_price > 1))
+            .order_by(Invoice.invoice_id)
+        )
+        invoice = session.scalars(dear).first()
+        assert invoice is not None
+        assert invoice.customer.support_rep is not None
+        assert [line.track.media_type.name for line in invoice.lines]
+        totals = select(Invoice.customer_id, func.sum(Invoice.total).label("spent"))
+        spent = totals.group_by(Invoice.customer_id).subquery()
+        assert session.scalar(select(func.max(spent.c.spent))) == Decimal(
+            str(shop.value("SELECT max(s) FROM (SELECT sum([Total]) s FROM [Invoice] "
+                           "GROUP BY [CustomerId]) t"))
+        ).quantize(Decimal("0.01"))  # fmt: skip
+        assert session.get_one(Track, TRACKS[0]).playlists
+
+
+def test_names_of_other_tables_are_left_alone(shop: Shop) -> None:
+    shop.execute(
+        'CREATE TABLE "Own" ("Name" VARCHAR(10), "InvoiceId" INTEGER)',
+        "INSERT INTO \"Own\" VALUES ('mine', 1)",
+    )
+    from sqlalchemy import Column, Integer, MetaData, String, Table
+
+    own = Table("Own", MetaData(), Column("Name", String), Column("InvoiceId", Integer))
+    with Session(shop.engine) as session:
+        recognise(session)
+        joined = select(own.c.Name, Invoice.total).join(
+            Invoice, Invoice.invoice_id == own.c.InvoiceId
+        )
+        assert session.execute(joined).one()[0] == "mine"
+        inner = select(own.c.Name, Invoice.invoice_id).join(
+            Invoice, Invoice.invoice_id == own.c.InvoiceId
+        )
+        assert session.execute(select(inner.subquery())).one() == ("mine", 1)
+
+
+def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> None:
+    before = shop.snapshot()
+    limit = "CHECK ([Quantity] = 0)" if shop.shape.postgresql else None
+    if limit:
+        shop.execute(f"ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more {limit} NOT VALID")
+    else:
+        shop.execute(
+            "CREATE TRIGGER no_more BEFORE INSERT ON [InvoiceLine] WHEN new.[InvoiceLineId] > 200 "
+            "BEGIN SELECT raise(ABORT, 'no more'); END"
+        )
+    with Session(shop.engine_for(driver)) as session:
+        session.execute(text(shop.sql("UPDATE [Artist] SET [Name] = 'kept' WHERE [ArtistId] = 1")))
+        with pytest.raises(BatchFailed, match="nothing was written.*no.more"):
+            generate_d1(session, 200, day=DAY, seed=7)
+        # The caller goes on as if nothing had been.
+        assert session.scalar(text("SELECT 1")) == 1
+        session.commit()
+    after = shop.snapshot()
+    assert after.pop("Artist")[0][1] == "kept"
+    before.pop("Artist")
+    assert after == before
+
+
+def test_the_callers_rollback_takes_the_batch_back(shop: Shop, driver: str) -> None:
+    before = shop.snapshot()
+    with Session(shop.engine_for(driver)) as session:
+        generate_d1(session, 20, day=DAY)
+        SaleFactory(session).create(DAY)
+        session.rollback()
+    assert shop.snapshot() == before
+
+
+def test_a_session_in_the_middle_of_its_work_is_welcome(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        recognise(session)
+        customer = session.scalars(select(Customer).limit(1)).one()
+        customer.last_name = "Changed"
+        batch = generate_d1(session, 5, day=DAY)
+        assert session.scalar(select(func.count()).select_from(Invoice)) == 35
+    assert shop.value("SELECT count(*) FROM [Customer] WHERE [LastName] = 'Changed'") == 1
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + batch.count
+
+
+def test_d1_is_the_databases_yesterday(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        batch = generate_d1(session, 40)
+        session.commit()
+    day = "CURRENT_DATE - 1" if shop.shape.postgresql else "date('now', '-1 day')"
+    found = shop.value(
+        f"SELECT count(*) FROM [Invoice] WHERE [InvoiceDate] >= {day} "
+        f"AND [InvoiceDate] < {day.replace('- 1', '').replace(', ' + repr('-1 day'), '')}"
+    )
+    assert found == 40
+    assert str(shop.value(f"SELECT {day}")) == str(batch.day)
+
+
+def test_no_sales_is_a_batch_too(shop: Shop) -> None:
+    before = shop.snapshot()
+    batch = generate(shop, 0)
+    assert (batch.count, batch.lines, batch.revenue, list(batch.invoice_ids)) == (0, 0, 0, [])
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("tracks", [1, 2, 4])
+def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop, tracks: int) -> None:
+    kept = ", ".join(map(str, TRACKS[:tracks]))
+    shop.execute(
+        "DELETE FROM [InvoiceLine]",
+        "DELETE FROM [PlaylistTrack]",
+        f"DELETE FROM [Track] WHERE [TrackId] NOT IN ({kept})",
+    )
+    generate(shop, 60)
+    sizes = shop.rows("SELECT DISTINCT count(*) FROM [InvoiceLine] GROUP BY [InvoiceId] ORDER BY 1")
+    assert [size for (size,) in sizes] == list(range(1, tracks + 1))
+
+
+@pytest.mark.parametrize(("table", "others"), [("Customer", ()), ("Track", ("PlaylistTrack",))])
+def test_an_empty_table_is_named(shop: Shop, table: str, others: tuple[str, ...]) -> None:
+    shop.execute(*(f"DELETE FROM [{name}]" for name in ("InvoiceLine", "Invoice", *others, table)))
+    with pytest.raises(CatalogueUnusable, match=f"(?i){table}.* is empty"):
+        generate(shop, 10)
+
+
+@pytest.mark.parametrize("price", ["NULL", "-0.99"])
+def test_a_price_that_no_sale_can_be_made_of_is_named(shop: Shop, price: str) -> None:
+    if shop.shape.postgresql:
+        shop.execute("ALTER TABLE [Track] ALTER COLUMN [UnitPrice] DROP NOT NULL")
+    elif price == "NULL":
+        shop.execute(
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_master SET sql = replace(sql, '\"UnitPrice\" NUMERIC(10,2) NOT NULL', "
+            "'\"UnitPrice\" NUMERIC(10,2)') WHERE name = 'Track'",
+        )
+    shop.execute(f"UPDATE [Track] SET [UnitPrice] = {price} WHERE [TrackId] = {TRACKS[3]}")
+    before = shop.snapshot()
+    with pytest.raises(CatalogueUnusable, match=f"= {TRACKS[3]} is not an amount in whole cents"):
+        generate(shop, 10)
+    assert shop.snapshot() == before
+
+
+def test_a_database_without_a_table_is_no_chinook(shop: Shop) -> None:
+    shop.execute("DROP TABLE [InvoiceLine]")
+    with pytest.raises(NotAChinook, match="(?i)invoice_?line") as caught:
+        generate(shop, 10)
+    assert len(caught.value.missing) == 1
+
+
+def test_a_full_id_range_is_told_before_any_id_is_taken(shop: Shop) -> None:
+    if shop.shape.ids not in ("", "PRIMARY KEY AUTOINCREMENT"):
+        sequence = f"pg_get_serial_sequence('{shop.shape.spell('Invoice')}', 'invoice_id')"
+        shop.execute(f"SELECT setval({sequence}, 2147483640)")
+    else:
+        top = 2**31 - 8 if shop.shape.postgresql else 2**63 - 8
+        shop.execute(
+            "INSERT INTO [Invoice] SELECT " + str(top) + ", [CustomerId], [InvoiceDate], "
+            "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], "
+            "[BillingPostalCode], [Total] FROM [Invoice] WHERE [InvoiceId] = 1"
+        )
+    with pytest.raises(BatchFailed, match="has 7 ids left and the batch needs 8"):
+        generate(shop, 8)
+    assert generate(shop, 7).count == 7
+
+
+def test_the_same_seed_makes_the_same_batch_again(shop: Shop) -> None:
+    one, other = generate(shop, 25), generate(shop, 25)
+    assert one.digest == other.digest
+    assert one.invoice_ids != other.invoice_ids
+    assert generate(shop, 25, seed=8).digest != one.digest
+
+
+def test_without_a_seed_one_is_drawn_and_reported(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        drawn = generate_d1(session, 10, day=DAY)
+        again = generate_d1(session, 10, day=DAY, seed=drawn.seed)
+        other = generate_d1(session, 10, day=DAY)
+    assert again.digest == drawn.digest
+    assert other.seed != drawn.seed
+
+
+def test_days_before_and_after_are_left_alone(shop: Shop) -> None:
+    generate(shop, 300)
+    start, end = DAY, DAY + timedelta(days=1)
+    moments = shop.rows("SELECT min([InvoiceDate]), max([InvoiceDate]) FROM [Invoice] WHERE "
+                        "[InvoiceDate] > '2026-01-01 00:00:00'")  # fmt: skip
+    first, last = (str(moment) for moment in moments[0])
+    assert str(start) <= first < last < str(end)
