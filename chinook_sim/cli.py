@@ -74,10 +74,14 @@ class Common:
 
     def print(self, record: dict[str, Any], lines: list[str]) -> None:
         """Print a result, for machines or for people."""
-        if self.as_json:
-            click.echo(json.dumps(record, ensure_ascii=False))
-        elif not self.quiet:
-            click.echo("\n".join(lines))
+        try:
+            if self.as_json:
+                click.echo(json.dumps(record, ensure_ascii=False))
+            elif not self.quiet:
+                click.echo("\n".join(lines))
+        except BrokenPipeError:
+            # Whoever read the output has gone; what was asked for is done.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -295,8 +299,11 @@ def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:
     """Read a whole number; only ASCII digits will do, which int() alone does not ask for."""
     if re.fullmatch("[0-9]{1,20}", given) and least <= int(given) <= most:
         return int(given)
-    shown = "nothing" if not given else repr(given[:40])
-    raise InvalidInput(f"{what} must be a whole number from {least} to {most}, and {shown} is none")
+    if not given:
+        raise InvalidInput(f"{what} is missing; give a whole number from {least} to {most}")
+    raise InvalidInput(
+        f"{what} must be a whole number from {least} to {most}, and {given[:40]!r} is none"
+    )
 
 
 def read_day(given: str | None) -> date | None:
@@ -336,25 +343,35 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
     from sqlalchemy.exc import DBAPIError
 
     from chinook_sim.connecting import make_engine, open_connection
+    from chinook_sim.refusals import refusal_of
 
     engine = make_engine(location, writing=writing)
     try:
         with open_connection(engine, location, say=settings.say) as connection:
             connection.begin()
             yield connection
-            if not writing:
-                return
-            try:
-                connection.commit()
-            except (DBAPIError, KeyboardInterrupt) as error:
-                raise BatchFailed(
-                    "the connection was lost or the command stopped while committing, so it is "
-                    "not known whether the sales were written; `chinook-sim verify` tells"
-                ) from error
+            if writing:
+                commit(connection)
     except DBAPIError as error:
-        said = str(error.orig).strip().splitlines()[0]
-        raise (BatchFailed if writing else DatabaseUnavailable)(
-            f"the database refused: {said}"
+        refusal = refusal_of(error)
+        said = refusal.line if refusal else type(error).__name__
+        if writing:
+            raise BatchFailed(f"{location.shown}, nothing was written: {said}") from error
+        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+
+
+def commit(connection: Connection) -> None:
+    """Commit, and do not guess where the answer is lost."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        connection.commit()
+    except (DBAPIError, KeyboardInterrupt) as error:
+        if isinstance(error, DBAPIError) and not error.connection_invalidated:
+            raise
+        raise BatchFailed(
+            "the connection was lost, or the command stopped, while committing: it is not known "
+            "whether the sales were written; `chinook-sim verify` tells"
         ) from error
 
 
@@ -489,7 +506,11 @@ def main() -> NoReturn:
         code = cli.main(obj=settings, standalone_mode=False) or DONE
         sys.stdout.flush()
     except click.ClickException as error:
-        code = complain(settings, WRONG_USAGE, f"{error.format_message()} (see --help)")
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        said = error.format_message().rstrip(".")
+        code = complain(settings, WRONG_USAGE, f"{said}; see `{command or 'chinook-sim'} --help`")
     except InvalidInput as error:
         code = complain(settings, WRONG_USAGE, error)
     except DatabaseUnavailable as error:
@@ -498,10 +519,6 @@ def main() -> NoReturn:
         code = complain(settings, FAILED, error)
     except (KeyboardInterrupt, click.Abort):
         code = complain(settings, INTERRUPTED, "interrupted; nothing was written")
-    except BrokenPipeError:
-        # Whoever read the output has gone; what was asked for is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
     except Exception as error:
         code = complain(settings, FAILED, f"unexpected {type(error).__name__}: {error}")
     sys.exit(code)

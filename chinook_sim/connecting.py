@@ -77,7 +77,13 @@ def _sqlite_engine(path: Path, *, writing: bool, create: bool) -> Engine:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
         # SAVEPOINT or a CREATE TABLE.
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY, isolation_level=None)
-        connection.execute("PRAGMA foreign_keys = ON")
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            # Reads the file, which opening it does not: it may be no database at all.
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
@@ -137,13 +143,10 @@ def open_connection(
 
 
 def _reason(error: DBAPIError, location: Location) -> str:
-    """Return the most telling line of an error: the last that libpq gives, without secrets."""
+    """Return the first line of an error, without secrets: what the last address tried met."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    # psycopg lists each address it tried; the first line says what the last attempt met.
     reason = lines[0] if lines else "no reason given"
-    return scrub(
-        reason.rsplit("failed: ", 1)[-1] if "FATAL" in reason else reason, location.secrets
-    )
+    return scrub(reason.removeprefix("connection failed: "), location.secrets)
 
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:

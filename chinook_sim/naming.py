@@ -205,6 +205,7 @@ class _Column:
     schema: str | None
     table: str
     column: str
+    on_path: bool
     visible: bool
     ids: IdSource
 
@@ -215,6 +216,7 @@ class Place:
 
     schema: str | None
     spelling: Spelling
+    on_path: bool
     visible: bool
     columns: dict[str, dict[str, IdSource]]
 
@@ -262,14 +264,25 @@ def survey(connection: Connection) -> list[Place]:
             raise DatabaseUnavailable(
                 f"{other} is not supported; use a PostgreSQL or a SQLite database"
             )
-    places: dict[tuple[str | None, Spelling], Place] = {}
+    found: dict[tuple[str | None, Spelling], list[_Column]] = defaultdict(list)
     for row in rows:
         for spelling in _spellings(row.table):
-            place = places.setdefault(
-                (row.schema, spelling), Place(row.schema, spelling, row.visible, defaultdict(dict))
-            )
-            place.columns[row.table][row.column] = row.ids
-    return list(places.values())
+            found[row.schema, spelling].append(row)
+    return [_place(spelling, columns) for (_, spelling), columns in found.items()]
+
+
+def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
+    columns: dict[str, dict[str, IdSource]] = defaultdict(dict)
+    for row in found:
+        columns[row.table][row.column] = row.ids
+    return Place(
+        found[0].schema,
+        spelling,
+        on_path=found[0].on_path,
+        # One table behind a temporary one of the same name, and all need their schema.
+        visible=all(row.visible for row in found),
+        columns=columns,
+    )
 
 
 def _spell(name: str, spelling: Spelling) -> str:
@@ -290,7 +303,7 @@ def _choose(places: Sequence[Place]) -> Place:
     if not whole:
         raise _nothing_here(places)
     # The search path decides, as it would for a statement; without it only one may be there.
-    first = [place for place in whole if place.visible and place.schema == whole[0].schema] or whole
+    first = [place for place in whole if place.on_path and place.schema == whole[0].schema] or whole
     if len(first) > 1:
         where = ", ".join(
             f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first
@@ -321,6 +334,7 @@ def _nothing_here(places: Sequence[Place]) -> NotAChinook:
 _POSTGRESQL_COLUMNS = text(
     """
     SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
+           n.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid) AS visible,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
@@ -372,7 +386,7 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
                 usable=row.usable,
                 always=row.always,
             )
-        yield _Column(row.schema, row.table_name, row.column_name, row.visible, ids)
+        yield _Column(row.schema, row.table_name, row.column_name, row.on_path, row.visible, ids)
 
 
 # SQLite compares names without regard to case, so a table is looked for in lower case and reported
@@ -398,4 +412,4 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
     for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
         for name in sorted(known[row.table_name.lower()]):
             for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
-                yield _Column(None, name, column, True, ids)
+                yield _Column(None, name, column, True, True, ids)

@@ -12,12 +12,11 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from sqlalchemy import exc
-
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
 from chinook_sim.naming import connection_of, recognise
+from chinook_sim.refusals import refusal_of
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 from chinook_sim.writers import choose_writer
@@ -33,7 +32,15 @@ if TYPE_CHECKING:
     from chinook_sim.catalogue import Catalogue
     from chinook_sim.naming import Chinook
 
-__all__ = ["COUNT_LIMIT", "check_seed", "draw_seed", "generate_d1", "generate_day", "plan_day"]
+__all__ = [
+    "COUNT_LIMIT",
+    "check_seed",
+    "draw_seed",
+    "generate_d1",
+    "generate_day",
+    "plan_day",
+    "translated",
+]
 
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
@@ -121,7 +128,7 @@ def plan_day(
 ) -> BatchSummary:
     """Return what `generate_d1` would add, without writing anything: a dry run."""
     request = _Request(n, day, timezone, seed)
-    with _translated():
+    with translated():
         connection = connection_of(session)
         recognise(connection)
         plan = request.plan(connection)
@@ -150,12 +157,12 @@ def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
         BatchFailed: the database refused something; the savepoint was rolled back.
         NotAChinook: the database holds no Chinook.
     """
-    with _translated():
+    with translated():
         connection = connection_of(session)
         _begin(connection)
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = recognise(connection)
-        with session.begin_nested(), _translated():
+        with session.begin_nested(), translated():
             # Asked for again: only now does the session send the SAVEPOINT.
             yield connection_of(session), chinook
 
@@ -173,8 +180,8 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turn errors of the database and its driver into ours."""
+def translated() -> Iterator[None]:
+    """Turn what the database refuses into BatchFailed; other errors pass."""
     try:
         yield
     except ChinookSimError:
@@ -184,10 +191,12 @@ def _translated() -> Iterator[None]:
         ours = _first_of_ours(error)
         if ours is not None:
             raise ours from error
-        original = error.orig if isinstance(error, exc.DBAPIError) else error
-        if original is None or not _is_database_error(original):
+        refusal = refusal_of(error)
+        if refusal is None:
             raise
-        raise _batch_failed(original) from error
+        raise BatchFailed(
+            f"the batch failed and nothing was written: {refusal.line}", sqlstate=refusal.sqlstate
+        ) from error
 
 
 def _first_of_ours(error: BaseException) -> ChinookSimError | None:
@@ -197,44 +206,6 @@ def _first_of_ours(error: BaseException) -> ChinookSimError | None:
             return context
         context = context.__context__
     return None
-
-
-def _is_database_error(error: BaseException) -> bool:
-    # PEP 249: each driver has a tree of its own, whose root is called Error. COPY speaks to the
-    # driver itself, so its errors do not come wrapped in SQLAlchemy's.
-    return any(
-        base.__name__ == "Error" and not base.__module__.startswith("chinook_sim")
-        for base in type(error).__mro__
-    )
-
-
-_ADVICE = {
-    "22003": "a number does not fit its column; check the prices in the catalogue",
-    "23503": "the catalogue changed meanwhile; run it again",
-    "23505": "another writer took the same ids, or a sequence is behind its table; run it again",
-    "25006": "the database takes no writes; use the primary, or a role that may write",
-    "40001": "another transaction came between; run it again",
-    "40P01": "another transaction came between; run it again",
-    "42501": "grant the role what is missing, or use one that has it",
-    "53100": "the database's disk is full",
-    "55P03": "another transaction holds the tables; run it again when it has ended",
-    "57014": "a timeout or an administrator stopped it; run it again",
-    "57P01": "the server was shut down; run it again when it is back",
-    "database is locked": "another program is writing to the file; run it again when it has ended",
-    "attempt to write a readonly database": "make the file and its directory writable",
-    "database or disk is full": "make room on the disk",
-}
-
-
-def _batch_failed(error: BaseException) -> BatchFailed:
-    """Say in one line what the database said, that nothing was kept, and what to do."""
-    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    advice = _ADVICE.get(sqlstate or said)
-    ending = f"; {advice}" if advice else ""
-    return BatchFailed(
-        f"the batch failed and nothing was written: {said}{ending}", sqlstate=sqlstate
-    )
 
 
 class _Request:

@@ -43,7 +43,7 @@ def run_with_settings() -> None:
         load_dotenv(Path.cwd())
         location = find_database(os.environ, directory=Path.cwd())
         secrets = location.secrets
-        engine = make_engine(location, create=location.embedded)
+        engine = make_engine(location, writing=True, create=location.embedded)
         with (
             open_connection(
                 engine,

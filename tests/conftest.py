@@ -30,13 +30,11 @@ SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 def pytest_report_header() -> list[str]:
     """Name the servers, and say whether the real files are here."""
     versions = [
-        subprocess.run(
-            [program(major, "postgres"), "-V"], capture_output=True, text=True, check=True
-        )
+        subprocess.check_output([program(major, "postgres"), "-V"], text=True).split()[-1]
         for major in MAJORS
     ]
     return [
-        "postgresql: " + ", ".join(version.stdout.split()[-1] for version in versions),
+        "postgresql: " + ", ".join(versions),
         f"sqlite: {sqlite3.sqlite_version}",
         f"real Chinook files: {'here' if REAL.is_dir() else 'not here, their tests are left out'}",
     ]
@@ -58,7 +56,7 @@ class Ground:
         self._directory = directory
         self._open = ExitStack()
         self._servers: dict[int, Server] = {}
-        self._templates: dict[tuple[object, ...], str] = {}
+        self._templates: dict[Case, str] = {}
 
     def __enter__(self) -> Ground:
         return self
@@ -187,7 +185,7 @@ class Shop:
             with closing(sqlite3.connect(self.path)) as connection:
                 return connection.execute(self.sql(statement)).fetchall()
         with self.server.connect(self.url.database or "") as other:
-            return other.execute(self.sql(statement)).fetchall()  # type: ignore[arg-type]
+            return other.execute(self.sql(statement)).fetchall()
 
     def value(self, statement: str) -> Any:
         """Read one value."""
@@ -202,7 +200,7 @@ class Shop:
             return
         with self.server.connect(self.url.database or "") as other:
             for statement in statements:
-                other.execute(self.sql(statement))  # type: ignore[arg-type]
+                other.execute(self.sql(statement))
 
     def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table as it is kept, with the types that SQLite gave it."""

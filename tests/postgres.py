@@ -169,13 +169,13 @@ class Server:
         """Make a database of a new name, empty or a copy of another."""
         name = next(self._names)
         with self.connect() as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[arg-type]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop a database, whoever is connected to it."""
         with self.connect() as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def psql(self, database: str, script: str) -> None:
         """Run a script as a person would."""

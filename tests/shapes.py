@@ -28,8 +28,8 @@ TABLES = {
     "Genre": "GenreId:int! Name:120",
     "MediaType": "MediaTypeId:int! Name:120",
     "Playlist": "PlaylistId:int! Name:120",
-    "Track": "TrackId:int! Name:200! AlbumId:int>Album MediaTypeId:int!>MediaType GenreId:int>Genre "
-    "Composer:220 Milliseconds:int! Bytes:int UnitPrice:money!",
+    "Track": "TrackId:int! Name:200! AlbumId:int>Album MediaTypeId:int!>MediaType "
+    "GenreId:int>Genre Composer:220 Milliseconds:int! Bytes:int UnitPrice:money!",
     "PlaylistTrack": "PlaylistId:int!>Playlist TrackId:int!>Track",
     "Employee": "EmployeeId:int! LastName:20! FirstName:20! Title:30 ReportsTo:int>Employee "
     "BirthDate:time HireDate:time Address:70 City:40 State:40 Country:40 PostalCode:10 Phone:24 "
@@ -155,8 +155,9 @@ def shop() -> dict[str, list[tuple[Any, ...]]]:
         for track in TRACKS
     ]  # fmt: skip
     employees = [
-        (number, "Müller", f"Nº {number}", "Agent", 1 if number > 1 else None, "1970-01-01 00:00:00",
-         "2010-05-01 00:00:00", "1 Rue", "Lyon", None, "France", "69001", None, None, "a@example.com")
+        (number, "Müller", f"Nº {number}", "Agent", 1 if number > 1 else None,
+         "1970-01-01 00:00:00", "2010-05-01 00:00:00", "1 Rue", "Lyon", None, "France", "69001",
+         None, None, "a@example.com")
         for number in range(1, 4)
     ]  # fmt: skip
     places = [
@@ -217,15 +218,16 @@ def build_sqlite(shape: Shape, path: Path) -> None:
 def build_postgresql(shape: Shape, server: Server, database: str, schema: str = "public") -> None:
     """Make a PostgreSQL Chinook, in a schema that is made if need be."""
     with server.connect(database) as connection:
-        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')  # type: ignore[arg-type]
-        connection.execute(f'SET search_path = "{schema}"')  # type: ignore[arg-type]
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        connection.execute(f'SET search_path = "{schema}"')
         for statement in (*shape.schema(), *shape.contents()):
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
 
 def load_real(shape: Shape, server: Server, database: str) -> None:
     """Load the real file of a PostgreSQL shape with psql, as a person would."""
     script = (REAL / shape.file).read_text(encoding="utf-8")
     server.psql(
-        database, re.sub(r"^(DROP DATABASE|CREATE DATABASE|\\c ).*$", "", script, flags=re.M)
+        database,
+        re.sub(r"^(DROP DATABASE|CREATE DATABASE|\\c ).*$", "", script, flags=re.MULTILINE),
     )

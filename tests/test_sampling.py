@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chinook_sim.batch import IdRanges, SalePlan, SaleBatch, draw_batch
+from chinook_sim.batch import IdRanges, SaleBatch, SalePlan, draw_batch
 from chinook_sim.catalogue import BillingAddress, Catalogue
 from chinook_sim.sampling import SEED_LIMIT, sample_sales
 

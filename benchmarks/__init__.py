@@ -1,0 +1,1 @@
+"""What chinook_sim costs, as ratios within one run."""

@@ -1,0 +1,421 @@
+"""The command, run as a process, as a person or a scheduler would."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from conftest import cases, parameters
+from postgres import PASSWORD, Server, free_port
+
+from chinook_sim.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Command, Shop
+
+README = Path(__file__).parents[1] / "README.md"
+COMMANDS = ("generate", "init", "verify", "status")
+
+
+def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute(statement).fetchone()[0])
+
+
+class Answer(NamedTuple):
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Answer]]:
+    """Run the command inside this process: for many small cases, a tenth of the time."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str, stdin: bytes = b"") -> Answer:
+        monkeypatch.setattr(sys, "argv", ["chinook-sim", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+# One server and no migration will do here: test_behaviour.py has the whole table.
+each_shape = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
+)
+
+
+@pytest.fixture
+def stocked(tmp_path: Path, stand_in: Path) -> Path:
+    """A directory in which `generate` has been run before."""
+    path = tmp_path / "chinook.db"
+    path.write_bytes(stand_in.read_bytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in Chinook, made once."""
+    directory = tmp_path_factory.mktemp("stand-in")
+    subprocess.run(
+        [sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True, timeout=120
+    )
+    return directory / "chinook.db"
+
+
+def test_one_command_makes_a_shop_and_its_sales(command: Command, tmp_path: Path) -> None:
+    done = command("generate", "10")
+    assert done.returncode == 0
+    assert "added 10 sales to chinook.db" in done.stdout
+    assert "making chinook.db" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["chinook.db"]
+    assert total(tmp_path / "chinook.db") == 412 + 10
+    assert command("verify", "--expect", "10").returncode == 0
+    assert command("verify", "--all", "--expect", "422").returncode == 0
+
+
+def test_the_second_run_adds_to_the_first(command: Command, stocked: Path) -> None:
+    assert command("generate", "3").stderr == ""
+    assert command("generate", "4").returncode == 0
+    assert total(stocked) == 412 + 7
+
+
+@each_shape
+def test_every_shape_takes_a_batch_by_command(command: Command, shop: Shop) -> None:
+    before = shop.value("SELECT count(*) FROM [Invoice]")
+    environment = {"CHINOOK_SIM_DATABASE_URL": shop.text}
+    done = command("generate", "25", "--json", "--day", "2026-01-31", "--seed", "7", **environment)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["sales"] == 25
+    assert shop.value("SELECT count(*) FROM [Invoice]") == before + 25
+    told_lines = shop.value(
+        f"SELECT count(*) FROM [InvoiceLine] WHERE [InvoiceId] BETWEEN {told['first_invoice']} "
+        f"AND {told['last_invoice']}"
+    )
+    assert told_lines == told["lines"]
+    verified = command("verify", "--day", "2026-01-31", "--expect", "25", **environment)
+    assert verified.returncode == 0, verified.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [("10", 0), ("  7\n", 0), ("0", 0), ("5 3", 2), ("", 2), ("\n", 2), ("-1", 2), ("1e3", 2),
+     ("٣", 2), ("1_000", 2), ("1.0", 2), ("+5", 2), ("0x10", 2), ("9" * 20, 2), ("2147483648", 2),
+     ("ten", 2), (b"\xff\xfe", 2), (b"5\x00", 2), (b"1" * 100_000, 2)],
+)  # fmt: skip
+def test_the_number_of_sales_may_come_from_standard_input(
+    call: Callable[..., Answer], stocked: Path, given: str | bytes, status: int
+) -> None:
+    done = call("generate", stdin=given if isinstance(given, bytes) else given.encode())
+    assert done.returncode == status
+    if status:
+        assert len(done.stderr.splitlines()) == 1
+        assert "number of sales" in done.stderr
+        assert total(stocked) == 412
+    else:
+        assert total(stocked) == 412 + int(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-1"], "No such option"),
+        (["1e3"], "whole number"),
+        (["٣"], "whole number"),
+        (["1_000"], "whole number"),
+        ([""], "is missing"),
+        (["5", "2"], "unexpected extra argument"),
+        (["9" * 20], "whole number"),
+        (["5", "--day", "2026-02-30"], "is not a day"),
+        (["5", "--day", "20260131"], "is not a day"),
+        (["5", "--day", "٢٠٢٦-٠١-٣١"], "is not a day"),
+        (["5", "--day", "9999-12-31"], "too late"),
+        (["5", "--seed", "-1"], "seed"),
+        (["5", "--seed", "9223372036854775808"], "seed"),
+        (["5", "--timezone", "Mars/Phobos"], "time zone"),
+        (["5", "--timezone", "../etc/passwd"], "time zone"),
+        (["5", "--bogus"], "No such option"),
+        (["5", "--database-url", "nonsense"], "looks like postgresql://"),
+        (["5", "--database-url", "mysql://u:hunter2@h/d"], "use PostgreSQL or SQLite"),
+        (["5", "--database-url", "postgresql://u:hunter2@h:x/d"], "percent-encoded"),
+        (["5", "--database-url", "postgresql://h:hunter2/d"], "percent-encoded"),
+        (["5", "--database-url", "postgresql://u:hun@ter2@h/d"], "%40"),
+        (["5", "--database-url", "sqlite://"], "in memory"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_changes_nothing(
+    call: Callable[..., Answer], stocked: Path, arguments: list[str], said: str
+) -> None:
+    done = call("generate", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "hunter2" not in done.stderr
+    assert "ter2" not in done.stderr
+    assert total(stocked) == 412
+
+
+def test_a_mistyped_path_makes_no_file(command: Command, tmp_path: Path) -> None:
+    done = command("generate", "5", "--database-url", "sqlite:///shpo.db")
+    assert done.returncode == 3
+    assert "there is no file shpo.db" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_database_is_refused_and_left_alone(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "chinook.db"
+    path.write_text("my precious notes\n" * 100)
+    for arguments in (["generate", "5"], ["init"], ["verify"], ["status"]):
+        done = command(*arguments)
+        assert done.returncode == 3, done.stderr
+        assert "chinook.db" in done.stderr
+        assert "not a database" in done.stderr
+    assert path.read_text() == "my precious notes\n" * 100
+
+
+def test_what_is_no_chinook_is_refused_by_name(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "chinook.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE recipes (name)")
+    before = path.read_bytes()
+    for name in ("generate", "init"):
+        done = command(name, *(["5"] if name == "generate" else []))
+        assert done.returncode == 3, done.stderr
+    assert "it holds recipes" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_becomes_a_shop(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "chinook.db").touch()
+    assert command("init").returncode == 0
+    assert total(tmp_path / "chinook.db") == 412
+
+
+@each_shape
+def test_init_leaves_a_chinook_as_it_is(command: Command, shop: Shop) -> None:
+    before = shop.snapshot()
+    done = command("init", "--json", CHINOOK_SIM_DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["made"] == "nothing"
+    assert shop.snapshot() == before
+    if shop.shape.gives_ids:
+        shop.insert_by_default()
+
+
+def test_init_fills_an_empty_postgresql(command: Command, server: Server) -> None:
+    url = server.url(server.create_database()).render_as_string(hide_password=False)
+    done = command("init", "--json", DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["made"], told["customers"], told["tracks"]) == ("stand-in", 59, 3503)
+    assert command("generate", "20", DATABASE_URL=url).returncode == 0
+    assert command("verify", "--expect", "20", DATABASE_URL=url).returncode == 0
+    assert command("verify", "--all", "--expect", "432", DATABASE_URL=url).returncode == 0
+
+
+def test_init_refuses_a_postgresql_that_is_somebody_elses(command: Command, server: Server) -> None:
+    database = server.create_database()
+    with server.connect(database) as connection:
+        connection.execute("CREATE TABLE payroll (name text)")
+    url = server.url(database).render_as_string(hide_password=False)
+    done = command("init", DATABASE_URL=url)
+    assert done.returncode == 3
+    assert "it holds payroll" in done.stderr
+    with server.connect(database) as connection:
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert names.fetchall() == [("payroll",)]
+
+
+def test_a_locked_file_is_told(command: Command, stocked: Path) -> None:
+    with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = command("generate", "5")
+        other.execute("ROLLBACK")
+    assert done.returncode == 4, done.stderr
+    assert "another program is writing" in done.stderr
+    assert total(stocked) == 412
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write to any file")
+def test_a_read_only_file_is_told(command: Command, stocked: Path) -> None:
+    stocked.chmod(0o444)
+    stocked.parent.chmod(0o555)
+    done = command("generate", "5")
+    assert done.returncode == 4, done.stderr
+    assert "writable" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
+)
+def test_a_role_that_may_only_read_is_told(command: Command, shop: Shop) -> None:
+    assert shop.server is not None
+    role = f"reader_{shop.url.database}"
+    shop.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    )
+    url = shop.server.url(shop.url.database or "", user=role, password="x")
+    before = shop.snapshot()
+    done = command("generate", "5", DATABASE_URL=url.render_as_string(hide_password=False))
+    shop.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert done.returncode == 4, done.stderr
+    assert "permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert shop.snapshot() == before
+
+
+def test_an_unreachable_server_is_told(command: Command) -> None:
+    url = f"postgresql://shop:hunter2@127.0.0.1:{free_port()}/chinook"
+    done = command("generate", "5", DATABASE_URL=url)
+    assert done.returncode == 3
+    assert "waiting for" in done.stderr
+    assert "refused" in done.stderr.splitlines()[-1]
+    assert "DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"password": "hunter2"}, "password authentication failed"),
+     ({"database": "nowhere"}, "does not exist")],
+)  # fmt: skip
+def test_a_refusal_is_not_waited_for(
+    command: Command, server: Server, wrong: dict[str, str], said: str
+) -> None:
+    url = server.url(**{"database": "postgres", **wrong})
+    done = command("generate", "5", DATABASE_URL=url.render_as_string(hide_password=False))
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert "waiting" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+def test_an_interrupted_batch_leaves_nothing(
+    stocked: Path, server: Server, number: signal.Signals, place: str
+) -> None:
+    url = f"sqlite:///{stocked}"
+    if place == "postgresql":
+        database = server.create_database()
+        url = server.url(database).render_as_string(hide_password=False)
+    base = [sys.executable, "-m", "chinook_sim"]
+    environment = {**os.environ, "DATABASE_URL": url}
+    subprocess.run([*base, "init", "-q"], env=environment, check=True, timeout=120)
+    # Millions of sales take long enough for a signal to come in the middle.
+    with subprocess.Popen(
+        [*base, "generate", "3000000"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(4)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output == ""
+    assert "interrupted; nothing was written" in errors
+    assert "Traceback" not in errors
+    assert PASSWORD not in errors
+    if place == "postgresql":
+        with server.connect(database) as connection:
+            assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412,)
+        server.drop_database(database)
+    else:
+        assert total(stocked) == 412
+
+
+def test_a_dry_run_tells_what_a_run_would_do(command: Command, stocked: Path) -> None:
+    wanted = ["generate", "9", "--seed", "7", "--json"]
+    dry = json.loads(command(*wanted, "--dry-run").stdout)
+    assert total(stocked) == 412
+    wet = json.loads(command(*wanted).stdout)
+    for key in ("day", "sales", "lines", "revenue", "seed", "digest", "hours"):
+        assert dry[key] == wet[key]
+
+
+def test_options_may_come_from_the_environment_and_from_dotenv(
+    command: Command, stocked: Path
+) -> None:
+    (stocked.parent / ".env").write_text("CHINOOK_SIM_SEED=11\nCHINOOK_SIM_DAY=2026-01-31\n")
+    told = json.loads(command("generate", "2", CHINOOK_SIM_JSON="1", CHINOOK_SIM_SEED="12").stdout)
+    assert (told["seed"], told["day"]) == (12, "2026-01-31")
+
+
+@pytest.mark.parametrize("contents", [b"\xff\xfe\x00", b"DATABASE_URL=sqlite://\x00"])
+def test_a_broken_dotenv_is_one_line(command: Command, stocked: Path, contents: bytes) -> None:
+    (stocked.parent / ".env").write_bytes(contents)
+    done = command("status")
+    assert done.returncode in (0, 2)
+    assert len(done.stderr.splitlines()) <= 1
+
+
+def test_quiet_says_nothing_and_verbose_says_where(command: Command, stocked: Path) -> None:
+    quiet = command("generate", "2", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    assert "chinook.db (from the default)" in command("-v", "generate", "2").stderr
+
+
+def test_verify_fails_where_something_is_wrong(command: Command, stocked: Path) -> None:
+    assert command("generate", "20", "--day", "2026-01-31").returncode == 0
+    with closing(sqlite3.connect(stocked)) as connection, connection:
+        connection.execute('UPDATE "Invoice" SET "Total" = "Total" + 1 WHERE "InvoiceId" = 415')
+    done = command("verify", "--day", "2026-01-31")
+    assert done.returncode == 1
+    assert re.search(r"FAILED +totals equal the sum of their lines +1 ", done.stdout)
+    assert "1 of 11 checks failed" in done.stdout
+    told = json.loads(command("verify", "--day", "2026-01-31", "--json").stdout)
+    assert told["passed"] is False
+    assert command("verify", "--day", "2010-02-01").returncode == 1
+    assert command("verify", "--day", "2010-02-01", "--expect", "0").returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_failure(stocked: Path) -> None:
+    line = f'"{sys.executable}" -m chinook_sim generate 5; echo "status $?" >&2'
+    done = subprocess.run(
+        ["bash", "-c", f"({line}) | true"],
+        cwd=stocked.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "status 0\n"
+    assert total(stocked) == 417
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(command: Command, name: str) -> None:
+    done = command(name, "--help")
+    assert done.returncode == 0
+    options = set(re.findall(r"--[a-z][a-z-]+", done.stdout)) - {"--help", "--from"}
+    variables = set(re.findall(r"CHINOOK_SIM_[A-Z_]+", done.stdout))
+    assert len(variables) >= len(options)
+    text = README.read_text()
+    assert f"chinook-sim {name}" in text
+    for option in options:
+        assert option in text, f"{option} is not in the README"

@@ -1,0 +1,303 @@
+"""Killed servers, cut connections, and many writers at once: a batch is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from conftest import cases, parameters
+from shapes import SHAPES, build_postgresql
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import BatchFailed, SaleFactory, generate_d1
+
+if TYPE_CHECKING:
+    from conftest import Shop
+    from postgres import Server
+
+DAY = date(2026, 1, 31)
+
+each = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
+each_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major]), indirect=True
+)
+
+
+class Wire:
+    """A real TCP proxy that can cut its connection."""
+
+    def __init__(self, port: int, *, cut_after: int | None = None) -> None:
+        self._target = port
+        self._cut_after = cut_after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self._passed = 0
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+
+    def cut(self) -> None:
+        """Cut what is connected, with a reset."""
+        for end in self._ends:
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._ends += [client, server]
+                for pair, counts in (((client, server), True), ((server, client), False)):
+                    thread = threading.Thread(target=self._pump, args=(*pair, counts), daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+        with suppress(OSError):
+            while block := source.recv(65_536):
+                if counts:
+                    self._passed += len(block)
+                    if self._cut_after is not None and self._passed > self._cut_after:
+                        self.cut()
+                        return
+                target.sendall(block)
+
+
+@pytest.mark.parametrize("after", [2_000, 6_000, 50_000, 300_000])
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
+)
+def test_a_cut_connection_leaves_nothing(shop: Shop, after: int) -> None:
+    assert shop.server is not None
+    before = shop.snapshot()
+    with Wire(shop.server.port, cut_after=after) as wire:
+        engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
+        with pytest.raises(Exception) as caught, Session(engine) as session:  # noqa: PT011
+            generate_d1(session, 20_000, day=DAY)
+            session.commit()
+        if after > 5_000:
+            assert caught.type is BatchFailed, caught.value
+            assert "nothing was written" in str(caught.value)
+    assert shop.snapshot() == before
+
+
+def test_a_killed_server_comes_back_with_whole_batches_only(ground: object) -> None:
+    from postgres import Server
+
+    with Server(18) as server:
+        database = server.create_database()
+        build_postgresql(SHAPES[0], server, database)
+        url = server.url(database)
+        engine = create_engine(url, poolclass=NullPool)
+        with Session(engine) as session, session.begin():
+            generate_d1(session, 1_000, day=DAY)
+        threading.Timer(0.7, server.kill).start()
+        with pytest.raises(BatchFailed), Session(engine) as session:
+            generate_d1(session, 400_000, day=DAY)
+            session.commit()
+        time.sleep(0.5)
+        server.start()
+        with server.connect(database) as connection:
+            found = connection.execute('SELECT count(*) FROM "Invoice"').fetchone()
+            assert found == (30 + 1_000,)
+            orphans = connection.execute(
+                'SELECT count(*) FROM "InvoiceLine" l LEFT JOIN "Invoice" i '
+                'USING ("InvoiceId") WHERE i."InvoiceId" IS NULL'
+            ).fetchone()
+            assert orphans == (0,)
+
+
+@each
+def test_a_killed_process_leaves_nothing(shop: Shop) -> None:
+    before = shop.value("SELECT count(*) FROM [Invoice]")
+    with subprocess.Popen(
+        [sys.executable, "-m", "chinook_sim", "generate", "400000", "-q"],
+        env={**os.environ, "DATABASE_URL": shop.text},
+    ) as process:
+        time.sleep(2.5)
+        process.kill()
+    # The server may notice a moment later; SQLite's next reader takes the journal back.
+    assert shop.value("SELECT count(*) FROM [Invoice]") in (before, before + 400_000)
+    engine = shop.engine
+    with Session(engine) as session, session.begin():
+        generate_d1(session, 10, day=DAY)
+
+
+@each
+def test_writers_at_the_same_time_take_different_ids(shop: Shop) -> None:
+    script = (
+        "import sys, datetime\n"
+        "from sqlalchemy import create_engine\n"
+        "from sqlalchemy.orm import Session\n"
+        "from chinook_sim import SaleFactory, generate_d1\n"
+        "engine = create_engine(sys.argv[1], connect_args=eval(sys.argv[2]))\n"
+        "for turn in range(6):\n"
+        "    with Session(engine) as session, session.begin():\n"
+        "        generate_d1(session, 40, day=datetime.date(2026, 1, 31))\n"
+        "        SaleFactory(session).create(datetime.date(2026, 1, 31))\n"
+        "engine.dispose()\n"
+    )
+    patience = "{}" if shop.server else "{'timeout': 60}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, shop.text, patience], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 4 * 6 * 41
+    assert shop.value("SELECT count(DISTINCT [InvoiceLineId]) FROM [InvoiceLine]") == shop.value(
+        "SELECT count(*) FROM [InvoiceLine]"
+    )
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in cases() if case.major and not case.shape.ids]),
+    indirect=True,
+)
+def test_a_writer_that_knows_nothing_of_us_is_waited_for(shop: Shop) -> None:
+    """Where ids are MAX + 1, somebody else's uncommitted row must not be run into."""
+    assert shop.server is not None
+    with shop.server.connect(shop.url.database or "") as other:
+        other.autocommit = False
+        other.execute(
+            shop.sql(
+                "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+                "SELECT max([InvoiceId]) + 1, 5, '2001-01-01', 0 FROM [Invoice]"
+            )
+        )
+        threading.Timer(1, other.commit).start()
+        with Session(shop.engine) as session, session.begin():
+            batch = generate_d1(session, 5, day=DAY)
+        assert list(batch.invoice_ids) == [32, 33, 34, 35, 36]
+
+
+RIGHTS = {
+    "postgres-neon": ("SELECT", False),
+    "postgres-snake-int": ("SELECT", False),
+    "postgres-snake-serial": ("", True),
+    "postgres-snake-identity": ("", True),
+}
+
+
+@each_postgresql
+def test_a_role_with_few_rights_can_write(shop: Shop) -> None:
+    """INSERT on two tables; besides, what the ids need: to see the highest, or their sequences."""
+    select, sequences = RIGHTS[shop.shape.name]
+    role = f"writer_{shop.url.database}"
+    grants = [
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT SELECT ON [Customer], [Track] TO {role}",
+        f"GRANT INSERT{', SELECT' if select else ''} ON [Invoice], [InvoiceLine] TO {role}",
+    ]
+    if sequences:
+        grants.append(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    shop.execute(*grants)
+    _write_as(shop, role)
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in cases() if "identity" in case.shape.name]),
+    indirect=True,
+)
+def test_identity_columns_need_no_right_to_their_sequences(shop: Shop) -> None:
+    role = f"writer_{shop.url.database}"
+    shop.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT SELECT ON [Customer], [Track] TO {role}",
+        f"GRANT INSERT, SELECT ON [Invoice], [InvoiceLine] TO {role}",
+    )
+    _write_as(shop, role)
+
+
+def _write_as(shop: Shop, role: str) -> None:
+    url = shop.url.set(username=role, password="x")
+    engine = create_engine(url, poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        batch = generate_d1(session, 12_000, day=DAY, seed=7)
+    shop.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 12_000
+    found = shop.rows(
+        "SELECT i.[InvoiceId], i.[Total] - sum(l.[UnitPrice]) FROM [Invoice] i JOIN "
+        "[InvoiceLine] l ON l.[InvoiceId] = i.[InvoiceId] WHERE i.[InvoiceId] > 30 "
+        "GROUP BY i.[InvoiceId], i.[Total] ORDER BY 1"
+    )
+    assert [row[0] for row in found] == list(batch.invoice_ids)
+    assert {row[1] for row in found} == {0}
+
+
+@each
+def test_asyncio_sessions_write_through_run_sync(shop: Shop) -> None:
+    import asyncio
+
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    async def write(driver: str) -> None:
+        engine = create_async_engine(shop.url.set(drivername=driver), poolclass=NullPool)
+        async with AsyncSession(engine) as session:
+            async with session.begin():
+                batch = await session.run_sync(generate_d1, 20, day=DAY)
+                await session.run_sync(lambda plain: SaleFactory(plain).create(DAY))
+            assert batch.count == 20
+            async with session.begin():
+                await session.run_sync(generate_d1, 20, day=DAY)
+                await session.rollback()
+        await engine.dispose()
+
+    drivers = ["postgresql+psycopg", "postgresql+asyncpg"] if shop.server else ["sqlite+aiosqlite"]
+    for driver in drivers:
+        asyncio.run(write(driver))
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 21 * len(drivers)
+
+
+def test_a_chinook_off_the_search_path_takes_a_batch(server: Server) -> None:
+    for shape in SHAPES[:4]:
+        database = server.create_database()
+        build_postgresql(shape, server, database, schema="Music Shop")
+        engine = create_engine(server.url(database), poolclass=NullPool)
+        with Session(engine) as session, session.begin():
+            generate_d1(session, 20, day=DAY)
+            created = SaleFactory(session).create(DAY)
+            assert created.customer.first_name
+        with server.connect(database) as connection:
+            invoice = f'"Music Shop".{shape.spell("Invoice")}'
+            found = connection.execute(f"SELECT count(*) FROM {invoice}").fetchone()
+        assert found == (30 + 21,)
+        server.drop_database(database)
+
+
+def test_a_temporary_table_of_the_same_name_is_not_written_to(server: Server) -> None:
+    database = server.create_database()
+    build_postgresql(SHAPES[1], server, database)
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        session.execute(text("CREATE TEMPORARY TABLE invoice (LIKE public.invoice)"))
+        generate_d1(session, 20, day=DAY)
+        assert session.scalar(text("SELECT count(*) FROM public.invoice")) == 50
+    server.drop_database(database)

@@ -1,0 +1,161 @@
+"""Where is the database? One truth table, a row a test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chinook_sim.errors import InvalidInput
+from chinook_sim.settings import find_database, load_dotenv, read_url, scrub
+
+HERE = Path("here")
+URL = "CHINOOK_SIM_DATABASE_URL"
+PSYCOPG = "postgresql+psycopg://"
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "expected", "source"),
+    [
+        (None, {}, "sqlite:///here/chinook.db", "the default"),
+        ("sqlite:///a.db", {URL: "sqlite:///b.db"}, "sqlite:///a.db", "--database-url"),
+        ("", {URL: "sqlite:///b.db"}, "sqlite:///b.db", URL),
+        (None, {URL: "sqlite:///b.db", "DATABASE_URL": "sqlite:///c.db"}, "sqlite:///b.db", URL),
+        (None, {URL: "", "DATABASE_URL": "sqlite:///c.db"}, "sqlite:///c.db", "DATABASE_URL"),
+        (None, {"DATABASE_URL": "sqlite:///c.db", "PGHOST": "h"}, "sqlite:///c.db", "DATABASE_URL"),
+        (None, {"PGHOST": "h"}, PSYCOPG, "PGHOST"),
+        (None, {"PGSERVICE": "shop"}, PSYCOPG, "PGSERVICE"),
+        (None, {"PGDATABASE": "shop"}, PSYCOPG, "PGDATABASE"),
+        (None, {"PGPORT": "5433"}, PSYCOPG, "PGPORT"),
+        (None, {"PGHOSTADDR": "127.0.0.1"}, PSYCOPG, "PGHOSTADDR"),
+        (None, {"PGHOST": "h", "NEON_PROJECT_ID": "p"}, PSYCOPG, "PGHOST"),
+        (None, {"PGPASSWORD": "x", "PGUSER": "u"}, "sqlite:///here/chinook.db", "the default"),
+        (None, {"PGHOST": ""}, "sqlite:///here/chinook.db", "the default"),
+    ],
+)
+def test_the_first_setting_that_is_set_wins(
+    option: str | None, environ: dict[str, str], expected: str, source: str
+) -> None:
+    location = find_database(environ, option=option, directory=HERE)
+    assert location.url.render_as_string(hide_password=False) == expected
+    assert location.source == source
+    assert location.embedded == (source == "the default")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("postgres://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+        ("postgresql://u:p@h:5433/d", "postgresql+psycopg://u:p@h:5433/d"),
+        ("postgresql+psycopg://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+        ("POSTGRESQL://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+        (" postgresql://u:p@h/d\n", "postgresql+psycopg://u:p@h/d"),
+        ("postgresql://u:p%40ss@h/d", "postgresql+psycopg://u:p%40ss@h/d"),
+        ("postgresql://u:p%2Fss%25@h/d", "postgresql+psycopg://u:p%2Fss%25@h/d"),
+        ("postgresql://h/d?sslmode=require", "postgresql+psycopg://h/d?sslmode=require"),
+        ("postgresql://[::1]:5432/d", "postgresql+psycopg://[::1]:5432/d"),
+        ("postgresql:///d", "postgresql+psycopg:///d"),
+        ("sqlite:///shop.db", "sqlite:///shop.db"),
+        ("sqlite+pysqlite:////var/shop.db", "sqlite:////var/shop.db"),
+    ],
+)
+def test_a_url_means_what_it_says(given: str, expected: str) -> None:
+    assert read_url(given, "X").render_as_string(hide_password=False) == expected
+
+
+def test_a_path_may_have_any_character() -> None:
+    assert read_url("sqlite:///with space, # and ü.db", "X").database == "with space, # and ü.db"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("hunter2", "looks like postgresql://"),
+        ("u:hunter2@h/d", "looks like postgresql://"),
+        ("//u:hunter2@h/d", "looks like postgresql://"),
+        ("postgresql:u:hunter2@h/d", "looks like postgresql://"),
+        ("shop.db", "sqlite:///file.db"),
+        ("postgresql://u:hun@hunter2@h/d", "%40"),
+        ("postgresql://h:hunter2/d", "percent-encoded"),
+        ("postgresql://u@h:hunter2/d", "percent-encoded"),
+        ("postgresql://[::hunter2/d", "percent-encoded"),
+        ("postgresql://u:p@h:99999/hunter2", "port"),
+        ("postgresql://u:hunter2 @h/d", "%20"),
+        ("postgresql://u:hunter2\n@h/d", "%20"),
+        ("postgresql://u:hunter2\0@h/d", "control character"),
+        ("postgresql+asyncpg://u:hunter2@h/d", "driver"),
+        ("postgresql+psycopg2://u:hunter2@h/d", "driver"),
+        ("mysql://u:hunter2@h/d", "PostgreSQL or SQLite"),
+        ("redis://u:hunter2@h/d", "PostgreSQL or SQLite"),
+        ("https://u:hunter2@h/d", "PostgreSQL or SQLite"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite:///file:hunter2?mode=memory&uri=true", "plain path"),
+        ("sqlite:///shop.db?hunter2=1", "plain path"),
+        ("sqlite://u:hunter2@h/d", "plain path"),
+    ],
+)
+def test_a_url_that_means_nothing_is_refused_without_its_password(given: str, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_url(given, "SOME_SETTING")
+    assert said in str(caught.value)
+    assert "SOME_SETTING" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@given(
+    st.sampled_from(["postgresql://", "postgres://", "postgresql+x://", "sqlite://", "", "a:"]),
+    st.text(max_size=20),
+    st.text(max_size=20),
+)
+def test_no_garbage_brings_a_password_out(scheme: str, before: str, after: str) -> None:
+    try:
+        read_url(f"{scheme}{before}hunter2{after}", "X")
+    except InvalidInput as error:
+        assert "hunter2" not in str(error)  # noqa: PT017 - whether it is raised is not the point
+
+
+def test_what_is_shown_has_no_password() -> None:
+    location = find_database(
+        {"DATABASE_URL": "postgresql://u:p%40ss@h:5433/d?password=other"}, directory=HERE
+    )
+    assert location.shown == "postgresql://u@h:5433/d"
+    assert {"p@ss", "p%40ss", "other"} <= set(location.secrets)
+    assert scrub("p@ss and p%40ss and other", location.secrets) == "*** and *** and ***"
+
+
+def test_libpq_settings_are_shown_by_name() -> None:
+    location = find_database({"PGHOST": "h", "PGDATABASE": "d", "PGPASSWORD": "x"}, directory=HERE)
+    assert location.shown == "postgresql, PGHOST=h, PGDATABASE=d"
+
+
+def test_dotenv_is_read_and_never_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHINOOK_SIM_SEED", "1")
+    monkeypatch.delenv("CHINOOK_SIM_DAY", raising=False)
+    (tmp_path / ".env").write_text(
+        "# a comment\nexport CHINOOK_SIM_SEED=2\nCHINOOK_SIM_DAY='2026-01-31'\nNEON_BRANCH\n"
+    )
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    load_dotenv(tmp_path)
+    assert os.environ["CHINOOK_SIM_SEED"] == "1"
+    assert os.environ["CHINOOK_SIM_DAY"] == "2026-01-31"
+    assert "NEON_BRANCH" not in os.environ
+
+
+def test_a_directory_above_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("CHINOOK_SIM_SEED=2\n")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    load_dotenv(tmp_path / "inner")
+    assert "CHINOOK_SIM_SEED" not in os.environ
+
+
+def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInput, match="UTF-8"):
+        load_dotenv(tmp_path)
