@@ -7,7 +7,6 @@ from collections import Counter
 from contextlib import closing
 from datetime import date
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,8 @@ from chinook_sim.models import Base
 from chinook_sim.standin import fill, rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from postgres import Server
 
 TODAY = date(2026, 11, 23)

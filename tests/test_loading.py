@@ -1,0 +1,325 @@
+"""Real Chinooks out of files: what is run, and what never is."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from postgres import free_port
+from shapes import REAL, SHAPES, build_sqlite
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
+from chinook_sim.loading import fetch, kind, load_postgresql, load_sqlite, publish, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Command, Ground
+    from postgres import Server
+
+SCRIPT = """\
+/* A banner; with 'quotes' /* nested */ and a semicolon; */
+DROP DATABASE IF EXISTS chinook;
+CREATE DATABASE chinook;
+\\c chinook;
+CREATE TABLE artist -- a comment; with a semicolon
+(
+    artist_id INT NOT NULL GENERATED ALWAYS AS IDENTITY,
+    name VARCHAR(120) DEFAULT 'x;y',
+    CONSTRAINT artist_pkey PRIMARY KEY (artist_id)
+);
+CREATE INDEX artist_name_idx ON artist (name);
+INSERT INTO artist (name) VALUES
+    (N'AC/DC; DROP TABLE artist'),
+    (E'it\\'s'), ('it''s -- no comment'),
+    (NULL);
+"""
+
+DUMP = """\
+SET statement_timeout = 0;
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE TABLE public."Artist" (
+    "ArtistId" integer NOT NULL,
+    "Name" character varying(120)
+);
+ALTER TABLE public."Artist" OWNER TO nobody_here;
+CREATE SEQUENCE public.artist_seq AS integer START WITH 1 INCREMENT BY 1 NO MINVALUE;
+ALTER TABLE ONLY public."Artist" ALTER COLUMN "ArtistId"
+    SET DEFAULT nextval('public.artist_seq'::regclass);
+COPY public."Artist" ("ArtistId", "Name") FROM stdin;
+1\tAC/DC; DROP TABLE "Artist";
+2\tback\\\\slash
+3\t\\N
+\\.
+
+
+SELECT pg_catalog.setval('public.artist_seq', 3, true);
+ALTER TABLE ONLY public."Artist" ADD CONSTRAINT "PK_Artist" PRIMARY KEY ("ArtistId");
+"""
+
+
+def load(server: Server, path: Path, question: str) -> list[tuple[object, ...]]:
+    database = server.create_database()
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            load_postgresql(path, connection)
+        with server.connect(database) as connection:
+            return connection.execute(question).fetchall()
+    finally:
+        server.drop_database(database)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_script_with_inserts_is_loaded(server: Server, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "script.sql"
+    path.write_bytes(b"\xef\xbb\xbf" + SCRIPT.replace("\n", ending).encode())
+    assert kind(path) == "postgresql"
+    found = load(server, path, "SELECT * FROM artist ORDER BY 1")
+    assert found == [
+        (1, "AC/DC; DROP TABLE artist"), (2, "it's"), (3, "it's -- no comment"), (4, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_dump_with_copy_is_loaded(server: Server, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "dump.sql"
+    path.write_bytes(DUMP.replace("\n", ending).encode())
+    found = load(server, path, "SELECT *, nextval('artist_seq') FROM \"Artist\" ORDER BY 1")
+    assert found == [
+        (1, 'AC/DC; DROP TABLE "Artist";', 4), (2, "back\\slash", 5), (3, None, 6),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE artist",
+        "drop /* x */ table artist",
+        "DELETE FROM artist",
+        "UPDATE artist SET name = 'x'",
+        "TRUNCATE artist",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE EXTENSION dblink",
+        "CREATE TABLE stolen AS SELECT * FROM pg_shadow",
+        "CREATE TABLE t (a int DEFAULT pg_backend_pid())",
+        "CREATE TABLE t (a text GENERATED ALWAYS AS (upper('x')) STORED)",
+        "CREATE TABLE t (a int CHECK (a > pg_backend_pid()))",
+        "DO $$ BEGIN PERFORM 1; END $$",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY artist FROM PROGRAM 'id'",
+        "COPY artist (name) FROM '/etc/passwd'",
+        "COPY artist (name) TO '/tmp/x'",
+        "INSERT INTO artist (name) SELECT rolname FROM pg_authid",
+        "INSERT INTO artist (name) VALUES (pg_read_file('/etc/passwd'))",
+        "INSERT INTO artist (name) VALUES ((SELECT 'x'))",
+        "INSERT INTO artist (name) VALUES (current_user)",
+        "ALTER TABLE artist DROP COLUMN name",
+        "ALTER TABLE artist ADD CONSTRAINT c CHECK (pg_backend_pid() > 0)",
+        "CREATE INDEX i ON artist (lower(name))",
+        "ALTER SYSTEM SET fsync = off",
+        "CREATE TABLE t (x$b$ int); DROP TABLE artist; --$b$ )",
+        "CREATE TABLE t (a int); DROP TABLE artist",
+        "INSERT INTO artist (nameE'\\') VALUES (1); DROP TABLE artist; --')",
+    ],
+)
+def test_what_no_chinook_needs_is_never_run(ground: Ground, tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "script.sql"
+    path.write_text(f"CREATE TABLE artist (name text);\n{statement};\n")
+    server = ground.server(18)
+    database = server.create_database()
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.begin()
+        with pytest.raises((InvalidInput, BatchFailed), match="line"):
+            load_postgresql(path, connection)
+        connection.rollback()
+        left = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        assert connection.exec_driver_sql(left).scalar() == 0
+    server.drop_database(database)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO a (b) VALUES ('unfinished",
+        "CREATE TABLE a (b int",
+        "/* open",
+        'CREATE TABLE "a (b int);',
+        "COPY a (b) FROM stdin;\n1\n2\n",
+        "\\! rm -rf x\n",
+        "\\copy a from b\n",
+    ],
+)
+def test_a_dump_that_breaks_off_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "script.sql"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"script\.sql"):
+        for statement in statements(path):
+            list(statement.rows)
+
+
+pieces = st.sampled_from(
+    ["a", "\n", "'x;y'", "'it''s'", "E'\\';'", '"q;""q"', "$$;'$$", "$t$;$$;$t$", "1.5", "(",
+     "/* ; /* ' */ */", "-- ; '\n", "name_e'\\'", "name$x$", ","]
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(pieces, min_size=1).map(" ".join), min_size=1, max_size=6))
+def test_statements_end_at_their_semicolons_only(
+    tmp_path_factory: pytest.TempPathFactory, written: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("split") / "script.sql"
+    path.write_text("".join(f"first {body} last;\n" for body in written), newline="")
+    found = list(statements(path))
+    assert len(found) == len(written)
+    for statement in found:
+        assert statement.sql.strip().startswith("first")
+        assert statement.sql.strip().endswith("last")
+
+
+def test_a_copy_of_a_sqlite_file_is_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "it's a %20 file?.db", tmp_path / "copy.db"
+    build_sqlite(SHAPES[4], source)
+    before = source.read_bytes()
+    load_sqlite(source, target)
+    for path in (source, target):
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (30,)
+    assert source.read_bytes() == before
+
+
+def test_a_damaged_sqlite_file_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source.db"
+    build_sqlite(SHAPES[4], source)
+    whole = bytearray(source.read_bytes())
+    whole[5_000:60_000] = b"\xff" * 55_000
+    source.write_bytes(whole)
+    with pytest.raises(InvalidInput, match=r"source\.db"):
+        load_sqlite(source, tmp_path / "copy.db")
+
+
+def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    draft, taken = tmp_path / "draft", tmp_path / "taken"
+    draft.write_text("new")
+    taken.write_text("old")
+    assert not publish(draft, taken)
+    assert taken.read_text() == "old"
+    assert publish(draft, tmp_path / "free")
+    assert (tmp_path / "free").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [(b"", "neither"), (b"PGDMP\1\2", "--format=plain"), (b"<html>not found</html>", "neither"),
+     (b"\x1f\x8b\x08\0\0", "neither"), ("CREATE TABLE x".encode("utf-16"), "neither")],
+)  # fmt: skip
+def test_what_is_no_chinook_file_is_refused(tmp_path: Path, contents: bytes, said: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(contents)
+    with pytest.raises(InvalidInput, match=said):
+        kind(path)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """A web site that has a Chinook."""
+    (tmp_path / "site").mkdir()
+    build_sqlite(SHAPES[4], tmp_path / "site" / "shop.db")
+    handler = partial(Quiet, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def test_a_chinook_comes_from_a_url(site: str, command: Command, tmp_path: Path) -> None:
+    done = command("init", "--from", f"{site}/shop.db", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["made"] == "copy"
+    with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (30,)
+    assert command("init", "--from", f"{site}/shop.db").returncode == 2
+    assert command("generate", "5").returncode == 0
+
+
+@pytest.mark.parametrize("path", ["/nothing.db", "/shop.db/"])
+def test_a_url_without_a_chinook_is_told(site: str, tmp_path: Path, path: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="404"):
+        fetch(site + path, tmp_path)
+
+
+def test_a_url_that_cannot_be_read_is_told_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        fetch(f"http://user:hunter2@127.0.0.1:{free_port()}/x.db", tmp_path)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="ftp://"):
+        fetch("ftp://user:hunter2@example.org/x.db", tmp_path)
+    with pytest.raises(InvalidInput, match="no file"):
+        fetch(str(tmp_path / "nothing.sql"), tmp_path)
+    (tmp_path / "here.sql").write_text("x")
+    copied = fetch((tmp_path / "here.sql").as_uri(), tmp_path_of(tmp_path))
+    assert copied.read_text() == "x"
+
+
+def tmp_path_of(path: Path) -> Path:
+    (path / "download").mkdir()
+    return path / "download"
+
+
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the real Chinook files are not here")
+
+COUNTS = {"Artist": 275, "Album": 347, "Track": 3503, "Customer": 59, "Employee": 8, "Genre": 25,
+          "MediaType": 5, "Playlist": 18, "PlaylistTrack": 8715, "Invoice": 412,
+          "InvoiceLine": 2240}  # fmt: skip
+
+
+@real
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_each_real_chinook_is_loaded_and_takes_sales(
+    ground: Ground, command: Command, tmp_path: Path, shape: object
+) -> None:
+    from shapes import Shape
+
+    assert isinstance(shape, Shape)
+    server, database = ground.server(18), ""
+    environment = {}
+    if shape.postgresql:
+        database = server.create_database()
+        environment["DATABASE_URL"] = server.url(database).render_as_string(hide_password=False)
+    done = command("init", "--from", str(REAL / shape.file), **environment)
+    assert done.returncode == 0, done.stderr
+
+    def count(table: str) -> object:
+        question = f"SELECT count(*) FROM {shape.spell(table)}"
+        if database:
+            with server.connect(database) as connection:
+                return connection.execute(question).fetchall()[0][0]
+        with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
+            return connection.execute(question).fetchone()[0]
+
+    assert {table: count(table) for table in COUNTS} == COUNTS
+    assert command("generate", "1000", **environment).returncode == 0
+    assert command("verify", "--expect", "1000", **environment).returncode == 0
+    verified = command("verify", "--all", "--expect", "1412", **environment)
+    assert verified.returncode == 0, verified.stdout
+    if database:
+        server.drop_database(database)
