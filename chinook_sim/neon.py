@@ -78,8 +78,8 @@ def connection_string(environ: Mapping[str, str], *, timeout: float = TIMEOUT) -
 
 
 def _refused(complaint: str, key: str | None) -> str:
-    said = [line.strip() for line in complaint.splitlines() if line.strip()]
-    reason = (said[-1] if said else "it gave no reason").rstrip(".")
+    said = " ".join(complaint.split()).rpartition("ERROR: ")[2]
+    reason = said[:300].rstrip(".") or "it gave no reason"
     if key:
         reason = reason.replace(key, "***")
     return f"neonctl refused: {reason}; check NEON_API_KEY and the NEON_ settings"

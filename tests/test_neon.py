@@ -1,0 +1,132 @@
+"""A connection string from the real neonctl, which asks a stand-in for Neon's API."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from neon_api import KEY, PASSWORD, PROJECT, NeonApi
+
+from chinook_sim.errors import DatabaseUnavailable
+from chinook_sim.neon import connection_string
+from chinook_sim.settings import find_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Command
+
+# One worker runs them all, so that neonctl is installed once.
+pytestmark = pytest.mark.xdist_group("neon")
+
+CACHE = Path(__file__).parents[1] / ".cache" / "neonctl"
+
+# Node.js and npm come as a wheel; whatever else is installed is not looked at.
+PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+
+
+@pytest.fixture(scope="module")
+def bin_directory() -> str:
+    """Install the real neonctl, once, into a folder that git ignores."""
+    programs = CACHE / "node_modules" / ".bin"
+    if not (programs / "neonctl").exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        installed = subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE), "neonctl@5"],
+            env={**os.environ, "PATH": PATH},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if installed.returncode:
+            pytest.skip(f"npm could not install neonctl: {installed.stderr[-300:]}")
+    return str(programs)
+
+
+@pytest.fixture
+def api() -> Iterator[NeonApi]:
+    with NeonApi() as api:
+        yield api
+
+
+@pytest.fixture
+def environ(api: NeonApi, bin_directory: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.pathsep.join([bin_directory, PATH]),
+        "HOME": str(tmp_path),
+        "NEON_API_KEY": KEY,
+        "NEON_API_HOST": api.url,
+        "NEON_PROJECT_ID": PROJECT,
+        "NEON_ROLE": "keeper",
+        "NEON_DATABASE": "shop",
+    }
+
+
+def test_the_default_branch_is_found(environ: dict[str, str]) -> None:
+    location = find_database(environ, directory=Path())
+    assert location.source == "NEON_PROJECT_ID"
+    assert location.url.drivername == "postgresql+psycopg"
+    assert location.url.host == "ep-main-1.eu-central-1.example.com"
+    assert (location.url.username, location.url.database) == ("keeper", "shop")
+    assert location.url.password == PASSWORD
+    assert dict(location.url.query) == {"sslmode": "require", "channel_binding": "require"}
+    assert PASSWORD not in location.shown
+
+
+def test_branch_role_and_database_are_passed_on(environ: dict[str, str]) -> None:
+    environ |= {
+        "NEON_BRANCH": "dev",
+        "NEON_ROLE": "clerk",
+        "NEON_DATABASE": "other",
+        "NEON_ORG_ID": "org-1",
+    }
+    location = find_database(environ, directory=Path())
+    assert location.url.host == "ep-dev-2.eu-central-1.example.com"
+    assert (location.url.username, location.url.database) == ("clerk", "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"NEON_API_KEY": "hunter2-key"}, "rejected the API key"),
+        ({"NEON_PROJECT_ID": "nowhere"}, "project not found"),
+        ({"NEON_BRANCH": "nowhere"}, "Branch nowhere not found"),
+        ({"NEON_ROLE": ""}, "Multiple roles found"),
+    ],
+)
+def test_a_refusal_is_one_line(environ: dict[str, str], change: dict[str, str], said: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        connection_string(environ | change)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hunter2-key" not in str(caught.value)
+
+
+def test_without_neonctl_it_says_how_to_get_it(environ: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="npm install -g neonctl"):
+        connection_string(environ | {"PATH": str(tmp_path)})
+
+
+def test_a_slow_answer_is_not_waited_for(environ: dict[str, str]) -> None:
+    with NeonApi(delay=30) as slow:
+        begun = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match=r"within 3 s"):
+            connection_string(environ | {"NEON_API_HOST": slow.url}, timeout=3)
+        assert slow.asked
+    # Not how fast it is, but that it did not wait for the answer.
+    assert time.monotonic() - begun < 25
+
+
+def test_the_command_shows_no_password(command: Command, environ: dict[str, str]) -> None:
+    # The host does not exist: a connection is all that can fail.
+    done = command("status", **{**environ, "PGCONNECT_TIMEOUT": "2"})
+    assert done.returncode == 3
+    assert "ep-main-1" in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "n3on" not in done.stdout + done.stderr

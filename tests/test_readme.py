@@ -1,0 +1,84 @@
+"""The README is true: its commands run, its code runs, its SQL finds what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+import tomllib
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from shapes import SHAPES, build_postgresql
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import generate_d1
+
+if TYPE_CHECKING:
+    from conftest import Command
+    from postgres import Server
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def questions(language: str) -> list[str]:
+    (block,) = blocks(language)
+    return [question for question in block.split(";") if question.strip()]
+
+
+@pytest.fixture
+def shop(command: Command, tmp_path: Path) -> Path:
+    """What the README's own commands make."""
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert "pip install uv && uv run pytest" in commands
+    ours = [line.rpartition("&& ")[2] for line in commands if "chinook-sim" in line]
+    assert len(ours) == 3
+    for line in ours:
+        done = command(*shlex.split(line.removeprefix("uv run chinook-sim ")))
+        assert done.returncode == 0, done.stderr
+    return tmp_path / "chinook.db"
+
+
+def test_its_commands_make_ten_sales_and_its_sql_agrees(shop: Path) -> None:
+    with closing(sqlite3.connect(shop)) as connection:
+        found = [connection.execute(question).fetchall() for question in questions("sql sqlite")]
+    assert found == [[(10,)], [], [], []]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_its_code_runs(shop: Path) -> None:
+    program = "\n".join(blocks("python"))
+    assert len(blocks("python")) == 3
+    scope: dict[str, object] = {}
+    exec(program, scope)
+    scope["engine"].dispose()  # type: ignore[attr-defined]
+    with closing(sqlite3.connect(shop)) as connection:
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 299,)
+
+
+def test_its_postgresql_finds_what_it_says(server: Server) -> None:
+    database = server.create_database()
+    build_postgresql(SHAPES[2], server, database)
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        generate_d1(session, 50)
+    with server.connect(database) as connection:
+        found = [
+            connection.execute(question).fetchall() for question in questions("sql postgresql")
+        ]
+    assert found == [[(50,)], [], [], []]
+    server.drop_database(database)
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
