@@ -253,7 +253,27 @@ def server(ground: Ground, request: pytest.FixtureRequest) -> Server:
     return ground.server(request.param)
 
 
-@pytest.fixture(params=parameters(ALL))
+DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
+"""Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes a shop on every shop there is, unless it chooses for itself."""
+    chosen = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
+    if "shop" not in metafunc.fixturenames or "shop" in chosen:
+        return
+    if "driver" in metafunc.fixturenames:
+        pairs = [
+            pytest.param(case, driver, id=f"{case.id}-{driver.rpartition('+')[2]}")
+            for case in ALL
+            for driver in DRIVERS[case.shape.postgresql]
+        ]
+        metafunc.parametrize(("shop", "driver"), pairs, indirect=["shop"])
+    else:
+        metafunc.parametrize("shop", parameters(ALL), indirect=True)
+
+
+@pytest.fixture
 def shop(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     """A shop of each shape, on each server, migrated by us and not."""
     shop = ground.shop(request.param, tmp_path)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ALL
+from conftest import DRIVERS
 from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.orm import Session
@@ -33,24 +33,11 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 31)
 
-DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
-
 
 def generate(shop: Shop, n: int, *, driver: str | None = None, seed: int = 7) -> BatchSummary:
     engine = shop.engine_for(driver) if driver else shop.engine
     with Session(engine) as session, session.begin():
         return generate_d1(session, n, day=DAY, seed=seed)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that take a driver with every driver that fits the database."""
-    if "driver" in metafunc.fixturenames:
-        pairs = [
-            pytest.param(case, driver, id=f"{case.id}-{driver.rpartition('+')[2]}")
-            for case in ALL
-            for driver in DRIVERS[case.shape.postgresql]
-        ]
-        metafunc.parametrize(("shop", "driver"), pairs, indirect=["shop"])
 
 
 def sales(shop: Shop) -> list[tuple[object, ...]]:
@@ -283,9 +270,8 @@ def test_no_sales_is_a_batch_too(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize("tracks", [1, 2, 4])
-def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop, tracks: int) -> None:
-    kept = ", ".join(map(str, TRACKS[:tracks]))
+def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop) -> None:
+    kept = ", ".join(map(str, TRACKS[:2]))
     shop.execute(
         "DELETE FROM [InvoiceLine]",
         "DELETE FROM [PlaylistTrack]",
@@ -293,31 +279,35 @@ def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop, tracks: int) -> No
     )
     generate(shop, 60)
     sizes = shop.rows("SELECT DISTINCT count(*) FROM [InvoiceLine] GROUP BY [InvoiceId] ORDER BY 1")
-    assert [size for (size,) in sizes] == list(range(1, tracks + 1))
+    assert sizes == [(1,), (2,)]
 
 
-@pytest.mark.parametrize(("table", "others"), [("Customer", ()), ("Track", ("PlaylistTrack",))])
-def test_an_empty_table_is_named(shop: Shop, table: str, others: tuple[str, ...]) -> None:
-    shop.execute(*(f"DELETE FROM [{name}]" for name in ("InvoiceLine", "Invoice", *others, table)))
-    with pytest.raises(CatalogueUnusable, match=rf"(?i){table}.* is empty"):
-        generate(shop, 10)
+def test_an_empty_table_is_named(shop: Shop) -> None:
+    shop.execute(*(f"DELETE FROM [{name}]" for name in ("InvoiceLine", "Invoice")))
+    for table, others in (("Track", ["PlaylistTrack"]), ("Customer", [])):
+        shop.execute(*(f"DELETE FROM [{name}]" for name in (*others, table)))
+        with pytest.raises(CatalogueUnusable, match=rf"(?i){table}.* is empty"):
+            generate(shop, 10)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 0
 
 
-@pytest.mark.parametrize("price", ["NULL", "-0.99"])
-def test_a_price_that_no_sale_can_be_made_of_is_named(shop: Shop, price: str) -> None:
+def test_a_price_that_no_sale_can_be_made_of_is_named(shop: Shop) -> None:
     if shop.shape.postgresql:
         shop.execute("ALTER TABLE [Track] ALTER COLUMN [UnitPrice] DROP NOT NULL")
-    elif price == "NULL":
+    else:
         shop.execute(
             "PRAGMA writable_schema = ON",
             "UPDATE sqlite_master SET sql = replace(sql, '\"UnitPrice\" NUMERIC(10,2) NOT NULL', "
             "'\"UnitPrice\" NUMERIC(10,2)') WHERE name = 'Track'",
         )
-    shop.execute(f"UPDATE [Track] SET [UnitPrice] = {price} WHERE [TrackId] = {TRACKS[3]}")
     before = shop.snapshot()
-    with pytest.raises(CatalogueUnusable, match=rf"= {TRACKS[3]} is not an amount in whole cents"):
-        generate(shop, 10)
-    assert shop.snapshot() == before
+    for price in ("NULL", "-0.99", *([] if shop.shape.postgresql else ["0.995", "'dear'"])):
+        shop.execute(f"UPDATE [Track] SET [UnitPrice] = {price} WHERE [TrackId] = {TRACKS[3]}")
+        wanted = rf"= {TRACKS[3]} is not an amount in whole cents"
+        with pytest.raises(CatalogueUnusable, match=wanted):
+            generate(shop, 10)
+    for table in ("Invoice", "InvoiceLine"):
+        assert shop.snapshot()[table] == before[table]
 
 
 def test_a_database_without_a_table_is_no_chinook(shop: Shop) -> None:

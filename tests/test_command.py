@@ -24,7 +24,7 @@ from chinook_sim.cli import main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Command, Shop
+    from conftest import Command, Ground, Shop
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = ("generate", "init", "verify", "status")
@@ -317,10 +317,11 @@ def test_a_refusal_is_not_waited_for(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
 def test_an_interrupted_batch_leaves_nothing(
-    stocked: Path, server: Server, number: signal.Signals, place: str
+    stocked: Path, ground: Ground, number: signal.Signals, place: str
 ) -> None:
     url = f"sqlite:///{stocked}"
     if place == "postgresql":
+        server = ground.server(18)
         database = server.create_database()
         url = server.url(database).render_as_string(hide_password=False)
     base = [sys.executable, "-m", "chinook_sim"]
@@ -334,7 +335,7 @@ def test_an_interrupted_batch_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        time.sleep(4)
+        time.sleep(3)
         process.send_signal(number)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.migrate import head, installed, upgrade
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from conftest import Ground, Shop
     from postgres import Server
     from sqlalchemy import Connection
 
@@ -131,7 +131,8 @@ def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
     server.drop_database(database)
 
 
-def test_alembic_uses_the_settings_and_keeps_the_password(server: Server) -> None:
+def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> None:
+    server = ground.server(18)
     database = server.create_database()
     url = server.url(database).render_as_string(hide_password=False)
     assert alembic_process("upgrade", "head", DATABASE_URL=url).returncode == 0

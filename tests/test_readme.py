@@ -36,7 +36,7 @@ def questions(language: str) -> list[str]:
 
 
 @pytest.fixture
-def shop(command: Command, tmp_path: Path) -> Path:
+def made(command: Command, tmp_path: Path) -> Path:
     """What the README's own commands make."""
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert "pip install uv && uv run pytest" in commands
@@ -48,20 +48,20 @@ def shop(command: Command, tmp_path: Path) -> Path:
     return tmp_path / "chinook.db"
 
 
-def test_its_commands_make_ten_sales_and_its_sql_agrees(shop: Path) -> None:
-    with closing(sqlite3.connect(shop)) as connection:
+def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
+    with closing(sqlite3.connect(made)) as connection:
         found = [connection.execute(question).fetchall() for question in questions("sql sqlite")]
     assert found == [[(10,)], [], [], []]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_its_code_runs(shop: Path) -> None:
+def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
     assert len(blocks("python")) == 3
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
-    with closing(sqlite3.connect(shop)) as connection:
+    with closing(sqlite3.connect(made)) as connection:
         assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 299,)
 
 

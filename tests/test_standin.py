@@ -39,7 +39,7 @@ def make(path: Path, scale: int = 1, seed: int = 1) -> None:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("standin") / "chinook.db"
     make(path)
     return path
@@ -50,83 +50,83 @@ def ask(path: Path, question: str) -> list[tuple[Any, ...]]:
         return connection.execute(question).fetchall()
 
 
-def test_it_has_as_many_rows_as_the_real_one(shop: Path) -> None:
-    found = {table: ask(shop, f'SELECT count(*) FROM "{table}"')[0][0] for table in TABLES}
+def test_it_has_as_many_rows_as_the_real_one(standin: Path) -> None:
+    found = {table: ask(standin, f'SELECT count(*) FROM "{table}"')[0][0] for table in TABLES}
     assert found == COUNTS
 
 
-def test_most_tracks_cost_ninety_nine_cents(shop: Path) -> None:
-    prices = ask(shop, 'SELECT "UnitPrice", count(*) FROM "Track" GROUP BY 1 ORDER BY 1')
+def test_most_tracks_cost_ninety_nine_cents(standin: Path) -> None:
+    prices = ask(standin, 'SELECT "UnitPrice", count(*) FROM "Track" GROUP BY 1 ORDER BY 1')
     assert prices == [(0.99, 3290), (1.99, 213)]
 
 
-def test_customers_live_in_twenty_four_countries(shop: Path) -> None:
-    assert ask(shop, 'SELECT count(DISTINCT "Country") FROM "Customer"') == [(24,)]
+def test_customers_live_in_twenty_four_countries(standin: Path) -> None:
+    assert ask(standin, 'SELECT count(DISTINCT "Country") FROM "Customer"') == [(24,)]
     complete = 'SELECT count(*) FROM "Customer" WHERE "Address" || "City" || "PostalCode" <> \'\''
-    assert ask(shop, complete) == [(59,)]
-    assert ask(shop, 'SELECT count(DISTINCT "Email") FROM "Customer"') == [(59,)]
-    german = ask(shop, 'SELECT "PostalCode" FROM "Customer" WHERE "Country" = \'Germany\'')
+    assert ask(standin, complete) == [(59,)]
+    assert ask(standin, 'SELECT count(DISTINCT "Email") FROM "Customer"') == [(59,)]
+    german = ask(standin, 'SELECT "PostalCode" FROM "Customer" WHERE "Country" = \'Germany\'')
     assert all(len(code) == 5 and code.isdigit() for (code,) in german)
 
 
-def test_all_keys_are_valid_and_totals_right(shop: Path) -> None:
-    assert ask(shop, "PRAGMA foreign_key_check") == []
+def test_all_keys_are_valid_and_totals_right(standin: Path) -> None:
+    assert ask(standin, "PRAGMA foreign_key_check") == []
     wrong = ask(
-        shop,
+        standin,
         'SELECT i."InvoiceId" FROM "Invoice" i JOIN "InvoiceLine" l USING ("InvoiceId") '
         'GROUP BY 1 HAVING round(i."Total" * 100) <> sum(round(l."UnitPrice" * 100))',
     )
     assert wrong == []
-    assert ask(shop, 'SELECT count(DISTINCT "InvoiceId") FROM "InvoiceLine"') == [(412,)]
+    assert ask(standin, 'SELECT count(DISTINCT "InvoiceId") FROM "InvoiceLine"') == [(412,)]
     twice = 'SELECT 1 FROM "InvoiceLine" GROUP BY "InvoiceId", "TrackId" HAVING count(*) > 1'
-    assert ask(shop, twice) == []
+    assert ask(standin, twice) == []
     other = (
         'SELECT count(*) FROM "InvoiceLine" l JOIN "Track" t USING ("TrackId") '
         'WHERE l."UnitPrice" <> t."UnitPrice" OR l."Quantity" <> 1'
     )
-    assert ask(shop, other) == [(0,)]
+    assert ask(standin, other) == [(0,)]
 
 
-def test_the_history_is_five_years_and_ends_two_days_ago(shop: Path) -> None:
-    assert ask(shop, 'SELECT min("InvoiceDate"), max("InvoiceDate") FROM "Invoice"') == [
+def test_the_history_is_five_years_and_ends_two_days_ago(standin: Path) -> None:
+    assert ask(standin, 'SELECT min("InvoiceDate"), max("InvoiceDate") FROM "Invoice"') == [
         ("2021-11-22 00:00:00", "2026-11-21 00:00:00")
     ]
-    ids = ask(shop, 'SELECT "InvoiceId" FROM "Invoice" ORDER BY "InvoiceDate", "InvoiceId"')
+    ids = ask(standin, 'SELECT "InvoiceId" FROM "Invoice" ORDER BY "InvoiceDate", "InvoiceId"')
     assert ids == [(number,) for number in range(1, 413)]
-    bought = ask(shop, 'SELECT count(*) FROM "Invoice" GROUP BY "CustomerId"')
+    bought = ask(standin, 'SELECT count(*) FROM "Invoice" GROUP BY "CustomerId"')
     assert {count for (count,) in bought} <= {6, 7}
 
 
-def test_employees_report_to_one_manager(shop: Path) -> None:
-    staff = ask(shop, 'SELECT "Title", "ReportsTo" FROM "Employee" ORDER BY "EmployeeId"')
+def test_employees_report_to_one_manager(standin: Path) -> None:
+    staff = ask(standin, 'SELECT "Title", "ReportsTo" FROM "Employee" ORDER BY "EmployeeId"')
     assert staff[0] == ("General Manager", None)
     assert Counter(title for title, _ in staff)["Sales Support Agent"] == 3
     agents = ask(
-        shop,
+        standin,
         'SELECT DISTINCT e."Title" FROM "Customer" c '
         'JOIN "Employee" e ON e."EmployeeId" = c."SupportRepId"',
     )
     assert agents == [("Sales Support Agent",)]
 
 
-def test_names_are_different_and_fit(shop: Path) -> None:
-    assert ask(shop, 'SELECT count(DISTINCT "Name") FROM "Artist"') == [(275,)]
-    distinct = ask(shop, 'SELECT count(DISTINCT "Name") FROM "Track"')[0][0]
+def test_names_are_different_and_fit(standin: Path) -> None:
+    assert ask(standin, 'SELECT count(DISTINCT "Name") FROM "Artist"') == [(275,)]
+    distinct = ask(standin, 'SELECT count(DISTINCT "Name") FROM "Track"')[0][0]
     assert distinct > 2500
     for table in Base.metadata.tables.values():
         for column in table.columns:
             length = getattr(column.type, "length", None)
             if length and table.name in TABLES:
                 longest = f'SELECT max(length("{column.name}")) FROM "{table.name}"'
-                assert (ask(shop, longest)[0][0] or 0) <= length
+                assert (ask(standin, longest)[0][0] or 0) <= length
 
 
-def test_the_same_scale_date_and_seed_make_the_same_shop(shop: Path, tmp_path: Path) -> None:
+def test_the_same_scale_date_and_seed_make_the_same_shop(standin: Path, tmp_path: Path) -> None:
     for name, seed in (("same", 1), ("other", 2)):
         make(tmp_path / name, seed=seed)
     wanted = 'SELECT * FROM "Invoice" JOIN "Customer" USING ("CustomerId") ORDER BY "InvoiceId"'
-    assert ask(tmp_path / "same", wanted) == ask(shop, wanted)
-    assert ask(tmp_path / "other", wanted) != ask(shop, wanted)
+    assert ask(tmp_path / "same", wanted) == ask(standin, wanted)
+    assert ask(tmp_path / "other", wanted) != ask(standin, wanted)
 
 
 def test_a_larger_scale_multiplies() -> None:
