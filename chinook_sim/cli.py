@@ -172,7 +172,6 @@ def generate(
             else:
                 with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
                     batch = generate_day(session, count, **wanted, progress=step)
-            session.flush()
     show_batch(settings, location, batch, dry_run=dry_run)
 
 
@@ -380,7 +379,7 @@ def make_missing_file(
 ) -> str | None:
     """Make the SQLite file where there is none; return what was made, or None."""
     path = location.path
-    if path is None or path.exists():
+    if path is None or not location.missing:
         return None
     from chinook_sim.initialise import make_file
 

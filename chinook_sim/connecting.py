@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import DatabaseUnavailable
@@ -71,7 +71,7 @@ def _defaults(location: Location) -> dict[str, str | int]:
 
 
 def _sqlite_engine(path: Path, *, writing: bool, create: bool) -> Engine:
-    uri = f"file:{quote(str(path.absolute()))}?mode={'rwc' if create else 'rw'}"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
 
     def connect() -> sqlite3.Connection:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
@@ -121,7 +121,7 @@ def open_connection(
     Raises:
         DatabaseUnavailable: it could not be reached, or refused us.
     """
-    if location.path is not None and not location.path.exists():
+    if location.missing:
         raise DatabaseUnavailable(
             f"there is no file {location.path}; `chinook-sim init` makes one there"
         )
@@ -151,7 +151,8 @@ def _reason(error: DBAPIError, location: Location) -> str:
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:
     """Tell whether another attempt may succeed where this one failed."""
-    if location.path is not None:
+    # A wrong parameter is another kind of error, and stays wrong.
+    if location.path is not None or not isinstance(error, OperationalError):
         return False
     said = str(error.orig)
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")

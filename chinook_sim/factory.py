@@ -11,7 +11,14 @@ from chinook_sim.batch import draw_batch
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.simulate import all_or_nothing, check_seed, draw_seed, generate_day
+from chinook_sim.naming import connection_of, recognise
+from chinook_sim.simulate import (
+    all_or_nothing,
+    check_seed,
+    draw_seed,
+    generate_day,
+    translated,
+)
 from chinook_sim.window import bounds, check_day
 from chinook_sim.writers.ids import allocate
 
@@ -70,8 +77,7 @@ class SaleFactory:
             CatalogueUnusable: as for `generate_d1`.
         """
         day, moment = _when(at)
-        with all_or_nothing(self._session) as (connection, _):
-            catalogue = self._catalogue = self._catalogue or read_catalogue(connection)
+        catalogue = self._catalogue = self._catalogue or self._read_catalogue()
         index = self._made[day]
         sale = draw_batch(catalogue, self.seed, day, index, index + 1)
         self._made[day] += 1
@@ -90,6 +96,12 @@ class SaleFactory:
                 for track, cents in zip(sale.track_ids.tolist(), sale.prices.tolist(), strict=True)
             ],
         )
+
+    def _read_catalogue(self) -> Catalogue:
+        with translated():
+            connection = connection_of(self._session)
+            recognise(connection)
+            return read_catalogue(connection)
 
     def create(self, at: datetime | date) -> Invoice:
         """Make the next sale of a day, add it to the session and flush it.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import inspect, literal, select
 
 from chinook_sim.connecting import make_engine
-from chinook_sim.errors import InvalidInput, NotAChinook
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
 from chinook_sim.migrate import lock, upgrade
 from chinook_sim.naming import CHINOOK_TABLES, place_of, recognise
@@ -105,8 +105,15 @@ def make_file(
 
     Raises:
         InvalidInput: `source` is no SQLite Chinook.
+        DatabaseUnavailable: the directory is not there, or may not be written to.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as directory:
+    try:
+        workplace = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"{path} cannot be made: {error.strerror}; name a place that may be written to"
+        ) from None
+    with workplace as directory:
         draft = Path(directory) / path.name
         if source is not None:
             load_sqlite(source, draft)

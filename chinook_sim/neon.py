@@ -8,7 +8,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from chinook_sim.errors import DatabaseUnavailable
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,7 @@ def connection_string(environ: Mapping[str, str], *, timeout: float = TIMEOUT) -
         timeout: seconds after which it is stopped.
 
     Raises:
+        InvalidInput: NEON_BRANCH is no name.
         DatabaseUnavailable: neonctl is not installed, not logged in, or refused.
     """
     program = shutil.which("neonctl", path=environ.get("PATH"))
@@ -47,6 +48,8 @@ def connection_string(environ: Mapping[str, str], *, timeout: float = TIMEOUT) -
     for option, variable in OPTIONS.items():
         if environ.get(variable):
             command += [option, environ[variable]]
+    if environ.get("NEON_BRANCH", "").startswith("-"):
+        raise InvalidInput("NEON_BRANCH is an option of neonctl; give the name of a branch")
     # CI and no standard input keep it from asking; a group of its own lets it be stopped together
     # with what it started.
     with subprocess.Popen(  # noqa: S603

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -49,12 +50,14 @@ class Location:
         source: which setting named it.
         embedded: whether it is the default file, because nothing named another.
         environment: the libpq variables that name it, where they do.
+        secrets: every form in which its password may turn up in somebody's message.
     """
 
     url: URL
     source: str
     embedded: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path | None:
@@ -73,13 +76,10 @@ class Location:
         return f"postgresql://{user}{host}/{self.url.database or ''}"
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every form in which the password may turn up in somebody's message."""
-        known = {self.url.password, self.url.query.get("password"), os.environ.get("PGPASSWORD")}
-        words = {str(secret) for secret in known if secret}
-        return tuple(
-            sorted(words | {quote(word, safe="") for word in words} | set(map(quote_plus, words)))
-        )
+    def missing(self) -> bool:
+        """Whether it is a SQLite file that is not there."""
+        # Unlike Path.exists, this has an answer for a name that is too long as well.
+        return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110
 
 
 def load_dotenv(directory: Path) -> None:
@@ -88,20 +88,24 @@ def load_dotenv(directory: Path) -> None:
     Raises:
         InvalidInput: the file cannot be read.
     """
-    import dotenv
+    from dotenv.parser import parse_stream
 
     path = directory / ".env"
-    if not path.exists():
+    # A folder of that name is somebody's virtual environment.
+    if not path.is_file():
         return
     try:
-        values = dotenv.dotenv_values(path, encoding="utf-8", verbose=False)
-    except (OSError, UnicodeDecodeError, ValueError):
+        with path.open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
+    except (OSError, UnicodeDecodeError):
         raise InvalidInput(
             f"{path} cannot be read; it must be a UTF-8 file of NAME=value lines"
         ) from None
-    for name, value in values.items():
-        if value is not None and "\0" not in value:
-            os.environ.setdefault(name, value)
+    for line in lines:
+        if line.error or "\0" in (line.value or "") or "=" in (line.key or ""):
+            raise InvalidInput(f"{path} line {line.original.line} cannot be read; write NAME=value")
+        if line.key and line.value is not None:
+            os.environ.setdefault(line.key, line.value)
 
 
 def find_database(
@@ -121,22 +125,40 @@ def find_database(
         DatabaseUnavailable: neonctl could not be asked.
     """
     if option:
-        return Location(read_url(option, "--database-url"), "--database-url")
+        return _locate(option, "--database-url")
     for name in URL_VARIABLES:
         if environ.get(name):
-            return Location(read_url(environ[name], name), name)
+            return _locate(environ[name], name)
     libpq = tuple((name, environ[name]) for name in LIBPQ_VARIABLES if environ.get(name))
     if libpq:
         # libpq reads its variables, its service file and its password file itself.
-        return Location(read_url("postgresql://", libpq[0][0]), libpq[0][0], environment=libpq)
+        url = read_url("postgresql://", libpq[0][0])
+        secrets = _spellings(environ.get("PGPASSWORD"))
+        return Location(url, libpq[0][0], environment=libpq, secrets=secrets)
     if environ.get("NEON_PROJECT_ID"):
         from chinook_sim.neon import connection_string
 
-        url = connection_string(environ)
-        return Location(read_url(url, "neonctl"), "NEON_PROJECT_ID")
+        return replace(_locate(connection_string(environ), "neonctl"), source="NEON_PROJECT_ID")
     from sqlalchemy import URL
 
-    return Location(URL.create("sqlite", database=str(directory / EMBEDDED)), "the default", True)
+    embedded = URL.create("sqlite", database=str(directory / EMBEDDED))
+    return Location(embedded, "the default", embedded=True)
+
+
+def _locate(text: str, source: str) -> Location:
+    url = read_url(text, source)
+    # A parameter that is given twice comes as a tuple.
+    given = [url.query.get(name, ()) for name in ("password", "sslpassword")]
+    found = [
+        value for values in given for value in ([values] if isinstance(values, str) else values)
+    ]
+    return Location(url, source, secrets=_spellings(url.password, *found))
+
+
+def _spellings(*passwords: str | None) -> tuple[str, ...]:
+    """Return passwords as they are and as they may be written in a URL."""
+    forms = (str, partial(quote, safe=""), quote_plus)
+    return tuple({form(password) for password in passwords if password for form in forms})
 
 
 def read_url(text: str, source: str) -> URL:
@@ -183,15 +205,27 @@ def read_url(text: str, source: str) -> URL:
             raise refuse("names a database in memory, of which nothing would remain; name a file")
         if url.host or url.query or url.database.startswith("file:"):
             raise refuse("must be a plain path: sqlite:///relative.db or sqlite:////absolute.db")
-    elif "@" in (url.host or "") or "@" in (url.database or ""):
+        return url
+    # Whatever stands before the last @ may be a part of the password: nothing of it is shown, nor
+    # looked up as the name of a host.
+    if text.count("@") > 1:
         raise refuse("has an @ that is not percent-encoded; in a password write it as %40")
-    elif url.port is not None and not 0 < url.port < 65536:
+    if url.port is not None and not (0 < url.port < 65536 and f":{url.port}" in text):
         raise refuse("has a port that no server can have")
+    # libpq would stop reading at it, and go to a default server.
+    if "%00" in text:
+        raise refuse("has a control character in it")
+    try:
+        (url.host or "").encode("idna")
+    except UnicodeError:
+        raise refuse("has a host name that cannot be") from None
     return url
 
 
 def scrub(text: str, secrets: tuple[str, ...]) -> str:
     """Return a text with every secret in it replaced by ***."""
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
+        # Of a password of three letters every text is full, and what was left out would tell it.
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
     return text

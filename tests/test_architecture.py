@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "writers": {"batch", "naming", "window", "writers"} | MODELS | ERRORS,
     "simulate": {"writers", "batch", "catalogue", "naming", "refusals", "sampling", "window"}
     | ERRORS,
-    "factory": {"simulate", "writers", "batch", "catalogue", "window"} | MODELS | ERRORS,
+    "factory": {"simulate", "writers", "batch", "catalogue", "naming", "window"} | MODELS | ERRORS,
     "verification": {"naming", "window"} | MODELS,
     "standin": {"standin_words", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,

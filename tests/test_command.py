@@ -96,6 +96,30 @@ def test_one_command_makes_a_shop_and_its_sales(command: Command, tmp_path: Path
     assert command("verify", "--all", "--expect", "422").returncode == 0
 
 
+def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "chinook_sim", "generate", "10"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for run in runs:
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 0, errors
+    assert [path.name for path in tmp_path.iterdir()] == ["chinook.db"]
+    assert total(tmp_path / "chinook.db") == 412 + 30
+
+
+def test_a_place_that_is_not_there_is_told(command: Command) -> None:
+    done = command("init", "--database-url", "sqlite:///nowhere/shop.db")
+    assert done.returncode == 3
+    assert "nowhere/shop.db cannot be made: No such file or directory" in done.stderr
+
+
 def test_the_second_run_adds_to_the_first(command: Command, stocked: Path) -> None:
     assert command("generate", "3").stderr == ""
     assert command("generate", "4").returncode == 0

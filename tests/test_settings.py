@@ -79,6 +79,12 @@ def test_a_path_may_have_any_character() -> None:
         ("postgresql:u:hunter2@h/d", "looks like postgresql://"),
         ("shop.db", "sqlite:///file.db"),
         ("postgresql://u:hun@hunter2@h/d", "%40"),
+        ("postgresql://u:p@hunter2?x@127.0.0.1/d", "%40"),
+        ("postgresql://u:hunter2?x=1@y@h/d", "%40"),
+        ("postgresql://u:p@h/d?hunter2@", "%40"),
+        ("postgresql://u:hunter2%00@h:1/d", "control character"),
+        ("postgresql://u:hunter2@a..b/d", "host name"),
+        ("postgresql://u:hunter2@h:٣/d", "port"),
         ("postgresql://h:hunter2/d", "percent-encoded"),
         ("postgresql://u@h:hunter2/d", "percent-encoded"),
         ("postgresql://[::hunter2/d", "percent-encoded"),
@@ -116,6 +122,20 @@ def test_no_garbage_brings_a_password_out(scheme: str, before: str, after: str) 
         read_url(f"{scheme}{before}hunter2{after}", "X")
     except InvalidInput as error:
         assert "hunter2" not in str(error)  # noqa: PT017 - whether it is raised is not the point
+
+
+@given(st.text(max_size=10), st.text(max_size=10))
+def test_a_password_that_is_not_encoded_is_never_taken_for_something_else(
+    before: str, after: str
+) -> None:
+    url = f"postgresql://u:{before}hunter2{after}@127.0.0.1/d"
+    try:
+        location = find_database({}, option=url, directory=HERE)
+    except InvalidInput as error:
+        assert "hunter2" not in str(error)  # noqa: PT017
+    else:
+        assert "hunter2" not in location.shown
+        assert location.url.host == "127.0.0.1"
 
 
 def test_what_is_shown_has_no_password() -> None:
@@ -159,3 +179,24 @@ def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInput, match="UTF-8"):
         load_dotenv(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["garbage line =x", 'DB="unclosed', "=x", "'A=B'=1", "A=\0"])
+def test_a_line_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"# fine\n{line}\n")
+    with pytest.raises(InvalidInput, match="line 2"):
+        load_dotenv(tmp_path)
+
+
+def test_a_password_in_dotenv_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("PGPASSWORD='a${HOME}b'\n")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    load_dotenv(tmp_path)
+    assert os.environ["PGPASSWORD"] == "a${HOME}b"
+
+
+def test_a_folder_called_dotenv_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    load_dotenv(tmp_path)
