@@ -43,8 +43,6 @@ LONG = 20_000
 ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for its progress bar."""
 
-MAX_SCALE = 10_000
-
 
 @dataclass(slots=True)
 class Common:
@@ -186,6 +184,8 @@ def init(settings: Common, scale: str, source: str | None) -> None:
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL.
     """
+    from chinook_sim.standin import MAX_SCALE
+
     times = read_number("the scale", scale, MAX_SCALE, least=1)
     location = settings.find()
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
@@ -288,7 +288,7 @@ def ask_count() -> str:
     if sys.stdin is None or sys.stdin.closed:
         return ""
     if sys.stdin.isatty():
-        answer: str = click.prompt("How many sales?", err=True)
+        answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
         return answer
     # A number fits; a file given by mistake is not worth reading to its end.
     return sys.stdin.buffer.read(1024).decode("ascii", "replace").strip()
@@ -465,7 +465,7 @@ def show_batch(settings: Common, location: Location, batch: BatchSummary, *, dry
     settings.print(
         record,
         [
-            f"{'would add' if dry_run else 'added'} {batch.count} sales to {location.shown}",
+            f"{'would add' if dry_run else 'added'} {batch.count:,} sales to {location.shown}",
             "",
             f"  day      {batch.day}",
             f"  sales    {batch.count:,}",

@@ -342,14 +342,25 @@ def _title(dice: random.Random, patterns: Sequence[str]) -> str:
     def pick(words: Sequence[str]) -> str:
         return words[int(chance() * len(words))]
 
+    noun, noun2 = pick(NOUNS), pick(NOUNS)
     return pick(patterns).format(
         adjective=pick(ADJECTIVES),
-        noun=pick(NOUNS),
-        noun2=pick(NOUNS),
+        noun=noun,
+        noun2=noun2,
+        nouns=_plural(noun),
+        nouns2=_plural(noun2),
         verb=pick(VERBS),
         place=pick(PLACES),
         place2=pick(PLACES),
     )
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("f"):
+        return f"{noun[:-1]}ves"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
 def _format(dice: random.Random) -> int:

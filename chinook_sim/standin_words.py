@@ -23,7 +23,7 @@ NOUNS = _words(
     """
     Accident Airplane Anchor Apple Arrow Avenue Balcony Ballroom Bell Bird Boat Bridge Brother
     Candle Canyon Car Carousel Castle Cathedral Circle City Clock Coast Comet Compass Corner
-    Cousin Crow Crown Curtain Dancer Daughter Day Desert Diamond Dog Door Dream Drum Echo
+    Cousin Crow Crown Curtain Dancer Daughter Day Desert Diamond Dog Door Dream Drum Eclipse
     Elephant Engine Feather Ferry Field Fire Flag Flood Flower Forest Fox Garden Gate Ghost
     Guitar Hand Harbour Heart Highway Hill Horizon Horse Hotel Hour House Hurricane Island
     Jacket Jar Key Kingdom Kite Ladder Lake Lantern Letter Light Lighthouse Line Lion Machine
@@ -89,23 +89,23 @@ TITLES = (
 
 ALBUMS = (
     "{adjective} {noun}",
-    "{noun}s and {noun2}s",
+    "{nouns} and {nouns2}",
     "The {noun} Sessions",
     "Live in {place}",
     "Letters from {place}",
     "Songs for a {adjective} {noun}",
-    "{adjective} {noun}s",
+    "{adjective} {nouns}",
     "A {noun} in {place}",
     "The Best of the {adjective} Years",
     "{place} to {place2}",
 )
 
 BANDS = (
-    "The {adjective} {noun}s",
-    "The {noun} {noun2}s",
+    "The {adjective} {nouns}",
+    "The {noun} {nouns2}",
     "{adjective} {noun}",
-    "{noun} & the {noun2}s",
-    "{place} {noun}s",
+    "{noun} & the {nouns2}",
+    "{place} {nouns}",
     "{noun} {noun2}",
 )
 """Patterns of the names of bands."""
