@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sysconfig
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
 
     from conftest import Command
 
-# One worker runs them all, so that neonctl is installed once.
-pytestmark = pytest.mark.xdist_group("neon")
-
 CACHE = Path(__file__).parents[1] / ".cache" / "neonctl"
 
 # Node.js and npm come as a wheel; whatever else is installed is not looked at.
@@ -35,9 +35,10 @@ def bin_directory() -> str:
     """Install the real neonctl, once, into a folder that git ignores."""
     programs = CACHE / "node_modules" / ".bin"
     if not (programs / "neonctl").exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
+        CACHE.parent.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=CACHE.parent))
         installed = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE), "neonctl@5"],
+            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(draft), "neonctl@5"],
             env={**os.environ, "PATH": PATH},
             capture_output=True,
             text=True,
@@ -46,6 +47,10 @@ def bin_directory() -> str:
         )
         if installed.returncode:
             pytest.skip(f"npm could not install neonctl: {installed.stderr[-300:]}")
+        # Whole when it gets its name; another worker may have been faster.
+        with suppress(OSError):
+            draft.rename(CACHE)
+        shutil.rmtree(draft, ignore_errors=True)
     return str(programs)
 
 

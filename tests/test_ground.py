@@ -1,0 +1,185 @@
+"""The ground itself: what the other tests take for granted about their servers and shops."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+import pytest
+import shapes
+from conftest import SETTINGS, Case, cases, parameters
+from postgres import MAJORS, PASSWORD, Server
+from shapes import REAL, TABLES
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Ground, Shop
+
+each = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
+each_major = pytest.mark.parametrize("major", MAJORS)
+
+
+@each
+def test_every_shape_holds_the_same_shop(shop: Shop) -> None:
+    found = {
+        table: [tuple(map(_plain, row[: len(TABLES[table].split())])) for row in rows]
+        for table, rows in shop.snapshot().items()
+    }
+    assert found == {
+        table: sorted(rows, key=lambda row: row[:2]) for table, rows in shapes.shop().items()
+    }
+
+
+def _plain(value: object) -> object:
+    """Write a value as the shop is written down, whatever type the driver gave it."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, Decimal | float):
+        return f"{value:.2f}"
+    return value
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real Chinook files are not here")
+@pytest.mark.parametrize(
+    "case", parameters([case for case in cases(real=True) if case.major != MAJORS[0]])
+)
+def test_each_shape_is_that_of_the_real_chinook(ground: Ground, case: Case, tmp_path: Path) -> None:
+    ours, real = _two(ground, Case(case.shape, case.major), case, tmp_path)
+    with closing(ours), closing(real):
+        assert _structure(ours) == _structure(real)
+
+
+@pytest.mark.parametrize("case", parameters(cases()))
+def test_shops_of_one_template_have_nothing_in_common(
+    ground: Ground, case: Case, tmp_path: Path
+) -> None:
+    one, other = _two(ground, case, case, tmp_path)
+    with closing(one), closing(other):
+        before = other.snapshot()
+        one.execute("DELETE FROM [InvoiceLine]")
+        assert one.snapshot()["InvoiceLine"] == []
+        assert other.snapshot() == before
+
+
+def _two(ground: Ground, one: Case, other: Case, directory: Path) -> list[Shop]:
+    made = []
+    for name, case in (("one", one), ("other", other)):
+        (directory / name).mkdir()
+        made.append(ground.shop(case, directory / name))
+    return made
+
+
+def _structure(shop: Shop) -> dict[str, object]:
+    """Return what the tables of Chinook are made of; the names of keys and indexes are free."""
+    engine = create_engine(shop.url, poolclass=NullPool)
+    look = inspect(engine)
+    found: dict[str, object] = {}
+    for table in TABLES:
+        name = shop.shape.spell(table).strip('"')
+        found[table] = (
+            [
+                (column["name"], str(column["type"]), column["nullable"], column["default"],
+                 column.get("identity", {}).get("always"))
+                for column in look.get_columns(name)
+            ],
+            look.get_pk_constraint(name)["constrained_columns"],
+            sorted(
+                (key["constrained_columns"], key["referred_table"], key["referred_columns"])
+                for key in look.get_foreign_keys(name)
+            ),
+            sorted(index["column_names"] for index in look.get_indexes(name)),
+        )  # fmt: skip
+        if shop.server is None:
+            made = shop.value(f"SELECT sql FROM sqlite_master WHERE name = '{name}'")
+            found[f"{table}: autoincrement"] = "AUTOINCREMENT" in made
+    return found
+
+
+@each
+def test_where_the_database_gives_ids_they_go_on_from_the_highest(shop: Shop) -> None:
+    if shop.shape.gives_ids:
+        assert shop.insert_by_default() == 31
+        assert shop.value("SELECT count(*) FROM [Invoice]") == 31
+    else:
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            shop.insert_by_default()
+
+
+def test_a_server_is_the_version_that_it_says(server: Server) -> None:
+    with server.connect() as connection:
+        assert connection.info.server_version // 10_000 == server.major
+
+
+def test_a_server_listens_on_loopback_only(server: Server) -> None:
+    sockets = _family(server)[0].net_connections("all")
+    assert {tuple(end.laddr) for end in sockets if end.laddr} == {("127.0.0.1", server.port)}
+
+
+def test_a_server_asks_for_its_password(server: Server) -> None:
+    url = server.url(password=PASSWORD.upper(), driver="psycopg").set(drivername="postgresql")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url.render_as_string(hide_password=False))
+
+
+@each_major
+def test_a_killed_server_comes_back_with_what_was_committed(major: int) -> None:
+    with Server(major) as server:
+        database = server.create_database()
+        with server.connect(database) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+        family = _family(server)
+        server.kill()
+        assert not _alive(family)
+        with pytest.raises(psycopg.OperationalError):
+            server.connect(database)
+        server.start()
+        with server.connect(database) as connection:
+            assert connection.execute("SELECT number FROM kept").fetchall() == [(7,)]
+
+
+@each_major
+def test_a_server_leaves_no_process_and_no_file(major: int) -> None:
+    with Server(major) as server:
+        home, family = server.data_directory.parent, _family(server)
+        assert home.is_dir()
+        assert _alive(family)
+    assert not _alive(family)
+    assert not home.exists()
+
+
+def _family(server: Server) -> list[psutil.Process]:
+    postmaster = psutil.Process(
+        int((server.data_directory / "postmaster.pid").read_text().split()[0])
+    )
+    return [postmaster, *postmaster.children(recursive=True)]
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still run, a moment after they were killed."""
+    _, left = psutil.wait_procs(processes, timeout=0.5)
+    # Where nobody reaps orphans, as in a container, a dead process keeps its number.
+    return [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def somebodys_settings() -> Iterator[None]:
+    """Settings of whoever runs the tests, which are there before a test begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        for start in SETTINGS:
+            patch.setenv(f"{start}_OF_SOMEBODY", "elsewhere.example")
+        yield
+
+
+@pytest.mark.usefixtures("somebodys_settings")
+def test_nothing_of_whoever_runs_the_tests_reaches_them(tmp_path: Path) -> None:
+    assert [name for name in os.environ if name.startswith(SETTINGS)] == []
+    assert Path.cwd() == tmp_path
