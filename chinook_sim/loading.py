@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -43,7 +44,7 @@ def fetch(source: str, directory: Path) -> Path:
         directory: where a download goes.
 
     Raises:
-        InvalidInput: there is no such file, or it is another kind of URL.
+        InvalidInput: there is no such file, or it is a URL that is not read.
         DatabaseUnavailable: it could not be downloaded.
     """
     # A drive letter is no scheme.
@@ -55,27 +56,40 @@ def fetch(source: str, directory: Path) -> Path:
         return path
     if scheme[1].lower() not in ("http", "https", "file"):
         raise InvalidInput(f"--from cannot read {scheme[1]}:// URLs; use http, https or a file")
-    parts = urlsplit(source)
-    target = directory / (Path(parts.path).name or "chinook")
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    # Where a password begins and ends in a URL that is not well written nobody can tell, so none is
+    # taken, and nothing of such a URL is shown.
+    if "@" in source or not source.isprintable() or " " in source:
+        raise InvalidInput(
+            "--from takes URLs without a user and a password; write an @ as %40 and a space as %20"
+        )
     try:
-        with (
-            urllib.request.urlopen(source, timeout=TIMEOUT) as answer,  # noqa: S310
-            target.open("wb") as file,
-        ):
-            while block := answer.read(2**20):
-                if file.tell() + len(block) > LARGEST:
-                    raise InvalidInput(f"{shown} is larger than any Chinook")
-                file.write(block)
+        name = Path(urlsplit(source).path).name
+        target = directory / (name or "chinook")
+        _download(source, target)
     except urllib.error.HTTPError as error:
         error.close()
-        raise DatabaseUnavailable(
-            f"{shown} could not be downloaded: HTTP status {error.code}"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        raise DatabaseUnavailable(f"{shown} could not be downloaded: {reason}") from None
+        raise DatabaseUnavailable(f"{source}: HTTP status {error.code}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or _reason(error)
+        raise DatabaseUnavailable(f"{source} could not be downloaded: {reason}") from None
     return target
+
+
+def _reason(error: Exception) -> str:
+    # What other libraries say may quote the URL, or whatever a server sent.
+    return str(error) if type(error) is OSError else type(error).__name__
+
+
+def _download(url: str, target: Path) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, target.open("wb") as file:  # noqa: S310
+        while block := answer.read(2**20):
+            file.write(block)
+            if file.tell() > LARGEST:
+                raise OSError("larger than any Chinook")
+        # A connection that ends too soon looks like the end of the file.
+        promised = answer.headers.get("Content-Length")
+        if promised is not None and int(promised) != file.tell():
+            raise OSError("it broke off")
 
 
 def kind(path: Path) -> Literal["sqlite", "postgresql"]:
@@ -102,14 +116,14 @@ def kind(path: Path) -> Literal["sqlite", "postgresql"]:
 
 
 def load_sqlite(path: Path, target: Path) -> None:
-    """Copy a SQLite Chinook into a new file.
+    """Copy a SQLite file into a new one.
 
     Args:
-        path: the Chinook.
-        target: the new file, which must not exist.
+        path: the file.
+        target: the new file; what is there is overwritten.
 
     Raises:
-        InvalidInput: it is damaged, or no Chinook.
+        InvalidInput: it is damaged, or no SQLite file.
     """
     source = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from postgres import Server, free_port
+from sqlalchemy.exc import OperationalError
 
 from chinook_sim.connecting import make_engine, open_connection
 from chinook_sim.errors import DatabaseUnavailable
@@ -96,6 +97,13 @@ def test_a_server_that_wakes_up_is_waited_for() -> None:
             assert connection.exec_driver_sql("SHOW application_name").scalar() == "chinook_sim"
         assert len(said) == 1
         waker.join()
+
+
+def test_an_engine_alone_makes_no_file_either(tmp_path: Path) -> None:
+    engine = make_engine(at(f"sqlite:///{tmp_path / 'shop.db'}"), writing=True)
+    with pytest.raises(OperationalError):
+        engine.connect()
+    assert list(tmp_path.iterdir()) == []
 
 
 def spoil_with_text(path: Path) -> None:

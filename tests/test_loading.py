@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import sqlite3
 import threading
 from contextlib import closing
@@ -268,9 +269,18 @@ def test_a_url_without_a_chinook_is_told(site: str, tmp_path: Path, path: str) -
 
 
 def test_a_url_that_cannot_be_read_is_told_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUnavailable) as caught:
-        fetch(f"http://user:hunter2@127.0.0.1:{free_port()}/x.db", tmp_path)
-    assert "hunter2" not in str(caught.value)
+    for url in (
+        f"http://user:hunter2@127.0.0.1:{free_port()}/x.db",
+        "http://user:hun/hunter2@127.0.0.1/x",
+        "http://localhost:9/hunter2@example.org/x.db",
+        "http://127.0.0.1/hunter2 x.db",
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            fetch(url, tmp_path)
+        assert "hunter2" not in str(caught.value)
+    for url in (f"http://127.0.0.1:{free_port()}/x.db", "http://[x/y.db", "http://h:port/x"):
+        with pytest.raises(DatabaseUnavailable, match="could not be downloaded"):
+            fetch(url, tmp_path)
     with pytest.raises(InvalidInput, match="ftp://"):
         fetch("ftp://user:hunter2@example.org/x.db", tmp_path)
     with pytest.raises(InvalidInput, match="no file"):
@@ -278,6 +288,30 @@ def test_a_url_that_cannot_be_read_is_told_without_its_password(tmp_path: Path) 
     (tmp_path / "here.sql").write_text("x")
     copied = fetch((tmp_path / "here.sql").as_uri(), tmp_path_of(tmp_path))
     assert copied.read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\nCREATE TABLE artist (name text);",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nCREATE",
+        b"this is no HTTP\r\n\r\n",
+    ],
+)
+def test_a_download_that_breaks_off_is_no_file(tmp_path: Path, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(DatabaseUnavailable, match="could not be downloaded"):
+            fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/x.sql", tmp_path)
+        thread.join()
 
 
 def tmp_path_of(path: Path) -> Path:
