@@ -167,7 +167,7 @@ def shop() -> dict[str, list[tuple[Any, ...]]]:
         ("two\nlines \\N and \\.", "Montréal", "QC", "Canada", "H2G 1A7"),
     ]
     customers = [
-        (customer, f"First{customer}", "O'Hara", None, *places[customer % 4], "+1", None,
+        (customer, f"First{customer}", "O'Hara", None, *places[customer // 2 % 4], "+1", None,
          f"c{customer}@example.com", customer % 3 + 1)
         for customer in CUSTOMERS
     ]  # fmt: skip
