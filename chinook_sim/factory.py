@@ -20,7 +20,7 @@ from chinook_sim.simulate import (
     translated,
 )
 from chinook_sim.window import bounds, check_day
-from chinook_sim.writers.ids import allocate
+from chinook_sim.writers.ids import allocate, catch_up
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -61,6 +61,7 @@ class SaleFactory:
         self._session = session
         self._catalogue: Catalogue | None = None
         self._made: Counter[date] = Counter()
+        self._in_step = False
 
     def build(self, at: datetime | date) -> Invoice:
         """Make the next sale of a day, as a transient Invoice with its InvoiceLines.
@@ -118,13 +119,16 @@ class SaleFactory:
         """
         invoice = self.build(at)
         with all_or_nothing(self._session) as (connection, chinook):
-            if chinook.invoice_ids.kind == "none":
+            if not (chinook.invoice_ids.default and chinook.line_ids.default):
                 invoice_ids, line_ids = allocate(
                     connection, chinook, invoices=1, lines=len(invoice.lines)
                 )
                 invoice.invoice_id = invoice_ids[0]
                 for line, line_id in zip(invoice.lines, line_ids, strict=True):
                     line.invoice_line_id = line_id
+            elif not self._in_step:
+                catch_up(connection, chinook)
+                self._in_step = True
             self._session.add(invoice)
             self._session.flush()
         return invoice

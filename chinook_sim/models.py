@@ -13,11 +13,12 @@ bytes; dates are naive, in the shop's local time, to the second.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     ForeignKey,
@@ -27,8 +28,11 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    Text,
     TypeDecorator,
+    func,
     quoted_name,
+    text,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
@@ -50,6 +54,7 @@ __all__ = [
     "InvoiceLine",
     "MediaType",
     "Playlist",
+    "Run",
     "Track",
     "playlist_track",
 ]
@@ -77,19 +82,22 @@ class ChinookName(quoted_name):
 
 
 class Money(TypeDecorator[Decimal]):
-    """An amount exact to the cent: NUMERIC(10, 2), which SQLite keeps as a floating-point number.
+    """An amount exact to the cent: NUMERIC(…, 2), which SQLite keeps as a floating-point number.
 
     Read from SQLite it is rounded to the cent that was meant; `float` never reaches the user.
     """
 
-    impl = Numeric(10, 2)
+    impl = Numeric
     cache_ok = True
+
+    def __init__(self, precision: int = 10) -> None:
+        super().__init__(precision, 2)
+        self.precision = precision
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Let SQLite bind floats, which is what its Chinooks hold."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(Numeric(10, 2, asdecimal=False))
-        return dialect.type_descriptor(Numeric(10, 2))
+        decimals = dialect.name != "sqlite"
+        return dialect.type_descriptor(Numeric(self.precision, 2, asdecimal=decimals))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Make a Decimal of two places of what the driver returned."""
@@ -356,9 +364,77 @@ class InvoiceLine(Base):
 
 
 class CreatedTable(Base):
-    """A Chinook table that a migration made, so that its downgrade takes no other away."""
+    """A table or sequence that a migration made, so that its downgrade takes no other away."""
 
     __tablename__ = "chinook_sim_created_table"
 
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     revision: Mapped[str] = mapped_column(String(32))
+
+
+class Run(Base):
+    """The ledger: one row a batch, written in the batch's own transaction.
+
+    Attributes:
+        run_id: a UUID; drawn before the batch, so that it can be looked for when the answer to
+            COMMIT is lost.
+        kind: `generate`; `simulate_sales`, the SQL function; `align`; or `baseline`, written by
+            the migration, whose `last_invoice_id` is the highest id there was before us.
+        key: what makes a repeated request the same one; unique among the runs not undone.
+        day: the day of the sales; the last day of the history after `align`.
+        timezone: the zone that D-1 was taken from; NULL for the database's own.
+        requested: the number of sales asked for.
+        seed: of the sales; NULL where the database's own random() made them.
+        profile: the shape of the day.
+        parameters: whatever else was asked for, as a JSON object.
+        parameters_hash: SHA-256 of day, number, profile and `parameters`, in hexadecimal.
+        sales: the number of sales made, or of invoices moved.
+        lines: the number of tracks sold.
+        revenue: the sum of the totals.
+        digest: SHA-256 of the content of the sales, as in `BatchSummary`.
+        first_invoice_id: the lowest id of the invoices.
+        last_invoice_id: the highest.
+        invoice_ids: their ids, in the order of the sales, as JSON: [[first, last, step], …].
+        hours: the number of sales in each hour of the day, as JSON.
+        created_at: when the transaction began, by the database's clock; in SQLite in UTC.
+        version: of the library, or of the SQL function.
+        undone_at: when the run was taken out again; NULL while it stands.
+    """
+
+    __tablename__ = "chinook_sim_run"
+
+    run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str | None] = mapped_column(String(200))
+    day: Mapped[date | None]
+    timezone: Mapped[str | None] = mapped_column(String(64))
+    requested: Mapped[int | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    profile: Mapped[str | None] = mapped_column(String(200))
+    parameters: Mapped[str] = mapped_column(Text, server_default="{}")
+    parameters_hash: Mapped[str | None] = mapped_column(String(64))
+    sales: Mapped[int] = mapped_column(server_default="0")
+    lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    revenue: Mapped[Decimal] = mapped_column(Money(14), server_default="0")
+    digest: Mapped[str | None] = mapped_column(String(64))
+    first_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
+    last_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
+    invoice_ids: Mapped[str] = mapped_column(Text, server_default="[]")
+    hours: Mapped[str] = mapped_column(Text, server_default="[]")
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.current_timestamp()
+    )
+    version: Mapped[str] = mapped_column(String(40))
+    undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (
+        # An undone run frees its key.
+        Index(
+            "chinook_sim_run_key",
+            "kind",
+            "key",
+            unique=True,
+            postgresql_where=text("undone_at IS NULL"),
+            sqlite_where=text("undone_at IS NULL"),
+        ),
+    )

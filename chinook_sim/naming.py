@@ -61,12 +61,13 @@ class IdSource:
 
     Attributes:
         kind: `none`, the database gives no id and an insert must bring one; `sequence`, a
-            PostgreSQL sequence (serial or identity); `rowid`, SQLite itself.
+            PostgreSQL sequence (serial, identity, or one beside a plain column); `rowid`, SQLite.
         limit: the largest id the column, and the sequence where there is one, can hold.
         sequence: the sequence's qualified and quoted name, if any.
-        last: the last id the sequence gave, if it gave any and we may know.
         increment: the sequence's step.
         usable: whether we may call `nextval`.
+        default: whether an insert without an id gets one.
+        readable: whether we may read the table, and so see its highest id.
         always: GENERATED ALWAYS, so that an INSERT with an id must say OVERRIDING SYSTEM VALUE.
         lockable: whether we may lock the table against other writers.
     """
@@ -74,9 +75,10 @@ class IdSource:
     kind: Literal["none", "sequence", "rowid"]
     limit: int
     sequence: str | None = None
-    last: int | None = None
     increment: int = 1
     usable: bool = True
+    default: bool = True
+    readable: bool = True
     always: bool = False
     lockable: bool = True
 
@@ -91,6 +93,7 @@ class Chinook:
         visible: whether its tables are found without naming the schema.
         invoice_ids: where the ids of Invoice come from.
         line_ids: where the ids of InvoiceLine come from.
+        ledger: whether our ledger is beside its tables.
     """
 
     spelling: Spelling
@@ -98,6 +101,12 @@ class Chinook:
     visible: bool
     invoice_ids: IdSource
     line_ids: IdSource
+    ledger: bool
+
+    @property
+    def ids_come_back(self) -> bool:
+        """Whether ids are known only after an insert: columns give them, from what we may not."""
+        return any(ids.default and not ids.usable for ids in (self.invoice_ids, self.line_ids))
 
 
 def recognise(bind: Session | Engine | Connection) -> Chinook:
@@ -126,6 +135,7 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.visible,
         place.ids_of(Invoice.__table__),
         place.ids_of(InvoiceLine.__table__),
+        place.ledger,
     )
 
 
@@ -207,6 +217,7 @@ class _Column:
     column: str
     on_path: bool
     visible: bool
+    ledger: bool
     ids: IdSource
 
 
@@ -218,6 +229,7 @@ class Place:
     spelling: Spelling
     on_path: bool
     visible: bool
+    ledger: bool
     columns: dict[str, dict[str, IdSource]]
 
     def spell(self, name: str) -> str:
@@ -281,6 +293,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         on_path=found[0].on_path,
         # One table behind a temporary one of the same name, and all need their schema.
         visible=all(row.visible for row in found),
+        ledger=found[0].ledger,
         columns=columns,
     )
 
@@ -335,15 +348,17 @@ _POSTGRESQL_COLUMNS = text(
     """
     SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
            n.nspname = ANY (current_schemas(false)) AS on_path,
-           pg_catalog.pg_table_is_visible(c.oid) AS visible,
+           pg_catalog.pg_table_is_visible(c.oid)
+           AND coalesce(pg_catalog.pg_table_is_visible(ledger.oid), true) AS visible,
+           ledger.oid IS NOT NULL AS ledger,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                            WHEN 'int4'::regtype THEN 2147483647
                            ELSE 9223372036854775807 END AS column_limit,
            s.seqrelid::regclass::text AS sequence, s.seqmax, s.seqincrement,
            has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
-           CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
-                THEN pg_catalog.pg_sequence_last_value(s.seqrelid) END AS last,
+           source.oid IS NOT NULL AS has_default,
+           has_table_privilege(c.oid, 'SELECT') AS readable,
            has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -360,7 +375,18 @@ _POSTGRESQL_COLUMNS = text(
              JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
             WHERE f.adrelid = c.oid AND f.adnum = a.attnum
            LIMIT 1) source ON true
-      LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = source.oid
+      -- a plain id column has no source, but may have a sequence beside it: ours, or the one of
+      -- another program that numbers invoices
+      LEFT JOIN pg_catalog.pg_class beside ON source.oid IS NULL AND beside.relkind = 'S'
+       AND beside.relnamespace = c.relnamespace AND beside.relname =
+           CASE WHEN (c.relname, a.attname) IN (('Invoice', 'InvoiceId'), ('invoice', 'invoice_id'))
+                THEN 'invoice_id_seq'
+                WHEN (c.relname, a.attname) IN (('InvoiceLine', 'InvoiceLineId'),
+                                                ('invoice_line', 'invoice_line_id'))
+                THEN 'invoice_line_id_seq' END
+      LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
+      LEFT JOIN pg_catalog.pg_class ledger ON ledger.relname = 'chinook_sim_run'
+       AND ledger.relnamespace = c.relnamespace AND ledger.relkind = 'r'
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
        AND has_schema_privilege(n.oid, 'USAGE')
@@ -375,25 +401,42 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
     ]
     for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": names}):
         if row.sequence is None:
-            ids = IdSource("none", row.column_limit, lockable=row.lockable)
+            ids = IdSource(
+                "none",
+                row.column_limit,
+                default=False,
+                readable=row.readable,
+                lockable=row.lockable,
+            )
         else:
             ids = IdSource(
                 "sequence",
                 min(row.column_limit, row.seqmax),
                 sequence=row.sequence,
-                last=row.last,
                 increment=row.seqincrement,
                 usable=row.usable,
+                default=row.has_default,
+                readable=row.readable,
                 always=row.always,
             )
-        yield _Column(row.schema, row.table_name, row.column_name, row.on_path, row.visible, ids)
+        yield _Column(
+            row.schema,
+            row.table_name,
+            row.column_name,
+            row.on_path,
+            row.visible,
+            row.ledger,
+            ids,
+        )
 
 
 # SQLite compares names without regard to case, so a table is looked for in lower case and reported
 # as Chinook spells it.
 _SQLITE_COLUMNS = text(
     """
-    SELECT t.name AS table_name, c.name AS column_name
+    SELECT t.name AS table_name, c.name AS column_name,
+           EXISTS (SELECT 1 FROM sqlite_master l
+                    WHERE l.type = 'table' AND l.name = 'chinook_sim_run') AS ledger
       FROM sqlite_master t, pragma_table_info(t.name) c
      WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
     """
@@ -412,4 +455,4 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
     for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
         for name in sorted(known[row.table_name.lower()]):
             for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
-                yield _Column(None, name, column, True, True, ids)
+                yield _Column(None, name, column, True, True, bool(row.ledger), ids)

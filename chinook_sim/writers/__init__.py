@@ -44,6 +44,6 @@ def choose_writer(connection: Connection, chinook: Chinook) -> Writer:
     """Return the fastest writer that a connection to a recognised Chinook allows."""
     if connection.dialect.name == "sqlite":
         return SqliteWriter(connection, chinook)
-    if is_psycopg(connection) and chinook.invoice_ids.usable and chinook.line_ids.usable:
+    if is_psycopg(connection) and not chinook.ids_come_back:
         return CopyWriter(connection, chinook)
     return UnnestWriter(connection, chinook)

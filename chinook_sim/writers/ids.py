@@ -4,13 +4,19 @@ Where a sequence gives them, `nextval` reserves them; it is the only way to read
 no other session can come between. Where nothing gives them, the table's highest id is read under
 a lock, and read by a statement of its own after the lock is held: a statement that does both, like
 one that runs on a snapshot from before the lock, sees ids of before and takes them again.
+
+A sequence can be behind its table, after a restore or a writer who chose ids. That is seen before
+anything is taken, and the sequence moved forward: by `nextval`, which cannot go back whoever else
+uses the sequence; over a gap too wide for that by `setval`, which could, if somebody crossed the
+whole gap between our look and our step.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select, text
+from sqlalchemy import cast, column, func, null, select, text
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import IdsExhausted
@@ -18,15 +24,28 @@ from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Table
 
     from chinook_sim.naming import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "allocate"]
+__all__ = ["ID_LOCK", "allocate", "catch_up"]
 
 ID_LOCK = 0x6368696E6F6F6B
-"""Key of the advisory lock ("chinook" in ASCII) that everything of ours that takes ids by MAX
-holds until the end of its transaction."""
+"""Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
+holds until the end of its transaction when it takes ids by MAX or moves a sequence forward."""
+
+STEPS = 1_000_000
+"""The widest gap that is crossed by `nextval`: less than a second of work."""
+
+
+class _Wanted(NamedTuple):
+    """How many ids of a table are wanted, and where they come from."""
+
+    table: Any
+    source: IdSource
+    needed: int
 
 
 def allocate(
@@ -38,15 +57,15 @@ def allocate(
         IdsExhausted: a table has fewer ids left; none were taken.
     """
     wanted = (
-        (Invoice.__table__, chinook.invoice_ids, invoices),
-        (InvoiceLine.__table__, chinook.line_ids, lines),
+        _Wanted(Invoice.__table__, chinook.invoice_ids, invoices),
+        _Wanted(InvoiceLine.__table__, chinook.line_ids, lines),
     )
     if any(source.kind == "none" for _, source, _ in wanted):
         _lock(connection, wanted)
     # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
-    last = [_last(connection, table, source) for table, source, _ in wanted]
-    for (table, source, count), highest in zip(wanted, last, strict=True):
-        left = max((source.limit - highest) // source.increment, 0)
+    last = _positions(connection, wanted)
+    for (table, source, count), position in zip(wanted, last, strict=True):
+        left = max((source.limit - position) // source.increment, 0)
         if count > left:
             name = quoted(connection, table)
             raise IdsExhausted(
@@ -59,40 +78,93 @@ def allocate(
     first, second = (
         _nextval(connection, source, count)
         if source.kind == "sequence"
-        else IdRanges([range(highest + 1, highest + 1 + count)])
-        for (_, source, count), highest in zip(wanted, last, strict=True)
+        else IdRanges([range(position + 1, position + 1 + count)])
+        for (_, source, count), position in zip(wanted, last, strict=True)
     )
     return first, second
 
 
-def _lock(connection: Connection, wanted: Any) -> None:
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
+def _lock(connection: Connection, wanted: Sequence[_Wanted]) -> None:
+    _lock_ids(connection)
     # The advisory lock needs no right but holds off only what asks for it. Where we may, we also
     # hold off writers that know nothing of us; readers are not held up.
-    lockable = [table for table, source, _ in wanted if source.lockable]
+    lockable = [table for table, source, _ in wanted if source.kind == "none" and source.lockable]
     if lockable:
         names = quoted(connection, *lockable)
         connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def _last(connection: Connection, table: Any, source: IdSource) -> int:
-    """Return the id after which the next ones come; 0 where there are none yet."""
-    if source.kind == "sequence":
-        return source.last or 0
-    (key,) = table.primary_key.columns
-    highest = connection.scalar(select(func.coalesce(func.max(key), 0)))
-    return max(
-        int(highest or 0), _autoincrement(connection, table) if source.kind == "rowid" else 0
+def _lock_ids(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
+
+
+def catch_up(connection: Connection, chinook: Chinook) -> None:
+    """Move the sequences that are behind their tables forward, where ids are left to them."""
+    _positions(
+        connection,
+        (
+            _Wanted(Invoice.__table__, chinook.invoice_ids, 1),
+            _Wanted(InvoiceLine.__table__, chinook.line_ids, 1),
+        ),
     )
 
 
-def _autoincrement(connection: Connection, table: Table) -> int:
-    """Return the highest id SQLite promised never to give again, which may be a deleted row's."""
-    if not connection.scalar(text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")):
-        return 0
-    kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = lower(:name)")
-    name = quoted(connection, table).strip('"')
-    return int(connection.scalar(kept, {"name": name}) or 0)
+def _positions(connection: Connection, wanted: Sequence[_Wanted]) -> list[int]:
+    """Return the id after which each table's next ones come; sequences that are behind catch up."""
+    highest, last = _look(connection, wanted)
+    behind = [
+        source.kind == "sequence" and high > position
+        for (_, source, _), high, position in zip(wanted, highest, last, strict=True)
+    ]
+    if any(behind):
+        # Another process of ours may be at it; whoever comes second finds the work done.
+        _lock_ids(connection)
+        highest, last = _look(connection, wanted)
+        for (_, source, _), high, position in zip(wanted, highest, last, strict=True):
+            if source.kind == "sequence":
+                _move_forward(connection, source, high, position)
+    return [max(pair) for pair in zip(highest, last, strict=True)]
+
+
+def _look(connection: Connection, wanted: Sequence[_Wanted]) -> tuple[list[int], list[int]]:
+    """Return the highest id of each table, and the last that its source gave; 0 for none."""
+    columns = []
+    for table, source, _ in wanted:
+        (key,) = table.primary_key.columns
+        seen = source.kind != "sequence" or source.readable
+        columns.append(select(func.max(key)).scalar_subquery() if seen else null())
+    for table, source, _ in wanted:
+        columns.append(_last(connection, table, source))
+    row = connection.execute(select(*columns)).one()
+    numbers = [int(value or 0) for value in row]
+    return numbers[: len(wanted)], numbers[len(wanted) :]
+
+
+def _last(connection: Connection, table: Table, source: IdSource) -> Any:
+    if source.kind == "sequence":
+        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
+        return func.pg_sequence_last_value(cast(source.sequence, REGCLASS))
+    if source.kind == "rowid" and connection.scalar(
+        text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+    ):
+        # SQLite promised never to give these again; the highest may be a deleted row's.
+        name = quoted(connection, table).strip('"').lower()
+        kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
+        return kept.bindparams(name=name).columns(column("seq")).scalar_subquery()
+    return null()
+
+
+def _move_forward(connection: Connection, source: IdSource, highest: int, last: int) -> None:
+    """Move a sequence forward, so that its next id comes after the highest there is."""
+    steps = -(-(highest - last) // source.increment)
+    if 0 < steps <= STEPS:
+        move = "SELECT count(nextval(CAST(:name AS regclass))) FROM generate_series(1, :steps)"
+    elif steps > STEPS:
+        move = "SELECT setval(CAST(:name AS regclass), :highest)"
+    else:
+        return
+    given = {"name": source.sequence, "steps": steps, "highest": highest}
+    connection.execute(text(move), given)
 
 
 def _nextval(connection: Connection, source: IdSource, count: int) -> IdRanges:

@@ -136,7 +136,7 @@ class UnnestWriter:
 
     def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
         """Write all sales of a plan; see `Writer.write`."""
-        if not (self._chinook.invoice_ids.usable and self._chinook.line_ids.usable):
+        if self._chinook.ids_come_back:
             return self._write_and_read_back(plan, progress)
         ids = allocate(self._connection, self._chinook, invoices=plan.count, lines=lines)
         for batch, invoice_ids, line_ids, owners in numbered(plan, *ids):
