@@ -96,8 +96,9 @@ class Money(TypeDecorator[Decimal]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Let SQLite bind floats, which is what its Chinooks hold."""
-        decimals = dialect.name != "sqlite"
-        return dialect.type_descriptor(Numeric(self.precision, 2, asdecimal=decimals))
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(Numeric(self.precision, 2, asdecimal=False))
+        return dialect.type_descriptor(Numeric(self.precision, 2))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Make a Decimal of two places of what the driver returned."""
