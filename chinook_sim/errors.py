@@ -2,11 +2,15 @@
 
     ChinookSimError
     ├── InvalidInput              an argument or setting is wrong; nothing was tried
+    │   └── KeyTaken              the key stands for a batch that was asked for in other words
     ├── DatabaseUnavailable       the database cannot be reached, or refuses us
-    │   └── NotAChinook           it was reached, and holds no Chinook that sales can be added to
+    │   ├── NotAChinook           it was reached, and holds no Chinook that sales can be added to
+    │   ├── NoLedger              it has no ledger, which is needed for what was asked
+    │   └── MigrationRefused      a migration would touch what is not ours, or lose something
     └── BatchFailed               a batch could not be written; everything of it was taken back
         ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
-        └── IdsExhausted          fewer ids are left than the batch needs
+        ├── IdsExhausted          fewer ids are left than the batch needs
+        └── UndoRefused           something depends on the run that was to be taken out
 
 Messages are one line: what is wrong and what to do about it. What a program may want to react to
 is an attribute. No message holds a password. The command line maps the first level to its exit
@@ -22,7 +26,11 @@ __all__ = [
     "DatabaseUnavailable",
     "IdsExhausted",
     "InvalidInput",
+    "KeyTaken",
+    "MigrationRefused",
+    "NoLedger",
     "NotAChinook",
+    "UndoRefused",
 ]
 
 
@@ -32,6 +40,22 @@ class ChinookSimError(Exception):
 
 class InvalidInput(ChinookSimError, ValueError):
     """An argument or a setting has a value that cannot mean anything."""
+
+
+class KeyTaken(InvalidInput):
+    """A key was used before, for a batch that was asked for in other words.
+
+    Attributes:
+        key: the key.
+        differences: what differs: its name → what the ledger says, what was asked for now.
+    """
+
+    def __init__(
+        self, message: str, *, key: str, differences: dict[str, tuple[object, object]]
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.differences = differences
 
 
 class DatabaseUnavailable(ChinookSimError):
@@ -49,6 +73,14 @@ class NotAChinook(DatabaseUnavailable):
     def __init__(self, message: str, *, missing: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class NoLedger(DatabaseUnavailable):
+    """The database has no ledger of ours: it was never migrated, or only to an early revision."""
+
+
+class MigrationRefused(DatabaseUnavailable):
+    """A migration would have to touch what it did not make, or would lose rows."""
 
 
 class BatchFailed(ChinookSimError):
@@ -82,3 +114,7 @@ class IdsExhausted(BatchFailed):
         self.table = table
         self.needed = needed
         self.left = left
+
+
+class UndoRefused(BatchFailed):
+    """A run was not taken out, because what it made was changed since."""

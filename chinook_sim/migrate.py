@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from chinook_sim.naming import place_of, speak
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.naming import place_of, quoted, speak
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
-__all__ = ["VERSION_TABLE", "head", "installed", "lock", "prepare", "upgrade"]
+    from chinook_sim.naming import Place
+
+__all__ = [
+    "VERSION_TABLE",
+    "Site",
+    "head",
+    "installed",
+    "leave_out",
+    "lock",
+    "prepare",
+    "site",
+    "upgrade",
+]
 
 VERSION_TABLE = "chinook_sim_version"
 """Not Alembic's default name: the database may be under migrations of its owner's as well."""
@@ -52,17 +67,81 @@ def head() -> str:
     return str(ScriptDirectory(str(_scripts())).get_current_head())
 
 
-def prepare(connection: Connection) -> str | None:
-    """Keep other upgrades out, settle where and how names are written, and return the schema.
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a revision works on.
+
+    A revision writes through Alembic's `op`, which with `--sql` only prints; what it needs to know
+    of the database it asks `look`, which is connected in either case, and writes nothing there.
+
+    Attributes:
+        look: a connection to the database, that spells names as the Chinook does.
+        schema: where everything of ours is made: beside the Chinook; None on SQLite.
+        place: what is there of a Chinook; None in an empty database.
+    """
+
+    look: Connection
+    schema: str | None
+    place: Place | None
+
+    @property
+    def postgresql(self) -> bool:
+        """Whether it is PostgreSQL, and not SQLite."""
+        return self.look.dialect.name == "postgresql"
+
+    def spell(self, *names: Table | str) -> str:
+        """Return names as SQL, tables with their schema."""
+        return quoted(self.look, *names)
+
+    def ours(self, name: str) -> str:
+        """Return the name of something of ours as SQL, with its schema."""
+        name = quoted(self.look, name)
+        return f"{quoted(self.look, self.schema)}.{name}" if self.schema else name
+
+    def sequence_of(self, table: Table) -> str | None:
+        """Return the sequence that makes a table's ids, as SQL; None where nothing does."""
+        if self.place is not None and self.place.has(table):
+            return self.place.ids_of(table).sequence
+        # Made by the first revision, as an identity column; named by PostgreSQL's rule.
+        (key,) = table.primary_key.columns
+        spell = self.place.spell if self.place else str
+        return self.ours(f"{spell(table.name)}_{spell(key.name)}_seq")
+
+
+def site() -> Site:
+    """Return the site of the revision that is running, with what earlier ones made."""
+    found: Site = op.get_context().opts["site"]
+    return replace(found, place=place_of(found.look))
+
+
+def leave_out(what: str) -> None:
+    """Say what a revision does not make in this database, and why."""
+    line = f"left out: {what}"
+    context = op.get_context()
+    if context.as_sql:
+        context.impl.static_output(f"-- {line}")
+    else:
+        logging.getLogger("alembic.chinook_sim").info(line)
+
+
+def prepare(connection: Connection) -> Site:
+    """Find out what is there, and let a connection write names as they are there.
 
     Where nothing is, names are CamelCase, as in most Chinooks, and in the current schema.
+
+    Raises:
+        MigrationRefused: there is no schema to make tables in.
     """
-    lock(connection)
     place = place_of(connection)
-    if place is None:
-        return None
-    speak(connection, place.spelling, place.schema)
-    return place.schema
+    schema = place.schema if place else None
+    if place is None and connection.dialect.name == "postgresql":
+        schema = connection.scalar(text("SELECT current_schema()"))
+        if schema is None:
+            raise MigrationRefused(
+                "there is no schema to make tables in; set a search_path that names one"
+            )
+    speak(connection, place.spelling if place else "camel", schema)
+    return Site(connection, schema, place)
 
 
 def lock(connection: Connection) -> None:

@@ -355,7 +355,8 @@ _POSTGRESQL_COLUMNS = text(
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                            WHEN 'int4'::regtype THEN 2147483647
                            ELSE 9223372036854775807 END AS column_limit,
-           s.seqrelid::regclass::text AS sequence, s.seqmax, s.seqincrement,
+           quote_ident(home.nspname) || '.' || quote_ident(maker.relname) AS sequence,
+           s.seqmax, s.seqincrement,
            has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
            source.oid IS NOT NULL AS has_default,
            has_table_privilege(c.oid, 'SELECT') AS readable,
@@ -385,6 +386,8 @@ _POSTGRESQL_COLUMNS = text(
                                                 ('invoice_line', 'invoice_line_id'))
                 THEN 'invoice_line_id_seq' END
       LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
+      LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
+      LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
       LEFT JOIN pg_catalog.pg_class ledger ON ledger.relname = 'chinook_sim_run'
        AND ledger.relnamespace = c.relnamespace AND ledger.relkind = 'r'
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names

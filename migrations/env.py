@@ -1,36 +1,81 @@
 """Alembic's door: the same settings as the command, or a connection that was lent.
 
 Everything happens in one transaction, under a lock, so that an upgrade is whole or has not been.
+With `--sql` the database is looked at, to write the script for what is there; nothing is changed.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from logging.config import fileConfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from alembic.util import CommandError
+from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.connecting import make_engine, open_connection
 from chinook_sim.errors import ChinookSimError
-from chinook_sim.migrate import VERSION_TABLE, prepare
+from chinook_sim.migrate import MIGRATION_LOCK, VERSION_TABLE, installed, lock, prepare
+from chinook_sim.models import Base
 from chinook_sim.settings import find_database, load_dotenv, scrub
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
+
+lent: Connection | None = context.config.attributes.get("connection")
 
 
 def run(connection: Connection) -> None:
-    """Migrate on a connection whose transaction is open."""
-    schema = prepare(connection)
+    """Migrate on a connection whose transaction is open, or print what that would run."""
+    offline = context.is_offline_mode()
+    if not offline:
+        lock(connection)
+    site = prepare(connection)
+    if lent is None and site.place is not None and not site.place.visible:
+        # `alembic check` looks for tables on the search path only.
+        schema = site.spell(site.schema or "public")
+        connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
+
+    def drop_version_table(*, ctx: Any, heads: Any, **_: object) -> None:
+        # Alembic leaves its table behind at base; nothing of ours shall stay.
+        if not heads:
+            ctx.impl.drop_table(Table(VERSION_TABLE, MetaData(), schema=site.schema))
+
+    options: dict[str, Any] = {}
+    if offline and not context.get_starting_revision_argument():
+        options["starting_rev"] = installed(connection)
     context.configure(
-        connection=connection, version_table=VERSION_TABLE, version_table_schema=schema
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_name=lambda name, kind, _: kind != "table" or is_ours(name),
+        include_object=lambda thing, name, kind, *_: kind != "table" or is_ours(name),
+        version_table=VERSION_TABLE,
+        version_table_schema=site.schema,
+        on_version_apply=drop_version_table,  # type: ignore[arg-type]
+        transactional_ddl=True,
+        literal_binds=offline,
+        site=site,
+        **options,
     )
-    context.run_migrations()
+    if not offline:
+        context.run_migrations()
+        return
+    with context.begin_transaction():
+        if site.postgresql:
+            context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        context.run_migrations()
+
+
+def is_ours(name: str | None) -> bool:
+    """Tell whether `alembic check` is to compare a table: those of Chinook are the user's."""
+    return (name or "").startswith("chinook_sim_")
 
 
 def run_with_settings() -> None:
@@ -43,26 +88,30 @@ def run_with_settings() -> None:
         load_dotenv(Path.cwd())
         location = find_database(os.environ, directory=Path.cwd())
         secrets = location.secrets
-        engine = make_engine(location, writing=True, create=location.embedded)
-        with (
-            open_connection(
-                engine,
-                location,
-                say=lambda line: print(line, file=sys.stderr),  # noqa: T201
-            ) as connection,
-            connection.begin(),
-        ):
+        with connected(location) as connection, connection.begin():
             run(connection)
     except (ChinookSimError, DBAPIError) as error:
         said = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
         raise CommandError(scrub(said[0], secrets)) from None
 
 
-if context.is_offline_mode():
-    raise CommandError(
-        "--sql is not possible: which tables are missing is found out from the database"
-    )
-lent = context.config.attributes.get("connection")
+@contextmanager
+def connected(location: Any) -> Iterator[Connection]:
+    """Connect to a database; what a file that is not there yet would hold is in memory."""
+    offline = context.is_offline_mode()
+    if offline and location.embedded and location.missing:
+        with create_engine("sqlite://").connect() as connection:
+            yield connection
+        return
+    engine = make_engine(location, writing=not offline, create=location.embedded and not offline)
+    with open_connection(
+        engine,
+        location,
+        say=lambda line: print(line, file=sys.stderr),  # noqa: T201
+    ) as connection:
+        yield connection
+
+
 if lent is None:
     run_with_settings()
 else:

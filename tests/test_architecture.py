@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {"naming", "window"} | MODELS,
     "standin": {"standin_words", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
-    "migrate": {"naming"},
+    "migrate": {"naming"} | ERRORS,
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from alembic.util import CommandError
 
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.migrate import site
 from chinook_sim.models import Base, CreatedTable
-from chinook_sim.naming import CHINOOK_TABLES, place_of, quoted
+from chinook_sim.naming import CHINOOK_TABLES
 
 revision = "0001"
 down_revision = None
@@ -22,34 +23,39 @@ depends_on = None
 
 
 def upgrade() -> None:
-    connection = op.get_bind()
-    place = place_of(connection)
+    place = site().place
     missing = [table for table in CHINOOK_TABLES if place is None or not place.has(table)]
     created = CreatedTable.__table__
-    Base.metadata.create_all(connection, tables=[created, *missing], checkfirst=False)
+    Base.metadata.create_all(op.get_bind(), tables=[created, *missing], checkfirst=False)
     for table in missing:
-        connection.execute(sa.insert(created).values(name=str(table.name), revision=revision))
+        op.execute(sa.insert(created).values(name=str(table.name), revision=revision))
 
 
 def downgrade() -> None:
-    connection = op.get_bind()
+    here = site()
     created = CreatedTable.__table__
-    made = set(connection.scalars(sa.select(created.c.name).where(created.c.revision == revision)))
-    place = place_of(connection)
+    made = set(here.look.scalars(sa.select(created.c.name).where(created.c.revision == revision)))
     tables = [
-        table for table in CHINOOK_TABLES if table.name in made and place and place.has(table)
+        table
+        for table in CHINOOK_TABLES
+        if table.name in made and here.place and here.place.has(table)
     ]
-    if tables and connection.dialect.name == "postgresql":
+    if tables and op.get_context().as_sql:
+        raise MigrationRefused(
+            f"no script is written that drops {here.spell(*tables)}: whether they are empty is "
+            "seen when it runs; downgrade without --sql"
+        )
+    if tables and here.postgresql:
         # Nobody may fill a table between the look and the drop.
-        op.execute(f"LOCK TABLE {quoted(connection, *tables)} IN ACCESS EXCLUSIVE MODE")
+        op.execute(f"LOCK TABLE {here.spell(*tables)} IN ACCESS EXCLUSIVE MODE")
     filled = [
-        f"{quoted(connection, table)} ({rows} rows)"
+        f"{here.spell(table)} ({rows} rows)"
         for table in tables
-        if (rows := connection.scalar(sa.select(sa.func.count()).select_from(table)))
+        if (rows := here.look.scalar(sa.select(sa.func.count()).select_from(table)))
     ]
     if filled:
-        raise CommandError(
+        raise MigrationRefused(
             f"not downgraded: {', '.join(filled)} would be lost; delete the rows, or drop the "
             "tables yourself, and run it again"
         )
-    Base.metadata.drop_all(connection, tables=[created, *tables], checkfirst=False)
+    Base.metadata.drop_all(op.get_bind(), tables=[created, *tables], checkfirst=False)

@@ -1,0 +1,54 @@
+"""Sequences for ids, where the columns of Invoice and InvoiceLine have nothing that makes them.
+
+Revision ID: 0002
+Revises: 0001
+
+The columns stay as they are. A sequence of the same name that is there already is used, and is
+not ours to drop.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from chinook_sim.migrate import leave_out, site
+from chinook_sim.models import CreatedTable, Invoice, InvoiceLine
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+SEQUENCES = (
+    ("invoice_id_seq", Invoice.__table__),
+    ("invoice_line_id_seq", InvoiceLine.__table__),
+)
+
+
+def upgrade() -> None:
+    here = site()
+    if not here.postgresql:
+        leave_out("sequences, which SQLite does not have")
+        return
+    for name, table in SEQUENCES:
+        if here.place is None or here.sequence_of(table) is not None:
+            continue
+        size = "integer" if here.place.ids_of(table).limit < 2**31 else "bigint"
+        (key,) = table.primary_key.columns
+        sequence = here.ours(name)
+        op.execute(f"CREATE SEQUENCE {sequence} AS {size}")
+        op.execute(
+            f"SELECT setval('{sequence}', coalesce(max({here.spell(key.name)}), 0) + 1, false) "  # noqa: S608
+            f"FROM {here.spell(table)}"
+        )
+        op.execute(sa.insert(CreatedTable.__table__).values(name=name, revision=revision))
+
+
+def downgrade() -> None:
+    here = site()
+    created = CreatedTable.__table__
+    ours = created.c.revision == revision
+    for name in here.look.scalars(sa.select(created.c.name).where(ours)).all():
+        op.execute(f"DROP SEQUENCE {here.ours(name)}")
+    op.execute(sa.delete(created).where(ours))

@@ -1,0 +1,76 @@
+"""The ledger: one row a batch, in the batch's own transaction.
+
+Revision ID: 0003
+Revises: 0002
+
+Its first row, `baseline`, keeps the highest id of the invoices that were there before us.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from chinook_sim.migrate import site
+from chinook_sim.models import Invoice
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+RUN = "chinook_sim_run"
+
+
+def upgrade() -> None:
+    here = site()
+    op.create_table(
+        RUN,
+        sa.Column("run_id", sa.String(36), primary_key=True),
+        sa.Column("kind", sa.String(20), nullable=False),
+        sa.Column("key", sa.String(200)),
+        sa.Column("day", sa.Date),
+        sa.Column("timezone", sa.String(64)),
+        sa.Column("requested", sa.Integer),
+        sa.Column("seed", sa.BigInteger),
+        sa.Column("profile", sa.String(200)),
+        sa.Column("parameters", sa.Text, nullable=False, server_default="{}"),
+        sa.Column("parameters_hash", sa.String(64)),
+        sa.Column("sales", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("lines", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("revenue", sa.Numeric(14, 2), nullable=False, server_default="0"),
+        sa.Column("digest", sa.String(64)),
+        sa.Column("first_invoice_id", sa.BigInteger),
+        sa.Column("last_invoice_id", sa.BigInteger),
+        sa.Column("invoice_ids", sa.Text, nullable=False, server_default="[]"),
+        sa.Column("hours", sa.Text, nullable=False, server_default="[]"),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            server_default=sa.func.current_timestamp(),
+        ),
+        sa.Column("version", sa.String(40), nullable=False),
+        sa.Column("undone_at", sa.DateTime(timezone=True)),
+        schema=here.schema,
+    )
+    standing = sa.text("undone_at IS NULL")
+    op.create_index(
+        "chinook_sim_run_key",
+        RUN,
+        ["kind", "key"],
+        unique=True,
+        schema=here.schema,
+        postgresql_where=standing,
+        sqlite_where=standing,
+    )
+    table = Invoice.__table__
+    highest = f"max({here.spell(table.c.InvoiceId.name)})"
+    op.execute(
+        f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "  # noqa: S608
+        f"SELECT 'baseline', 'baseline', {highest}, 'revision {revision}' FROM {here.spell(table)}"
+    )
+
+
+def downgrade() -> None:
+    op.drop_table(RUN, schema=site().schema)
