@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         DatabaseUnavailable,
         IdsExhausted,
         InvalidInput,
+        KeyTaken,
+        NoLedger,
         NotAChinook,
     )
     from chinook_sim.factory import SaleFactory
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from chinook_sim.naming import recognise
     from chinook_sim.simulate import generate_d1
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Album",
     "Artist",
@@ -56,7 +60,9 @@ __all__ = [
     "InvalidInput",
     "Invoice",
     "InvoiceLine",
+    "KeyTaken",
     "MediaType",
+    "NoLedger",
     "NotAChinook",
     "Playlist",
     "SaleFactory",
@@ -74,6 +80,8 @@ _HOMES = {
         "DatabaseUnavailable",
         "IdsExhausted",
         "InvalidInput",
+        "KeyTaken",
+        "NoLedger",
         "NotAChinook",
     },
     "factory": {"SaleFactory"},

@@ -271,6 +271,9 @@ class BatchSummary:
         digest: SHA-256 of the content of the sales, in hexadecimal; see `Tally`.
         invoice_ids: the ids of the invoices, in the order of the sales; empty after a dry run.
         hours: number of sales in each of the day's 24 hours.
+        run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.
+        key: what makes a repeated request the same one, if anything does.
+        existed: whether the batch was there already, by its key, and nothing was written now.
     """
 
     day: date
@@ -281,6 +284,9 @@ class BatchSummary:
     digest: str
     invoice_ids: IdRanges = field(default_factory=IdRanges)
     hours: tuple[int, ...] = ()
+    run_id: str | None = None
+    key: str | None = None
+    existed: bool = False
 
     @property
     def average(self) -> Decimal:

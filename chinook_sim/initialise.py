@@ -16,6 +16,7 @@ from sqlalchemy import inspect, literal, select
 
 from chinook_sim.connecting import make_engine
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
+from chinook_sim.ledger import set_baseline
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
 from chinook_sim.migrate import lock, upgrade
 from chinook_sim.naming import CHINOOK_TABLES, place_of, recognise
@@ -80,6 +81,7 @@ def initialise(
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
         return "nothing"
     fill(connection, scale, d1(connection) + timedelta(days=1), progress=progress)
+    set_baseline(connection)
     return "stand-in"
 
 

@@ -17,8 +17,8 @@ ADVICE = {
     "40P01": "another transaction came between; run it again",
     "42501": "grant the role what is missing, or use one that has it",
     "53100": "make room on the server's disk",
-    "55P03": "another transaction holds the tables; run it again when it has ended",
-    "57014": "a timeout or an administrator stopped it; run it again",
+    "55P03": "another transaction holds what is needed; run it again, or wait longer for locks",
+    "57014": "a timeout or an administrator stopped it; run it again, or give it more time",
     "57P01": "the server was shut down; run it again when it is back",
     "database is locked": "another program is writing to the file; run it again when it has ended",
     "attempt to write a readonly database": "make the file and its directory writable",
@@ -45,7 +45,12 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if original is None or not _is_a_drivers(original):
         return None
     sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    said = (str(original).strip().splitlines() or [type(original).__name__])[0]
+    said = str(original)
+    if original.args and isinstance(original.args[0], dict):
+        # pg8000 hands on the fields of the server's message.
+        fields = original.args[0]
+        sqlstate, said = fields.get("C"), str(fields.get("M"))
+    said = (said.strip().splitlines() or [type(original).__name__])[0]
     advice = ADVICE.get(sqlstate or said)
     return Refusal(f"{said}; {advice}" if advice else said, sqlstate)
 

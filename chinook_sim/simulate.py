@@ -10,13 +10,16 @@ from __future__ import annotations
 import operator
 import secrets
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
+from chinook_sim.ledger import Asked, made_already, record, require
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
+from chinook_sim.rights import missing_grants
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 from chinook_sim.writers import choose_writer
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNT_LIMIT",
+    "all_or_nothing",
+    "check_key",
     "check_seed",
     "draw_seed",
     "generate_d1",
@@ -45,6 +50,9 @@ __all__ = [
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
 
+KEY_LENGTH = 200
+"""The most characters of a key: as many as the ledger's column holds."""
+
 
 def generate_d1(
     session: Session,
@@ -53,6 +61,8 @@ def generate_d1(
     day: date | None = None,
     timezone: str | None = None,
     seed: int | None = None,
+    once: bool = False,
+    key: str | None = None,
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
@@ -68,17 +78,23 @@ def generate_d1(
             rather than from the database's CURRENT_DATE.
         seed: 0 to 2**63 - 1. The same seed, day, n and catalogue make the same sales, always;
             without one, one is drawn from the system and reported in the result.
+        once: the day's sales shall exist exactly once, however often and by however many
+            processes they are asked for: a repetition returns the summary of the first, with
+            `existed` set. Needs the ledger, which the migrations make.
+        key: the same for a name of your own, such as a scheduler's run id, instead of the day.
 
     Returns:
-        A summary: day, count, lines, revenue, seed, digest, invoice_ids.
+        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id.
 
     Raises:
         InvalidInput: an argument cannot mean anything; nothing was tried.
+        KeyTaken: the day or key was asked for before with another number, day or seed.
+        NoLedger: `once` or `key` is given, and the database has no ledger.
         NotAChinook: the database holds no Chinook.
         CatalogueUnusable: there are no customers, no tracks, or a price no sale can be made of.
         BatchFailed: the database did not take the batch; nothing of it was kept.
     """
-    return generate_day(session, n, day=day, timezone=timezone, seed=seed)
+    return generate_day(session, n, day=day, timezone=timezone, seed=seed, once=once, key=key)
 
 
 def generate_day(
@@ -88,6 +104,8 @@ def generate_day(
     day: date | None = None,
     timezone: str | None = None,
     seed: int | None = None,
+    once: bool = False,
+    key: str | None = None,
     start: int = 0,
     catalogue: Catalogue | None = None,
     progress: Callable[[int], None] | None = None,
@@ -100,6 +118,8 @@ def generate_day(
         day: as for `generate_d1`.
         timezone: as for `generate_d1`.
         seed: as for `generate_d1`.
+        once: as for `generate_d1`.
+        key: as for `generate_d1`.
         start: index of the first sale within the day.
         catalogue: what to make sales of, where it has been read already.
         progress: told the number of sales after each part of the work; its numbers add up to 2 n.
@@ -107,15 +127,23 @@ def generate_day(
     Raises:
         ChinookSimError: as for `generate_d1`.
     """
-    request = _Request(n, day, timezone, seed, start, catalogue)
+    request = _Request(n, day, timezone, seed, once, key, start)
     with all_or_nothing(session) as (connection, chinook):
-        plan = request.plan(connection)
+        asked = request.settle(connection)
+        found = _found(connection, chinook, asked)
+        if found is not None:
+            return found
+        plan = _plan(asked, start, catalogue or read_catalogue(connection))
         tally = plan.tally()
         ids = IdRanges()
         if plan.count:
             writer = choose_writer(connection, chinook)
             ids = writer.write(plan, tally.lines, progress or (lambda _: None))
-    return _summary(plan, tally, ids)
+        made = _summary(plan, tally, ids)
+        if chinook.ledger:
+            made = replace(made, run_id=asked.run_id, key=asked.key)
+            record(connection, asked, made)
+    return made
 
 
 def plan_day(
@@ -125,13 +153,19 @@ def plan_day(
     day: date | None = None,
     timezone: str | None = None,
     seed: int | None = None,
+    once: bool = False,
+    key: str | None = None,
 ) -> BatchSummary:
     """Return what `generate_d1` would add, without writing anything: a dry run."""
-    request = _Request(n, day, timezone, seed)
+    request = _Request(n, day, timezone, seed, once, key)
     with translated():
         connection = connection_of(session)
-        recognise(connection)
-        plan = request.plan(connection)
+        chinook = recognise(connection)
+        asked = request.settle(connection)
+        found = _found(connection, chinook, asked)
+        if found is not None:
+            return found
+        plan = _plan(asked, 0, read_catalogue(connection))
         return _summary(plan, plan.tally(), IdRanges())
 
 
@@ -149,6 +183,17 @@ def check_seed(seed: int) -> int:
     return _whole("seed", seed, SEED_LIMIT - 1)
 
 
+def check_key(key: str) -> str:
+    """Return a key as it is.
+
+    Raises:
+        InvalidInput: it is no text of 1 to 200 printable characters.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
+        raise InvalidInput(f"a key must be 1 to {KEY_LENGTH} printable characters, not {key!r:.60}")
+    return key
+
+
 @contextmanager
 def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
     """Run a block under a savepoint, on a recognised Chinook; errors come as ours.
@@ -162,9 +207,14 @@ def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
         _begin(connection)
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = recognise(connection)
-        with session.begin_nested(), translated():
-            # Asked for again: only now does the session send the SAVEPOINT.
-            yield connection_of(session), chinook
+        try:
+            with session.begin_nested(), translated():
+                # Asked for again: only now does the session send the SAVEPOINT.
+                yield connection_of(session), chinook
+        except BatchFailed as error:
+            if error.sqlstate == "42501" and (grants := missing_grants(connection, chinook)):
+                raise BatchFailed(f"{error}: {grants}", sqlstate=error.sqlstate) from error
+            raise
 
 
 def _begin(connection: Connection) -> None:
@@ -217,21 +267,45 @@ class _Request:
         day: date | None,
         timezone: str | None,
         seed: int | None,
+        once: bool = False,
+        key: str | None = None,
         start: int = 0,
-        catalogue: Catalogue | None = None,
     ) -> None:
+        if once and key is not None:
+            raise InvalidInput("once makes a key of the day; leave it out, or the key")
         self._count = _whole("number of sales", n, COUNT_LIMIT)
         self._day = None if day is None else check_day(day)
         self._timezone = None if timezone is None else check_timezone(timezone)
-        self._seed = draw_seed() if seed is None else check_seed(seed)
-        self._start = start
-        self._catalogue = catalogue
+        self._seed = None if seed is None else check_seed(seed)
+        self._once = once
+        self._key = None if key is None else check_key(key)
+        self._parameters = {"start": start} if start else {}
 
-    def plan(self, connection: Connection) -> SalePlan:
+    def settle(self, connection: Connection) -> Asked:
         """Fill in what only the database knows."""
         day = self._day or d1(connection, self._timezone)
-        catalogue = self._catalogue or read_catalogue(connection)
-        return SalePlan(catalogue, self._seed, day, self._start, self._count)
+        return Asked(
+            kind="generate",
+            day=day,
+            count=self._count,
+            key=f"once:{day}" if self._once else self._key,
+            seed=self._seed,
+            timezone=self._timezone,
+            parameters=self._parameters,
+        )
+
+
+def _found(connection: Connection, chinook: Chinook, asked: Asked) -> BatchSummary | None:
+    """Return the batch that was asked for by a key, where it is there already."""
+    if asked.key is None:
+        return None
+    require(chinook)
+    return made_already(connection, asked)
+
+
+def _plan(asked: Asked, start: int, catalogue: Catalogue) -> SalePlan:
+    seed = draw_seed() if asked.seed is None else asked.seed
+    return SalePlan(catalogue, seed, asked.day, start, asked.count)
 
 
 def _summary(plan: SalePlan, tally: Tally, ids: IdRanges) -> BatchSummary:

@@ -27,7 +27,19 @@ ALLOWED: dict[str, set[str]] = {
     "catalogue": {"naming"} | MODELS | ERRORS,
     "batch": {"sampling", "catalogue"},
     "writers": {"batch", "naming", "window", "writers"} | MODELS | ERRORS,
-    "simulate": {"writers", "batch", "catalogue", "naming", "refusals", "sampling", "window"}
+    "rights": {"naming"} | MODELS,
+    "ledger": {"batch"} | MODELS | ERRORS,
+    "simulate": {
+        "writers",
+        "batch",
+        "catalogue",
+        "ledger",
+        "naming",
+        "refusals",
+        "rights",
+        "sampling",
+        "window",
+    }
     | ERRORS,
     "factory": {"simulate", "writers", "batch", "catalogue", "naming", "window"} | MODELS | ERRORS,
     "verification": {"naming", "window"} | MODELS,
@@ -37,7 +49,16 @@ ALLOWED: dict[str, set[str]] = {
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,
-    "initialise": {"connecting", "loading", "migrate", "naming", "settings", "standin", "window"}
+    "initialise": {
+        "connecting",
+        "ledger",
+        "loading",
+        "migrate",
+        "naming",
+        "settings",
+        "standin",
+        "window",
+    }
     | ERRORS,
     "__main__": {"cli"},
 }

@@ -111,38 +111,42 @@ def catch_up(connection: Connection, chinook: Chinook) -> None:
 
 def _positions(connection: Connection, wanted: Sequence[_Wanted]) -> list[int]:
     """Return the id after which each table's next ones come; sequences that are behind catch up."""
-    highest, last = _look(connection, wanted)
-    behind = [
-        source.kind == "sequence" and high > position
-        for (_, source, _), high, position in zip(wanted, highest, last, strict=True)
-    ]
-    if any(behind):
+    seen = _look(connection, wanted)
+    if any(source.kind == "sequence" and (last or 0) < high for source, high, last in seen):
         # Another process of ours may be at it; whoever comes second finds the work done.
         _lock_ids(connection)
-        highest, last = _look(connection, wanted)
-        for (_, source, _), high, position in zip(wanted, highest, last, strict=True):
-            if source.kind == "sequence":
-                _move_forward(connection, source, high, position)
-    return [max(pair) for pair in zip(highest, last, strict=True)]
+        for source, high, last in _look(connection, wanted):
+            if source.kind == "sequence" and (last or 0) < high:
+                _move_forward(connection, source, high, last)
+        seen = _look(connection, wanted)
+    return [max(high, last or 0) for _, high, last in seen]
 
 
-def _look(connection: Connection, wanted: Sequence[_Wanted]) -> tuple[list[int], list[int]]:
-    """Return the highest id of each table, and the last that its source gave; 0 for none."""
+class _Seen(NamedTuple):
+    """The highest id of a table, 0 for none, and the last its source gave, None for not known."""
+
+    source: IdSource
+    highest: int
+    last: int | None
+
+
+def _look(connection: Connection, wanted: Sequence[_Wanted]) -> list[_Seen]:
     columns = []
     for table, source, _ in wanted:
         (key,) = table.primary_key.columns
-        seen = source.kind != "sequence" or source.readable
-        columns.append(select(func.max(key)).scalar_subquery() if seen else null())
-    for table, source, _ in wanted:
+        readable = source.kind != "sequence" or source.readable
+        columns.append(select(func.max(key)).scalar_subquery() if readable else null())
+        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
         columns.append(_last(connection, table, source))
     row = connection.execute(select(*columns)).one()
-    numbers = [int(value or 0) for value in row]
-    return numbers[: len(wanted)], numbers[len(wanted) :]
+    return [
+        _Seen(source, int(highest or 0), last)
+        for (_, source, _), highest, last in zip(wanted, row[::2], row[1::2], strict=True)
+    ]
 
 
 def _last(connection: Connection, table: Table, source: IdSource) -> Any:
     if source.kind == "sequence":
-        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
         return func.pg_sequence_last_value(cast(source.sequence, REGCLASS))
     if source.kind == "rowid" and connection.scalar(
         text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
@@ -154,17 +158,18 @@ def _last(connection: Connection, table: Table, source: IdSource) -> Any:
     return null()
 
 
-def _move_forward(connection: Connection, source: IdSource, highest: int, last: int) -> None:
+def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:
     """Move a sequence forward, so that its next id comes after the highest there is."""
+    name = cast(source.sequence, REGCLASS)
+    if last is None:
+        # It was restarted: where it stands is only known from what it gives.
+        last = int(connection.scalar(select(func.nextval(name))) or 0)
     steps = -(-(highest - last) // source.increment)
-    if 0 < steps <= STEPS:
-        move = "SELECT count(nextval(CAST(:name AS regclass))) FROM generate_series(1, :steps)"
-    elif steps > STEPS:
-        move = "SELECT setval(CAST(:name AS regclass), :highest)"
-    else:
-        return
-    given = {"name": source.sequence, "steps": steps, "highest": highest}
-    connection.execute(text(move), given)
+    if steps > STEPS:
+        connection.execute(select(func.setval(name, highest)))
+    elif steps > 0:
+        series = func.generate_series(1, steps).table_valued("n")
+        connection.execute(select(func.count(func.nextval(name))).select_from(series))
 
 
 def _nextval(connection: Connection, source: IdSource, count: int) -> IdRanges:

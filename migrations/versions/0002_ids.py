@@ -37,10 +37,11 @@ def upgrade() -> None:
         size = "integer" if here.place.ids_of(table).limit < 2**31 else "bigint"
         (key,) = table.primary_key.columns
         sequence = here.ours(name)
+        literal = sequence.replace("'", "''")
         op.execute(f"CREATE SEQUENCE {sequence} AS {size}")
+        # An empty table leaves the sequence at its start: setval of NULL does nothing.
         op.execute(
-            f"SELECT setval('{sequence}', coalesce(max({here.spell(key.name)}), 0) + 1, false) "  # noqa: S608
-            f"FROM {here.spell(table)}"
+            f"SELECT setval('{literal}', max({here.spell(key.name)})) FROM {here.spell(table)}"
         )
         op.execute(sa.insert(CreatedTable.__table__).values(name=name, revision=revision))
 

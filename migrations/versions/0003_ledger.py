@@ -67,7 +67,7 @@ def upgrade() -> None:
     table = Invoice.__table__
     highest = f"max({here.spell(table.c.InvoiceId.name)})"
     op.execute(
-        f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "  # noqa: S608
+        f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "
         f"SELECT 'baseline', 'baseline', {highest}, 'revision {revision}' FROM {here.spell(table)}"
     )
 

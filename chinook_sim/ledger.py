@@ -1,0 +1,327 @@
+"""The ledger: what was run, one row a batch, written in the batch's own transaction.
+
+So a batch is in the ledger exactly where its sales are in the tables. That answers three questions
+that nothing else can: was this night done already; was the batch committed whose answer was lost;
+and which sales were its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import func, insert, literal, literal_column, select, text, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from chinook_sim import __version__
+from chinook_sim.batch import BatchSummary, IdRanges
+from chinook_sim.errors import InvalidInput, KeyTaken, NoLedger
+from chinook_sim.models import Invoice, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from sqlalchemy import Connection, Row
+
+    from chinook_sim.naming import Chinook
+
+__all__ = [
+    "Asked",
+    "Backend",
+    "backend_of",
+    "count_runs",
+    "find_run",
+    "ids_of",
+    "latest_runs",
+    "made_already",
+    "mark_undone",
+    "outcome",
+    "record",
+    "require",
+    "set_baseline",
+    "summary_of",
+]
+
+RUN = Run.__table__
+
+BASELINE = "baseline"
+"""The run_id and kind of the row that the migration writes."""
+
+PATIENCE = 5
+"""Seconds that `outcome` waits for a transaction to end by itself, and again after ending it."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+_BACKEND = "chinook_sim_backend"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a batch was asked to be.
+
+    Attributes:
+        kind: as in `Run`.
+        day: the day.
+        count: the number of sales.
+        key: what makes a repeated request the same one, if anything does.
+        seed: the seed, if one was given.
+        timezone: the zone that D-1 was taken from, if one was given.
+        profile: the shape of the day.
+        parameters: whatever else differs from the default.
+        run_id: a UUID of its own.
+    """
+
+    kind: str
+    day: date
+    count: int
+    key: str | None = None
+    seed: int | None = None
+    timezone: str | None = None
+    profile: str = "uniform"
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: str(uuid4()))
+
+    @property
+    def parameters_text(self) -> str:
+        """The parameters as JSON, always in the same words."""
+        return json.dumps(self.parameters, sort_keys=True)
+
+    @property
+    def parameters_hash(self) -> str:
+        """SHA-256 of all that was asked for but the seed, in hexadecimal."""
+        words = f"{self.day} {self.count} {self.profile} {self.parameters_text}"
+        return hashlib.sha256(words.encode()).hexdigest()
+
+
+class Backend(NamedTuple):
+    """The server process, and the transaction on it, that wrote a row of the ledger."""
+
+    pid: int
+    transaction: str
+
+
+def require(chinook: Chinook) -> None:
+    """Refuse a database without a ledger.
+
+    Raises:
+        NoLedger: it has none.
+    """
+    if not chinook.ledger:
+        raise NoLedger(
+            "there is no ledger in this database, and without one nobody knows what was run; "
+            "`chinook-sim init` or `alembic upgrade head` makes it"
+        )
+
+
+def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
+    """Return the batch that a key stands for, or None where this one is to be made.
+
+    Whoever else asks for the same key waits until this transaction has ended.
+
+    Raises:
+        KeyTaken: it was asked for in other words.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = hashlib.sha256(f"chinook_sim {asked.kind} {asked.key}".encode()).digest()[:8]
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:key)"),
+            {"key": int.from_bytes(lock, "big", signed=True)},
+        )
+    # A statement of its own, after the lock: one snapshot for both would be from before it.
+    row = connection.execute(
+        select(RUN).where(
+            RUN.c.kind == asked.kind, RUN.c.key == asked.key, RUN.c.undone_at.is_(None)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    differences: dict[str, tuple[object, object]] = {
+        name: (then, now)
+        for name, then, now in (
+            ("day", row.day, asked.day),
+            ("number of sales", row.requested, asked.count),
+            ("seed", row.seed, row.seed if asked.seed is None else asked.seed),
+            ("profile", row.profile, asked.profile),
+            ("parameters", row.parameters, asked.parameters_text),
+        )
+        if then != now
+    }
+    if differences:
+        told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
+        raise KeyTaken(
+            f"the key {asked.key!r} stands for a batch that is there already, of {told}; "
+            "ask for the same, or use another key",
+            key=str(asked.key),
+            differences=differences,
+        )
+    return summary_of(row)
+
+
+def record(connection: Connection, asked: Asked, made: BatchSummary) -> None:
+    """Write a batch into the ledger."""
+    ids = made.invoice_ids
+    entry = insert(RUN).values(
+        run_id=asked.run_id,
+        kind=asked.kind,
+        key=asked.key,
+        day=asked.day,
+        timezone=asked.timezone,
+        requested=asked.count,
+        seed=made.seed,
+        profile=asked.profile,
+        parameters=asked.parameters_text,
+        parameters_hash=asked.parameters_hash,
+        sales=made.count,
+        lines=made.lines,
+        revenue=made.revenue,
+        digest=made.digest,
+        first_invoice_id=ids[0] if ids else None,
+        last_invoice_id=ids[-1] if ids else None,
+        invoice_ids=json.dumps([[part[0], part[-1], part.step] for part in ids.ranges]),
+        hours=json.dumps(made.hours),
+        version=__version__,
+    )
+    if connection.dialect.name != "postgresql":
+        connection.execute(entry)
+        return
+    who: tuple[Any, ...] = (
+        literal_column("pg_backend_pid()"),
+        literal_column("pg_current_xact_id()::xid::text"),
+    )
+    pid, transaction = connection.execute(entry.returning(*who)).one()
+    connection.info[_BACKEND] = Backend(pid, transaction)
+
+
+def backend_of(connection: Connection) -> Backend | None:
+    """Return who wrote the last row of the ledger on a connection, for `outcome`."""
+    found: Backend | None = connection.info.get(_BACKEND)
+    return found
+
+
+def outcome(connection: Connection, run_id: str, backend: Backend | None) -> bool | None:
+    """Tell whether a run whose COMMIT was not answered was committed; None where nobody knows.
+
+    The server may still be at it: a row with the same run_id is inserted, which waits for the
+    other transaction, and finds it committed or gone. A server process that does not know yet
+    that its client is lost is ended, once, so that it cannot commit later.
+
+    Args:
+        connection: a new one, with no transaction open; nothing is left behind on it.
+        run_id: of the run.
+        backend: of `backend_of`, before the connection was lost.
+    """
+    there = select(literal(1)).where(RUN.c.run_id == run_id)
+    if connection.dialect.name != "postgresql":
+        with connection.begin():
+            return connection.scalar(there) is not None
+    probe = (
+        postgresql.insert(RUN)
+        .values(run_id=run_id, kind="probe", version=__version__)
+        .on_conflict_do_nothing()
+        .returning(RUN.c.run_id)
+    )
+    for forced in (False, True):
+        with connection.begin() as transaction:
+            # What the other transaction committed while we waited must be seen.
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+            if forced:
+                _end(connection, backend)
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+            try:
+                inserted = connection.scalar(probe) is not None
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                    raise
+            else:
+                return not inserted
+            finally:
+                transaction.rollback()
+    return None
+
+
+def _end(connection: Connection, backend: Backend | None) -> None:
+    """End the server process of a lost connection, if it is still at that transaction."""
+    if backend is not None:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid = :pid AND CAST(backend_xid AS text) = :transaction"
+            ),
+            backend._asdict(),
+        )
+
+
+def summary_of(row: Row[Any]) -> BatchSummary:
+    """Return what a row of the ledger says was made."""
+    return BatchSummary(
+        day=row.day,
+        count=row.sales,
+        lines=row.lines,
+        revenue=row.revenue,
+        seed=row.seed,
+        digest=row.digest,
+        invoice_ids=ids_of(row),
+        hours=tuple(json.loads(row.hours)),
+        run_id=row.run_id,
+        key=row.key,
+        existed=True,
+    )
+
+
+def ids_of(row: Row[Any]) -> IdRanges:
+    """Return the ids of a run's invoices."""
+    parts = json.loads(row.invoice_ids)
+    return IdRanges([range(first, last + 1, step) for first, last, step in parts])
+
+
+def latest_runs(connection: Connection, most: int) -> Sequence[Row[Any]]:
+    """Return the newest runs, newest first."""
+    return connection.execute(
+        select(RUN).where(RUN.c.kind != BASELINE).order_by(RUN.c.created_at.desc()).limit(most)
+    ).all()
+
+
+def count_runs(connection: Connection) -> int:
+    """Return the number of runs in the ledger, undone ones too."""
+    runs = select(func.count()).where(RUN.c.kind != BASELINE)
+    return int(connection.scalar(runs) or 0)
+
+
+def find_run(connection: Connection, given: str) -> Row[Any]:
+    """Return the run that an id, or the beginning of one, names, and lock its row.
+
+    Raises:
+        InvalidInput: there is none, or more than one.
+    """
+    if not re.fullmatch("[0-9a-f-]{4,36}", given):
+        raise InvalidInput(
+            f"{given[:40]!r} is no run; `chinook-sim status` lists them, and the first characters "
+            "of one, at least four, are enough"
+        )
+    found = connection.execute(
+        select(RUN).where(RUN.c.run_id.startswith(given), RUN.c.kind != BASELINE).with_for_update()
+    ).all()
+    if len(found) != 1:
+        raise InvalidInput(
+            f"{len(found) or 'no'} runs begin with {given!r}; `chinook-sim status` lists them"
+        )
+    return found[0]
+
+
+def mark_undone(connection: Connection, run_id: str) -> None:
+    """Note in the ledger that a run was taken out again, which frees its key."""
+    connection.execute(
+        update(RUN).where(RUN.c.run_id == run_id).values(undone_at=func.current_timestamp())
+    )
+
+
+def set_baseline(connection: Connection) -> None:
+    """Note that all invoices there are now were there before anything was simulated."""
+    highest = select(func.max(Invoice.invoice_id)).scalar_subquery()
+    connection.execute(update(RUN).where(RUN.c.kind == BASELINE).values(last_invoice_id=highest))

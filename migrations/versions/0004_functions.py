@@ -1,0 +1,584 @@
+"""The SQL functions simulate_new_sale, simulate_update_sale, simulate_delete_sale, simulate_sales.
+
+Revision ID: 0004
+Revises: 0003
+
+Every name in them is qualified and their search path holds pg_catalog alone, so no temporary table
+and no schema of somebody else's is ever found in place of the shop's. They run with the rights of
+who calls them. A function of one of these names that is there already is not replaced, and one that
+was changed since is not dropped.
+"""
+
+# No percent sign anywhere in the functions: in a statement sent by a driver it would have to be
+# doubled, and in a script printed with --sql not.
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import text
+
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.migrate import Site, leave_out, site
+from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+LOCK = 0x6368696E6F6F6B  # taken by everything of ours that moves a sequence forward
+
+FUNCTIONS = {
+    "chinook_sim_in_step": (
+        "p_sequence regclass, p_highest bigint",
+        "void",
+        """
+-- Moves a sequence that is behind its table forward, and never back.
+DECLARE
+    position bigint;
+    steps bigint;
+BEGIN
+    IF coalesce(pg_sequence_last_value(p_sequence), 0) >= coalesce(p_highest, 0) THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock({lock});
+    -- Another session may have done it while we waited. Of a sequence that was restarted, where
+    -- it stands is only known from what it gives.
+    position := coalesce(pg_sequence_last_value(p_sequence), nextval(p_sequence));
+    SELECT ceil((p_highest - position) / s.seqincrement::numeric) INTO steps
+      FROM pg_sequence s WHERE s.seqrelid = p_sequence;
+    IF steps > 1000000 THEN
+        PERFORM setval(p_sequence, p_highest);
+    ELSIF steps > 0 THEN
+        -- Unlike setval, this cannot go back, whoever else uses the sequence meanwhile.
+        PERFORM count(nextval(p_sequence)) FROM generate_series(1, steps);
+    END IF;
+END
+""",
+    ),
+    "chinook_sim_any_tracks": (
+        "p_size integer, p_without integer[]",
+        "integer[]",
+        """
+-- Chooses p_size different tracks, uniformly, none of p_without; fewer where there are not enough.
+DECLARE
+    lowest bigint;
+    highest bigint;
+    candidate bigint;
+    chosen integer[] := ARRAY[]::integer[];
+    rest integer[];
+    attempts integer := 0;
+BEGIN
+    SELECT min(t.{track_id}), max(t.{track_id}) INTO lowest, highest FROM {track} t;
+    -- An id drawn between the lowest and the highest, and drawn again on a gap, is uniform, and
+    -- costs a look into the index, however many tracks there are.
+    WHILE cardinality(chosen) < p_size AND attempts < 200 LOOP
+        attempts := attempts + 1;
+        candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
+        IF NOT candidate = ANY (chosen || p_without) THEN
+            PERFORM 1 FROM {track} t WHERE t.{track_id} = candidate;
+            IF FOUND THEN
+                chosen := chosen || candidate::integer;
+            END IF;
+        END IF;
+    END LOOP;
+    -- Ids with very wide gaps, or hardly a track left to choose from: look at all of them.
+    IF cardinality(chosen) < p_size THEN
+        SELECT array_agg(t.{track_id}) INTO rest FROM {track} t
+         WHERE NOT t.{track_id} = ANY (chosen || p_without);
+        WHILE cardinality(chosen) < p_size AND cardinality(rest) > 0 LOOP
+            candidate := rest[1 + floor(random() * cardinality(rest))::integer];
+            chosen := chosen || candidate::integer;
+            rest := array_remove(rest, candidate::integer);
+        END LOOP;
+    END IF;
+    RETURN chosen;
+END
+""",
+    ),
+    "chinook_sim_any_sale": (
+        "p_from timestamp, p_to timestamp, p_lines integer",
+        "integer",
+        """
+-- Chooses a sale of a time, with fewer than p_lines lines, and locks it; NULL where there is none.
+-- One that another session is changing is passed over, so that sessions do not wait for each other.
+DECLARE
+    lowest bigint;
+    highest bigint;
+    candidate bigint;
+    chosen integer;
+    rest integer[];
+BEGIN
+    SELECT min(i.{invoice_id}), max(i.{invoice_id}) INTO lowest, highest FROM {invoice} i;
+    FOR attempt IN 1 .. CASE WHEN highest IS NULL THEN 0 ELSE 100 END LOOP
+        candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
+        SELECT i.{invoice_id} INTO chosen FROM {invoice} i
+         WHERE i.{invoice_id} = candidate AND i.{invoice_date} BETWEEN p_from AND p_to
+           AND (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = i.{invoice_id}) < p_lines
+           FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            RETURN chosen;
+        END IF;
+    END LOOP;
+    -- Few of all sales are of that time: look for them.
+    SELECT array_agg(i.{invoice_id}) INTO rest FROM {invoice} i
+     WHERE i.{invoice_date} BETWEEN p_from AND p_to
+       AND (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = i.{invoice_id}) < p_lines;
+    WHILE cardinality(rest) > 0 LOOP
+        candidate := rest[1 + floor(random() * cardinality(rest))::integer];
+        SELECT i.{invoice_id} INTO chosen FROM {invoice} i
+         WHERE i.{invoice_id} = candidate FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            RETURN chosen;
+        END IF;
+        rest := array_remove(rest, candidate::integer);
+    END LOOP;
+    RETURN NULL;
+END
+""",
+    ),
+    "simulate_new_sale": (
+        "p_invoice_date timestamp",
+        "TABLE (generated_invoice_id integer, generated_total numeric)",
+        """
+-- Adds one sale: an existing customer, one to five different tracks, at that moment.
+DECLARE
+    missing text := {missing_for_new_sale};
+    lowest bigint;
+    highest bigint;
+    candidate bigint;
+    buyer record;
+    tracks_there integer;
+    basket integer[];
+    last_invoice bigint;
+    last_line bigint;
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_new_sale: a right is missing; GRANT ' || missing
+                || ' TO ' || quote_ident(current_user);
+    END IF;
+    IF p_invoice_date IS NULL OR NOT isfinite(p_invoice_date) THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_new_sale: the moment of the sale is missing; give a timestamp';
+    END IF;
+
+    SELECT min(c.{customer_id}), max(c.{customer_id}) INTO lowest, highest FROM {customer} c;
+    IF lowest IS NULL THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_new_sale: {customer_text} is empty, so there is nobody to sell to';
+    END IF;
+    FOR attempt IN 1 .. 200 LOOP
+        candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
+        SELECT {buyer} INTO buyer FROM {customer} c WHERE c.{customer_id} = candidate;
+        EXIT WHEN FOUND;
+    END LOOP;
+    IF buyer.id IS NULL THEN
+        SELECT {buyer} INTO buyer FROM {customer} c
+        OFFSET floor(random() * (SELECT count(*) FROM {customer}))::bigint LIMIT 1;
+    END IF;
+
+    SELECT count(*) INTO tracks_there FROM (SELECT 1 FROM {track} LIMIT 5) t;
+    IF tracks_there = 0 THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_new_sale: {track_text} is empty, so there is nothing to sell';
+    END IF;
+    basket := {schema}.chinook_sim_any_tracks(
+        1 + floor(random() * tracks_there)::integer, ARRAY[]::integer[]);
+
+    SELECT (SELECT max(i.{invoice_id}) FROM {invoice} i),
+           (SELECT max(l.{line_id}) FROM {line} l) INTO last_invoice, last_line;
+    IF last_invoice > coalesce(pg_sequence_last_value({invoice_sequence}), 0) THEN
+        PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, last_invoice);
+    END IF;
+    IF last_line > coalesce(pg_sequence_last_value({line_sequence}), 0) THEN
+        PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+    END IF;
+
+    INSERT INTO {invoice} AS i ({invoice_columns}) OVERRIDING SYSTEM VALUE
+    SELECT nextval({invoice_sequence}), buyer.id, date_trunc('second', p_invoice_date),
+           buyer.address, buyer.city, buyer.state, buyer.country, buyer.postal_code,
+           sum(t.{price})
+      FROM {track} t WHERE t.{track_id} = ANY (basket)
+    RETURNING i.{invoice_id}, i.{total} INTO generated_invoice_id, generated_total;
+    INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
+    SELECT nextval({line_sequence}), generated_invoice_id, t.{track_id}, t.{price}, 1
+      FROM {track} t WHERE t.{track_id} = ANY (basket);
+    RETURN NEXT;
+END
+""",
+    ),
+    "simulate_update_sale": (
+        "ts timestamp",
+        "integer",
+        """
+-- Adds one more track to a sale of the 90 days before ts, and returns its id; NULL where there is
+-- no such sale, or none without all tracks. Sales with fewer than five tracks come first, so that
+-- a sale keeps its one to five.
+DECLARE
+    missing text := {missing_for_update_sale};
+    chosen integer;
+    track_count integer;
+    added integer[];
+    last_line bigint;
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_update_sale: a right is missing; GRANT ' || missing
+                || ' TO ' || quote_ident(current_user);
+    END IF;
+    IF ts IS NULL THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_update_sale: the moment is missing; give a timestamp';
+    END IF;
+    SELECT count(*) INTO track_count FROM (SELECT 1 FROM {track} LIMIT 5) t;
+    chosen := {schema}.chinook_sim_any_sale(ts - interval '90 days', ts, track_count);
+    IF chosen IS NULL AND track_count = 5 THEN
+        SELECT count(*) INTO track_count FROM {track};
+        chosen := {schema}.chinook_sim_any_sale(ts - interval '90 days', ts, track_count);
+    END IF;
+    IF chosen IS NULL THEN
+        RETURN NULL;
+    END IF;
+    added := {schema}.chinook_sim_any_tracks(
+        1, ARRAY(SELECT l.{line_track} FROM {line} l WHERE l.{line_invoice} = chosen));
+    IF cardinality(added) = 0 THEN
+        RETURN NULL;
+    END IF;
+    SELECT max(l.{line_id}) INTO last_line FROM {line} l;
+    IF last_line > coalesce(pg_sequence_last_value({line_sequence}), 0) THEN
+        PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+    END IF;
+    INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
+    SELECT nextval({line_sequence}), chosen, t.{track_id}, t.{price}, 1
+      FROM {track} t WHERE t.{track_id} = added[1];
+    UPDATE {invoice} i SET {total} =
+           (SELECT sum(l.{line_price} * l.{quantity}) FROM {line} l WHERE l.{line_invoice} = chosen)
+     WHERE i.{invoice_id} = chosen;
+    RETURN chosen;
+END
+""",
+    ),
+    "simulate_delete_sale": (
+        "ts timestamp",
+        "integer",
+        """
+-- Cancels a sale of the 90 days before ts, with its lines, and returns its id; NULL for none.
+DECLARE
+    missing text := {missing_for_delete_sale};
+    chosen integer;
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_delete_sale: a right is missing; GRANT ' || missing
+                || ' TO ' || quote_ident(current_user);
+    END IF;
+    IF ts IS NULL THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_delete_sale: the moment is missing; give a timestamp';
+    END IF;
+    chosen := {schema}.chinook_sim_any_sale(ts - interval '90 days', ts, 2147483647);
+    IF chosen IS NOT NULL THEN
+        DELETE FROM {line} l WHERE l.{line_invoice} = chosen;
+        DELETE FROM {invoice} i WHERE i.{invoice_id} = chosen;
+    END IF;
+    RETURN chosen;
+END
+""",
+    ),
+    "simulate_sales": (
+        "p_day date, p_count integer",
+        "TABLE (run_id text, day date, sales integer, lines bigint, revenue numeric, digest text,"
+        " first_invoice_id bigint, last_invoice_id bigint)",
+        """
+-- Adds p_count sales of a day, spread over its 24 hours, in one statement, and records the run.
+#variable_conflict use_column
+DECLARE
+    missing text := {missing_for_sales};
+    customers integer[];
+    tracks integer[];
+    cents integer[];
+    whole_cents boolean;
+    largest integer;
+    last_invoice bigint;
+    last_line bigint;
+    made record;
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_sales: a right is missing; GRANT ' || missing
+                || ' TO ' || quote_ident(current_user);
+    END IF;
+    IF p_day IS NULL OR NOT isfinite(p_day) THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_sales: the day is missing; give a date';
+    END IF;
+    IF p_count IS NULL OR p_count < 0 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_sales: the number of sales must be 0 or more';
+    END IF;
+    -- Arrays of integers, because an element of one is found at once; prices in cents therefore.
+    customers := ARRAY(SELECT c.{customer_id} FROM {customer} c);
+    SELECT array_agg(t.{track_id}), array_agg((t.{price} * 100)::integer),
+           bool_and(t.{price} * 100 = floor(t.{price} * 100))
+      INTO tracks, cents, whole_cents FROM {track} t;
+    largest := least(5, cardinality(tracks));
+    IF cardinality(customers) = 0 THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_sales: {customer_text} is empty, so there is nobody to sell to';
+    END IF;
+    IF tracks IS NULL THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_sales: {track_text} is empty, so there is nothing to sell';
+    END IF;
+    IF NOT whole_cents THEN
+        RAISE data_exception USING
+            MESSAGE = 'simulate_sales: a price in {track_text} is not in whole cents; correct it';
+    END IF;
+    SELECT (SELECT max(i.{invoice_id}) FROM {invoice} i),
+           (SELECT max(l.{line_id}) FROM {line} l) INTO last_invoice, last_line;
+    PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, last_invoice);
+    PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+
+    WITH drawn AS MATERIALIZED (
+        SELECT n, nextval({invoice_sequence}) AS id,
+               1 + floor(random() * cardinality(customers))::integer AS buyer,
+               floor(random() * 86400)::integer AS second,
+               1 + floor(random() * largest)::integer AS size,
+               random() AS r1, random() AS r2, random() AS r3, random() AS r4, random() AS r5
+          FROM generate_series(1, p_count) n
+    ), one AS (
+        -- Floyd's way of choosing `size` of all tracks: the i-th is drawn from the first
+        -- all - size + i, and if it is taken, the last of these, which cannot be, is. OFFSET 0 has
+        -- each step worked out once a sale; without it the next would repeat its expression.
+        SELECT *, cardinality(tracks) - size AS others,
+               1 + floor(r1 * (cardinality(tracks) - size + 1))::integer AS t1
+          FROM drawn OFFSET 0
+    ), two AS (
+        SELECT *, CASE WHEN size < 2 THEN NULL WHEN d2 = t1 THEN others + 2 ELSE d2 END AS t2
+          FROM (SELECT *, 1 + floor(r2 * (others + 2))::integer AS d2 FROM one OFFSET 0) d
+        OFFSET 0
+    ), three AS (
+        SELECT *, CASE WHEN size < 3 THEN NULL WHEN d3 IN (t1, t2) THEN others + 3 ELSE d3 END AS t3
+          FROM (SELECT *, 1 + floor(r3 * (others + 3))::integer AS d3 FROM two OFFSET 0) d
+        OFFSET 0
+    ), four AS (
+        SELECT *, CASE WHEN size < 4 THEN NULL
+                       WHEN d4 IN (t1, t2, t3) THEN others + 4 ELSE d4 END AS t4
+          FROM (SELECT *, 1 + floor(r4 * (others + 4))::integer AS d4 FROM three OFFSET 0) d
+        OFFSET 0
+    ), sale AS MATERIALIZED (
+        SELECT n, id, customers[buyer] AS customer, second, size, t1, t2, t3, t4, t5,
+               cents[t1] + coalesce(cents[t2], 0) + coalesce(cents[t3], 0)
+                         + coalesce(cents[t4], 0) + coalesce(cents[t5], 0) AS total
+          FROM (SELECT *, CASE WHEN size < 5 THEN NULL
+                               WHEN d5 IN (t1, t2, t3, t4) THEN others + 5 ELSE d5 END AS t5
+                  FROM (SELECT *, 1 + floor(r5 * (others + 5))::integer AS d5 FROM four OFFSET 0) d
+                OFFSET 0) e
+    ), basket AS MATERIALIZED (
+        SELECT n, id, place, tracks[t] AS track, cents[t] AS price
+          FROM sale, LATERAL (VALUES (1, t1), (2, t2), (3, t3), (4, t4), (5, t5)) v (place, t)
+         WHERE place <= size
+    ), invoices AS (
+        INSERT INTO {invoice} ({invoice_columns}) OVERRIDING SYSTEM VALUE
+        SELECT s.id, s.customer, p_day + s.second * interval '1 second',
+               {billing}, s.total / 100.0
+          FROM sale s JOIN {customer} c ON c.{customer_id} = s.customer ORDER BY s.n
+    ), lines AS (
+        INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
+        SELECT nextval({line_sequence}), b.id, b.track, b.price / 100.0, 1 FROM basket b
+    )
+    SELECT (SELECT count(*) FROM sale) AS sales, (SELECT count(*) FROM basket) AS lines,
+           (SELECT coalesce(sum(total), 0) FROM sale) / 100.0 AS revenue,
+           (SELECT min(id) FROM sale) AS first_id, (SELECT max(id) FROM sale) AS last_id,
+           -- As in the library: the day, and each column as little-endian 64-bit integers.
+           encode(sha256(convert_to(p_day::text, 'UTF8')
+               || (SELECT sha256(coalesce(string_agg({customer_bytes}, '' ORDER BY n), ''))
+                       || sha256(coalesce(string_agg({second_bytes}, '' ORDER BY n), ''))
+                       || sha256(coalesce(string_agg({size_bytes}, '' ORDER BY n), '')) FROM sale)
+               || (SELECT sha256(coalesce(string_agg({track_bytes}, '' ORDER BY n, place), ''))
+                       || sha256(coalesce(string_agg({price_bytes}, '' ORDER BY n, place), ''))
+                     FROM basket)), 'hex') AS digest,
+           (SELECT coalesce(json_agg(json_build_array(low, high, step) ORDER BY low), '[]')::text
+              FROM (SELECT min(id) AS low, max(id) AS high, step
+                      FROM (SELECT id, q.seqincrement AS step,
+                                   id - q.seqincrement * row_number() OVER (ORDER BY id) AS island
+                              FROM sale, pg_sequence q
+                             WHERE q.seqrelid = {invoice_sequence}) t
+                     GROUP BY island, step) islands) AS ids,
+           (SELECT json_agg(coalesce(sold, 0) ORDER BY h)::text
+              FROM generate_series(0, 23) h
+              LEFT JOIN (SELECT second / 3600 AS hour, count(*) AS sold FROM sale GROUP BY 1) s
+                ON s.hour = h) AS hours
+      INTO made;
+
+    INSERT INTO {run} AS r (run_id, kind, day, requested, profile, parameters_hash, sales, lines,
+                            revenue, digest, first_invoice_id, last_invoice_id, invoice_ids, hours,
+                            version)
+    VALUES (gen_random_uuid(), 'simulate_sales', p_day, p_count, 'uniform',
+            encode(sha256(convert_to(
+                p_day || ' ' || p_count || ' uniform ' || '{{}}', 'UTF8')), 'hex'),
+            made.sales, made.lines, made.revenue, made.digest, made.first_id, made.last_id,
+            made.ids, made.hours, 'revision {revision}')
+    RETURNING r.run_id, r.day, r.sales, r.lines, r.revenue, r.digest, r.first_invoice_id,
+              r.last_invoice_id
+      INTO run_id, day, sales, lines, revenue, digest, first_invoice_id, last_invoice_id;
+    RETURN NEXT;
+END
+""",
+    ),
+}
+
+INTERNAL = ("chinook_sim_in_step", "chinook_sim_any_tracks", "chinook_sim_any_sale")
+
+
+def upgrade() -> None:
+    here = site()
+    if not here.postgresql:
+        leave_out("functions, which SQLite does not have")
+        return
+    taken = here.look.scalars(
+        text(
+            "SELECT p.oid::regprocedure::text FROM pg_proc p "
+            "JOIN pg_namespace n ON n.oid = p.pronamespace "
+            "WHERE n.nspname = :schema AND p.proname = ANY (:names) ORDER BY 1"
+        ),
+        {"schema": here.schema, "names": list(FUNCTIONS)},
+    ).all()
+    if taken:
+        raise MigrationRefused(
+            f"not upgraded: {', '.join(taken)} is there already, and not ours; rename it "
+            f"(ALTER FUNCTION {taken[0]} RENAME TO …) or drop it, and run the upgrade again"
+        )
+    for name, (parameters, result, body) in _rendered(here).items():
+        op.execute(
+            f"CREATE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} LANGUAGE plpgsql "
+            f"SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $function${body}$function$"
+        )
+
+
+def downgrade() -> None:
+    here = site()
+    if not here.postgresql:
+        return
+    for name, (parameters, _, body) in reversed(_rendered(here).items()):
+        signature = f"{here.ours(name)}({_types(parameters)})"
+        found = here.look.scalar(
+            text("SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure(:signature)"),
+            {"signature": signature},
+        )
+        if found is not None and found.strip() != body.strip():
+            raise MigrationRefused(
+                f"not downgraded: {signature} was changed since it was installed; rename it "
+                f"(ALTER FUNCTION {signature} RENAME TO …) to keep it, and run it again"
+            )
+        if found is not None:
+            op.execute(f"DROP FUNCTION {signature}")
+
+
+def _types(parameters: str) -> str:
+    return ", ".join(parameter.partition(" ")[2] for parameter in parameters.split(", "))
+
+
+def _rendered(here: Site) -> dict[str, tuple[str, str, str]]:
+    """Return the functions in the names of the database at hand."""
+    names = _names(here)
+    return {
+        name: (parameters, result, body.format(**names))
+        for name, (parameters, result, body) in FUNCTIONS.items()
+    }
+
+
+def _names(here: Site) -> dict[str, str]:
+    """Return what stands in braces in the functions."""
+    customer, track = Customer.__table__, Track.__table__
+    invoice, line = Invoice.__table__, InvoiceLine.__table__
+    columns = {
+        "customer_id": customer.c.CustomerId,
+        "track_id": track.c.TrackId,
+        "price": track.c.UnitPrice,
+        "invoice_id": invoice.c.InvoiceId,
+        "invoice_date": invoice.c.InvoiceDate,
+        "total": invoice.c.Total,
+        "line_id": line.c.InvoiceLineId,
+        "line_invoice": line.c.InvoiceId,
+        "line_track": line.c.TrackId,
+        "line_price": line.c.UnitPrice,
+        "quantity": line.c.Quantity,
+    }
+    names = {key: here.spell(column.name) for key, column in columns.items()}
+    address = {
+        key: f"c.{here.spell(customer.c[column].name)}"
+        for key, column in {
+            "id": "CustomerId",
+            "address": "Address",
+            "city": "City",
+            "state": "State",
+            "country": "Country",
+            "postal_code": "PostalCode",
+        }.items()
+    }
+    objects = {
+        "customer": here.spell(customer),
+        "track": here.spell(track),
+        "invoice": here.spell(invoice),
+        "line": here.spell(line),
+        "run": here.ours("chinook_sim_run"),
+        "invoice_sequence": here.sequence_of(invoice) or here.ours("invoice_id_seq"),
+        "line_sequence": here.sequence_of(line) or here.ours("invoice_line_id_seq"),
+    }
+    new_lines = "SELECT line, INSERT line, USAGE line_sequence"
+    new_sales = f"SELECT customer, SELECT track, SELECT invoice, INSERT invoice, {new_lines}"
+    new_sales += ", USAGE invoice_sequence"
+    change = "SELECT invoice, UPDATE invoice"
+    return {
+        **names,
+        **objects,
+        "schema": here.spell(here.schema or "public"),
+        "lock": str(LOCK),
+        "revision": revision,
+        "customer_text": _quote(objects["customer"]),
+        "track_text": _quote(objects["track"]),
+        "invoice_sequence": f"'{_quote(objects['invoice_sequence'])}'::regclass",
+        "line_sequence": f"'{_quote(objects['line_sequence'])}'::regclass",
+        "invoice_columns": here.spell(*(column.name for column in invoice.columns)),
+        "line_columns": here.spell(*(column.name for column in line.columns)),
+        "buyer": ", ".join(f"{column} AS {key}" for key, column in address.items()),
+        "billing": ", ".join(list(address.values())[1:]),
+        "customer_bytes": _bytes("customer"),
+        "second_bytes": _bytes("second"),
+        "size_bytes": _bytes("size"),
+        "track_bytes": _bytes("track"),
+        "price_bytes": _bytes("price"),
+        "missing_for_new_sale": _missing(objects, new_sales),
+        "missing_for_update_sale": _missing(objects, f"{change}, SELECT track, {new_lines}"),
+        "missing_for_delete_sale": _missing(
+            objects, f"{change}, DELETE invoice, SELECT line, DELETE line"
+        ),
+        "missing_for_sales": _missing(objects, f"{new_sales}, SELECT run, INSERT run"),
+    }
+
+
+def _missing(objects: dict[str, str], rights: str) -> str:
+    """Return an expression that names the first right that the caller does not have, or NULL."""
+    cases = []
+    for right in rights.split(", "):
+        verb, name = right.split()
+        thing = _quote(objects[name])
+        kind = "any_column" if verb in ("SELECT", "INSERT", "UPDATE") else "table"
+        kind, of = ("sequence", "SEQUENCE ") if verb == "USAGE" else (kind, "")
+        cases.append(
+            f"WHEN NOT has_{kind}_privilege('{thing}', '{verb}') THEN '{verb} ON {of}{thing}'"
+        )
+    return "CASE " + "\n        ".join(cases) + " END"
+
+
+def _bytes(number: str) -> str:
+    """Return an expression for an integer as eight bytes, the lowest first."""
+    # Every pair in brackets of its own: these operators all bind equally.
+    parts = [f"(({number}::bigint >> {8 * k} & 255) << {56 - 8 * k})" for k in range(4)]
+    return f"int8send({' | '.join(parts)})"
+
+
+def _quote(name: str) -> str:
+    return name.replace("'", "''")
