@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chinook_sim.alignment import align
     from chinook_sim.batch import BatchSummary
     from chinook_sim.errors import (
         BatchFailed,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         KeyTaken,
         NoLedger,
         NotAChinook,
+        UndoRefused,
     )
     from chinook_sim.factory import SaleFactory
     from chinook_sim.models import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
     from chinook_sim.naming import recognise
     from chinook_sim.simulate import generate_d1
+    from chinook_sim.undo import undo
 
 __version__ = "0.1.0"
 
@@ -67,11 +70,15 @@ __all__ = [
     "Playlist",
     "SaleFactory",
     "Track",
+    "UndoRefused",
+    "align",
     "generate_d1",
     "recognise",
+    "undo",
 ]
 
 _HOMES = {
+    "alignment": {"align"},
     "batch": {"BatchSummary"},
     "errors": {
         "BatchFailed",
@@ -83,10 +90,12 @@ _HOMES = {
         "KeyTaken",
         "NoLedger",
         "NotAChinook",
+        "UndoRefused",
     },
     "factory": {"SaleFactory"},
     "naming": {"recognise"},
     "simulate": {"generate_d1"},
+    "undo": {"undo"},
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.catalogue import Catalogue
 
-__all__ = ["BatchSummary", "IdRanges", "SaleBatch", "SalePlan", "Tally", "draw_batch"]
+__all__ = ["BatchSummary", "Digest", "IdRanges", "SaleBatch", "SalePlan", "Tally", "draw_batch"]
 
 SLICE = 10_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""
@@ -87,7 +87,7 @@ class SaleBatch:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the sales, in hexadecimal; see `Tally`."""
+        """SHA-256 of the sales, in hexadecimal; see `Digest`."""
         tally = Tally(self.day)
         tally.add(self)
         return tally.digest
@@ -163,13 +163,33 @@ class SalePlan:
         return tally
 
 
-class Tally:
-    """What a batch comes to, added up slice by slice, so that no batch has to be held whole.
+class Digest:
+    """SHA-256 of the content of a day's sales, added up slice by slice.
 
-    The digest is the SHA-256 of the day and of the SHA-256 of each column (customer ids, seconds,
-    basket sizes, track ids, unit prices in cents) as little-endian 64-bit integers. It names the
-    content of the sales; slices may be cut anywhere, and ids of invoices do not enter.
+    It is taken of the day and of the SHA-256 of each column (customer ids, seconds of the day,
+    basket sizes, track ids, unit prices in cents) as little-endian 64-bit integers. Slices may be
+    cut anywhere, and ids of invoices do not enter.
     """
+
+    def __init__(self, day: date) -> None:
+        self._day = day
+        self._columns = [hashlib.sha256() for _ in range(5)]
+
+    def add(self, *columns: NDArray[np.int64]) -> None:
+        """Add the next part of each column; an empty array adds nothing."""
+        for column, values in zip(self._columns, columns, strict=True):
+            column.update(values.astype("<i8", copy=False).data)
+
+    def hexdigest(self) -> str:
+        """Return the digest in hexadecimal."""
+        whole = hashlib.sha256(self._day.isoformat().encode())
+        for column in self._columns:
+            whole.update(column.digest())
+        return whole.hexdigest()
+
+
+class Tally:
+    """What a batch comes to, added up slice by slice, so that no batch has to be held whole."""
 
     def __init__(self, day: date) -> None:
         self.day = day
@@ -177,7 +197,7 @@ class Tally:
         self.lines = 0
         self.cents = 0
         self.hours = np.zeros(24, dtype=np.int64)
-        self._columns = [hashlib.sha256() for _ in range(5)]
+        self._digest = Digest(day)
 
     def add(self, batch: SaleBatch) -> None:
         """Add the next slice."""
@@ -185,9 +205,9 @@ class Tally:
         self.lines += batch.lines
         self.cents += int(batch.totals.sum())
         self.hours += np.bincount(batch.seconds // 3600, minlength=24)
-        columns = (batch.customer_ids, batch.seconds, batch.sizes, batch.track_ids, batch.prices)
-        for column, values in zip(self._columns, columns, strict=True):
-            column.update(values.astype("<i8", copy=False).data)
+        self._digest.add(
+            batch.customer_ids, batch.seconds, batch.sizes, batch.track_ids, batch.prices
+        )
 
     @property
     def revenue(self) -> Decimal:
@@ -196,11 +216,8 @@ class Tally:
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hexadecimal."""
-        whole = hashlib.sha256(self.day.isoformat().encode())
-        for column in self._columns:
-            whole.update(column.digest())
-        return whole.hexdigest()
+        """SHA-256 in hexadecimal; see `Digest`."""
+        return self._digest.hexdigest()
 
 
 class IdRanges(Sequence[int]):
@@ -208,6 +225,13 @@ class IdRanges(Sequence[int]):
 
     def __init__(self, ranges: Sequence[range] = ()) -> None:
         self.ranges = tuple(ids for ids in ranges if ids)
+
+    @classmethod
+    def of(cls, ids: Sequence[int]) -> IdRanges:
+        """Make them of ids that rise."""
+        array = np.asarray(ids, dtype=np.int64)
+        parts = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
+        return cls([range(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)])
 
     def __len__(self) -> int:
         return sum(len(ids) for ids in self.ranges)
@@ -268,7 +292,7 @@ class BatchSummary:
         lines: number of tracks sold.
         revenue: sum of the totals.
         seed: the seed that makes these sales again.
-        digest: SHA-256 of the content of the sales, in hexadecimal; see `Tally`.
+        digest: SHA-256 of the content of the sales, in hexadecimal; see `Digest`.
         invoice_ids: the ids of the invoices, in the order of the sales; empty after a dry run.
         hours: number of sales in each of the day's 24 hours.
         run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -29,11 +31,28 @@ if TYPE_CHECKING:
     from datetime import date
 
     from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
 
     from chinook_sim.batch import BatchSummary
+    from chinook_sim.ledger import Backend
     from chinook_sim.settings import Location
 
 __all__ = ["cli", "main"]
+
+T = TypeVar("T")
+
+DAY = 86_400
+"""The longest timeout, in seconds."""
+
+LISTED = 10
+"""Runs that `status` lists."""
+
+ATTEMPTS = 4
+"""How often a batch is tried that another transaction came in the way of."""
+
+RETRYABLE = {"40001", "40P01", "23505"}
+"""A serialization failure, a deadlock, and ids that another writer took: the batch was rolled
+back, and may well succeed when all of it is made again."""
 
 DONE, CHECK_FAILED, WRONG_USAGE, UNREACHABLE, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -53,6 +72,8 @@ class Common:
     quiet: bool = False
     verbose: bool = False
     location: Location | None = None
+    lock_timeout: int = 30
+    statement_timeout: int | None = None
 
     def find(self) -> Location:
         """Find the database that is meant."""
@@ -129,19 +150,48 @@ timezone_option = option(
 )
 
 
+def limited(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that writes the options that keep it from waiting for ever."""
+
+    @option(
+        "--lock-timeout", metavar="SECONDS", default="30", help="Wait so long for locks; 0: ever."
+    )
+    @option(
+        "--statement-timeout", metavar="SECONDS", help="Let a statement take so long; 0: any time."
+    )
+    @wraps(command)
+    def with_limits(
+        settings: Common, lock_timeout: str, statement_timeout: str | None, **options: Any
+    ) -> None:
+        settings.lock_timeout = read_number("the lock timeout", lock_timeout, DAY)
+        if statement_timeout is not None:
+            settings.statement_timeout = read_number(
+                "the statement timeout", statement_timeout, DAY
+            )
+        command(settings, **options)
+
+    decorated: Callable[..., None] = with_limits
+    return decorated
+
+
 @cli.command()
 @click.argument("n", required=False)
 @day_option
 @timezone_option
 @option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@option("--once", is_flag=True, help="Add the day's sales only if they are not there already.")
+@option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
 @option("--dry-run", is_flag=True, help="Show what would be added, and add nothing.")
 @common
+@limited
 def generate(
     settings: Common,
     n: str | None,
     day: str | None,
     timezone: str | None,
     seed: str | None,
+    once: bool,
+    key: str | None,
     dry_run: bool,
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
@@ -150,33 +200,38 @@ def generate(
     named and there is none yet, chinook.db is made first, with a stand-in Chinook.
     """
     from chinook_sim.sampling import SEED_LIMIT
-    from chinook_sim.simulate import COUNT_LIMIT, generate_day, plan_day
+    from chinook_sim.simulate import COUNT_LIMIT, check_key, generate_day, plan_day
 
     count = read_number("the number of sales", n if n is not None else ask_count(), COUNT_LIMIT)
     wanted: dict[str, Any] = {
         "day": read_day(day),
         "timezone": read_timezone(timezone),
         "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+        "once": once,
+        "key": None if key is None else check_key(key),
     }
+    if once and key is not None:
+        raise InvalidInput("--once makes a key of the day; leave it out, or --key")
     location = settings.find()
     if location.embedded and not dry_run:
         make_missing_file(settings, location)
-    with transaction(settings, location, writing=not dry_run) as connection:
-        from sqlalchemy.orm import Session
 
-        with Session(connection) as session:
-            if dry_run:
-                batch = plan_day(session, count, **wanted)
-            else:
-                with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
-                    batch = generate_day(session, count, **wanted, progress=step)
-    show_batch(settings, location, batch, dry_run=dry_run)
+    def add(session: Session) -> BatchSummary:
+        with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
+            return generate_day(session, count, **wanted, progress=step)
+
+    if dry_run:
+        batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
+    else:
+        batch, retries = persistently(settings, location, add)
+    show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
 
 @cli.command()
 @option("--scale", metavar="NUMBER", default="1", help="Times the size of the real Chinook.")
 @option("--from", "source", metavar="FILE|URL", help="A real Chinook instead of the stand-in.")
 @common
+@limited
 def init(settings: Common, scale: str, source: str | None) -> None:
     """Make a database ready.
 
@@ -269,15 +324,84 @@ def verify(
 
 @cli.command()
 @timezone_option
+@option("--dry-run", is_flag=True, help="Show what would be moved, and move nothing.")
+@common
+@limited
+def align(settings: Common, timezone: str | None, dry_run: bool) -> None:
+    """Move the whole history by days, so that its last day is D-2. Only once.
+
+    The invoices of a Chinook end years ago. Simulated sales stay where they are. `undo` takes it
+    back.
+    """
+    from chinook_sim.alignment import align as move
+
+    zone = read_timezone(timezone)
+    location = settings.find()
+    if dry_run:
+        made = look(settings, location, lambda it: move(it, timezone=zone, dry_run=True))
+    else:
+        made, _ = persistently(settings, location, lambda it: move(it, timezone=zone))
+    record = {
+        "days": made.days,
+        "invoices": made.invoices,
+        "first": None if made.first is None else str(made.first),
+        "last": None if made.last is None else str(made.last),
+        "target": str(made.target),
+        "run": made.run_id,
+    }
+    if made.existed:
+        said = f"the history of {location.shown} was moved already, by run {made.run_id}"
+    elif not made.days:
+        said = f"nothing to move in {location.shown}"
+    else:
+        said = f"{'would move' if dry_run else 'moved'} the history of {location.shown}"
+    settings.print(
+        {"database": location.shown, "dry_run": dry_run, "existed": made.existed, **record},
+        [said, "", *table(record)],
+    )
+
+
+@cli.command()
+@click.argument("run")
+@common
+@limited
+def undo(settings: Common, run: str) -> None:
+    """Take one RUN out again: its sales and their lines, or its moving of the history.
+
+    RUN is a run's id, or its first characters; `status` lists them. Refused where its sales were
+    changed since, or something refers to them.
+    """
+    from chinook_sim.undo import undo as take_out
+
+    location = settings.find()
+    gone, _ = persistently(settings, location, lambda it: take_out(it, run), undoing=True)
+    record = {
+        "run": gone.run_id,
+        "kind": gone.kind,
+        "day": str(gone.day),
+        "sales": gone.sales,
+        "lines": gone.lines,
+        "revenue": str(gone.revenue),
+    }
+    said = "was undone before" if gone.existed else "is undone"
+    settings.print(
+        {"database": location.shown, **record, "existed": gone.existed},
+        [f"run {gone.run_id} of {location.shown} {said}", "", *table(record)],
+    )
+
+
+@cli.command()
+@timezone_option
 @common
 def status(settings: Common, timezone: str | None) -> None:
-    """Show which database is meant, which Chinook it holds, and what D-1 is."""
+    """Show which database is meant, which Chinook it holds, what D-1 is, and what was run."""
     zone = read_timezone(timezone)
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection, zone)
+        runs = list_runs(connection) if shop["runs"] else []
     record = {"database": location.shown, "from": location.source, **shop}
-    settings.print(record, table(record))
+    settings.print({**record, "latest_runs": runs}, [*table(record), *columns(runs)])
 
 
 # --- input -------------------------------------------------------------------------------------
@@ -336,18 +460,24 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
 # --- the database ------------------------------------------------------------------------------
 
 
+class CommitUnanswered(BatchFailed):
+    """The connection was lost, or the command stopped, between COMMIT and its answer."""
+
+
 @contextmanager
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
     from sqlalchemy.exc import DBAPIError
 
-    from chinook_sim.connecting import make_engine, open_connection
+    from chinook_sim.connecting import limit, make_engine, open_connection
     from chinook_sim.refusals import refusal_of
 
-    engine = make_engine(location, writing=writing)
+    engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
         with open_connection(engine, location, say=settings.say) as connection:
             connection.begin()
+            if writing:
+                limit(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
             if writing:
                 commit(connection)
@@ -355,7 +485,10 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
         refusal = refusal_of(error)
         said = refusal.line if refusal else type(error).__name__
         if writing:
-            raise BatchFailed(f"{location.shown}, nothing was written: {said}") from error
+            raise BatchFailed(
+                f"{location.shown}, nothing was written: {said}",
+                sqlstate=refusal.sqlstate if refusal else None,
+            ) from error
         raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
 
 
@@ -368,10 +501,107 @@ def commit(connection: Connection) -> None:
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
-        raise BatchFailed(
+        raise CommitUnanswered(
             "the connection was lost, or the command stopped, while committing: it is not known "
-            "whether the sales were written; `chinook-sim verify` tells"
+            "whether anything was written; `chinook-sim status` and `verify` tell"
         ) from error
+
+
+def look(settings: Common, location: Location, work: Callable[[Session], T]) -> T:
+    """Do something that writes nothing, in a transaction of its own."""
+    from sqlalchemy.orm import Session
+
+    with (
+        transaction(settings, location, writing=False) as connection,
+        Session(connection) as session,
+    ):
+        return work(session)
+
+
+def persistently(
+    settings: Common,
+    location: Location,
+    work: Callable[[Session], T],
+    *,
+    undoing: bool = False,
+) -> tuple[T, int]:
+    """Do something in one transaction; all of it again while others come in its way, and told.
+
+    Returns:
+        What `work` returned, and how often it was begun again.
+    """
+    for retries in range(ATTEMPTS):
+        try:
+            return commit_once(settings, location, work, undoing=undoing), retries
+        except BatchFailed as error:
+            if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
+                raise
+            settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
+            # Not all who came in each other's way shall come back at the same moment.
+            time.sleep(random.uniform(0, 0.2 * 2**retries))  # noqa: S311
+    raise AssertionError
+
+
+def commit_once(
+    settings: Common, location: Location, work: Callable[[Session], T], *, undoing: bool
+) -> T:
+    """Do something in one transaction; where the answer to COMMIT is lost, find out."""
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.ledger import backend_of
+
+    done: list[Any] = []
+    try:
+        with transaction(settings, location, writing=True) as connection:
+            with Session(connection) as session:
+                done.append(work(session))
+            backend = backend_of(connection)
+    except CommitUnanswered as error:
+        if done[0].run_id is None:
+            raise
+        find_outcome(settings, location, error, done[0].run_id, backend, undone=undoing)
+    result: T = done[0]
+    return result
+
+
+def find_outcome(
+    settings: Common,
+    location: Location,
+    unanswered: CommitUnanswered,
+    run_id: str,
+    backend: Backend | None,
+    *,
+    undone: bool,
+) -> None:
+    """Find out, over a new connection, whether a run was committed; return if it was.
+
+    Raises:
+        CommitUnanswered: it could not be found out.
+        BatchFailed: it was not committed.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.connecting import make_engine, open_connection
+    from chinook_sim.ledger import outcome
+    from chinook_sim.naming import recognise
+
+    settings.say("the answer to COMMIT was lost; looking the run up")
+    engine = make_engine(location, writing=False)
+    try:
+        with open_connection(engine, location, say=settings.say) as connection:
+            recognise(connection)
+            connection.rollback()
+            committed = outcome(connection, run_id, backend, undone=undone)
+    except (ChinookSimError, DBAPIError):
+        raise unanswered from None
+    if committed is None:
+        raise unanswered
+    if not committed:
+        raise BatchFailed(
+            "the connection was lost while committing: not committed, nothing was written; "
+            "run it again"
+        ) from unanswered
+    settings.say(f"run {run_id}: committed")
 
 
 def make_missing_file(
@@ -394,6 +624,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     """Say which Chinook a database holds, what D-1 is there, and what is installed."""
     from sqlalchemy import func, select
 
+    from chinook_sim.ledger import count_runs
     from chinook_sim.migrate import installed
     from chinook_sim.models import Customer, Invoice, Track
     from chinook_sim.naming import recognise
@@ -419,7 +650,32 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
         "d1": str(day),
         "sales_of_d1": connection.scalar(sold),
         "revision": installed(connection),
+        "runs": count_runs(connection) if chinook.ledger else None,
     }
+
+
+def list_runs(connection: Connection) -> list[dict[str, Any]]:
+    """Return the latest runs of the ledger, newest first."""
+    from chinook_sim.ledger import latest_runs
+
+    return [
+        {
+            "run": row.run_id,
+            "kind": row.kind,
+            "key": row.key,
+            "day": str(row.day),
+            "sales": row.sales,
+            "lines": row.lines,
+            "revenue": str(row.revenue),
+            "seed": row.seed,
+            "digest": row.digest,
+            "invoices": json.loads(row.invoice_ids),
+            "at": str(row.created_at)[:19],
+            "version": row.version,
+            "undone": None if row.undone_at is None else str(row.undone_at)[:19],
+        }
+        for row in latest_runs(connection, LISTED)
+    ]
 
 
 # --- output ------------------------------------------------------------------------------------
@@ -445,12 +701,44 @@ def table(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def show_batch(settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool) -> None:
+def columns(runs: list[dict[str, Any]]) -> list[str]:
+    """Lay out runs, one a line, by what a person looks for."""
+    if not runs:
+        return []
+    shown = [("run", "day", "sales", "revenue", "at", "kind", "key")]
+    for run in runs:
+        kind = run["kind"] + (" (undone)" if run["undone"] else "")
+        figures = (f"{run['sales']:,}", run["revenue"])
+        shown.append((run["run"][:8], run["day"], *figures, run["at"], kind, run["key"] or ""))
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return [
+        "",
+        *(
+            "  "
+            + "  ".join(
+                cell.rjust(width) if place in (2, 3) else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in shown
+        ),
+    ]
+
+
+def show_batch(
+    settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
+) -> None:
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids
+    done = "would add" if dry_run else "added"
+    headline = f"{done} {batch.count:,} sales to {location.shown}"
+    if batch.existed:
+        headline = f"already there: {batch.count:,} sales in {location.shown}"
     record = {
         "database": location.shown,
         "dry_run": dry_run,
+        "existed": batch.existed,
+        "run": batch.run_id,
+        "key": batch.key,
         "day": str(batch.day),
         "sales": batch.count,
         "lines": batch.lines,
@@ -461,11 +749,12 @@ def show_batch(settings: Common, location: Location, batch: BatchSummary, *, dry
         "first_invoice": ids[0] if ids else None,
         "last_invoice": ids[-1] if ids else None,
         "hours": list(batch.hours),
+        "retries": retries,
     }
     settings.print(
         record,
         [
-            f"{'would add' if dry_run else 'added'} {batch.count:,} sales to {location.shown}",
+            headline,
             "",
             f"  day      {batch.day}",
             f"  sales    {batch.count:,}",
@@ -474,6 +763,7 @@ def show_batch(settings: Common, location: Location, batch: BatchSummary, *, dry
             f"  average  {batch.average:,}",
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
+            *([f"  run      {batch.run_id}"] if batch.run_id else []),
             f"  hours    {picture(batch.hours)}",
             f"           {'0     6     12    18':24}",
         ],

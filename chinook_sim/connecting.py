@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.settings import Location
 
-__all__ = ["make_engine", "open_connection"]
+__all__ = ["limit", "make_engine", "open_connection"]
 
 PATIENCE = 15.0
 """Seconds in all that a database has to answer; a sleeping Neon endpoint takes about five."""
@@ -31,11 +31,23 @@ PATIENCE = 15.0
 ATTEMPT = 8
 """Seconds that one attempt may take, unless the URL says otherwise."""
 
-BUSY = 5.0
-"""Seconds that SQLite waits for another writer."""
+BUSY = 30
+"""Seconds that SQLite waits for another writer, unless told otherwise."""
+
+FOR_EVER = 1e6
+
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's: a connection that is gone without a word is noticed within a minute, not two hours."""
 
 
-def make_engine(location: Location, *, writing: bool, create: bool = False) -> Engine:
+def make_engine(
+    location: Location, *, writing: bool, create: bool = False, patience: int = BUSY
+) -> Engine:
     """Make an engine for one connection.
 
     Args:
@@ -43,10 +55,11 @@ def make_engine(location: Location, *, writing: bool, create: bool = False) -> E
         writing: whether SQLite's transactions take its write lock at once.
         create: whether a SQLite file is made where there is none; otherwise a mistyped path
             would leave an empty file behind.
+        patience: seconds that SQLite waits for another writer; 0 for ever.
     """
     path = location.path
     if path is not None:
-        return _sqlite_engine(path, writing=writing, create=create)
+        return _sqlite_engine(path, writing=writing, create=create, patience=patience)
     return create_engine(
         location.url,
         poolclass=NullPool,
@@ -59,9 +72,10 @@ def make_engine(location: Location, *, writing: bool, create: bool = False) -> E
 
 def _defaults(location: Location) -> dict[str, str | int]:
     """Return libpq parameters that neither the URL nor the environment has set."""
-    defaults = (
+    defaults: tuple[tuple[str, str, str | int], ...] = (
         ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
         ("application_name", "PGAPPNAME", "chinook_sim"),
+        *((name, "", value) for name, value in KEEPALIVE.items()),
     )
     return {
         name: value
@@ -70,13 +84,27 @@ def _defaults(location: Location) -> dict[str, str | int]:
     }
 
 
-def _sqlite_engine(path: Path, *, writing: bool, create: bool) -> Engine:
+def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
+    """Bound what a transaction may wait for, on PostgreSQL, until it ends; in seconds, 0 for ever.
+
+    Local to the transaction: behind a pooler the next one is somebody else's.
+    """
+    if connection.dialect.name == "postgresql":
+        settings = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+        for name, seconds in settings.items():
+            if seconds is not None:
+                connection.exec_driver_sql(f"SET LOCAL {name} = '{seconds}s'")
+
+
+def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
 
     def connect() -> sqlite3.Connection:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
         # SAVEPOINT or a CREATE TABLE.
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY, isolation_level=None)
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=patience or FOR_EVER, isolation_level=None
+        )
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             # Reads the file, which opening it does not: it may be no database at all.

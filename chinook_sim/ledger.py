@@ -14,8 +14,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import func, insert, literal, literal_column, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    cast,
+    column,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim import __version__
@@ -27,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
     from chinook_sim.naming import Chinook
 
@@ -35,9 +49,11 @@ __all__ = [
     "Asked",
     "Backend",
     "backend_of",
+    "baseline",
     "count_runs",
+    "enter",
     "find_run",
-    "ids_of",
+    "invoices_of",
     "latest_runs",
     "made_already",
     "mark_undone",
@@ -45,6 +61,8 @@ __all__ = [
     "record",
     "require",
     "set_baseline",
+    "simulated",
+    "standing",
     "summary_of",
 ]
 
@@ -119,26 +137,30 @@ def require(chinook: Chinook) -> None:
         )
 
 
-def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
-    """Return the batch that a key stands for, or None where this one is to be made.
+def standing(connection: Connection, kind: str, key: str) -> Row[Any] | None:
+    """Return the run that a key stands for, or None.
 
     Whoever else asks for the same key waits until this transaction has ended.
-
-    Raises:
-        KeyTaken: it was asked for in other words.
     """
     if connection.dialect.name == "postgresql":
-        lock = hashlib.sha256(f"chinook_sim {asked.kind} {asked.key}".encode()).digest()[:8]
+        lock = hashlib.sha256(f"chinook_sim {kind} {key}".encode()).digest()[:8]
         connection.execute(
             text("SELECT pg_advisory_xact_lock(:key)"),
             {"key": int.from_bytes(lock, "big", signed=True)},
         )
     # A statement of its own, after the lock: one snapshot for both would be from before it.
-    row = connection.execute(
-        select(RUN).where(
-            RUN.c.kind == asked.kind, RUN.c.key == asked.key, RUN.c.undone_at.is_(None)
-        )
+    return connection.execute(
+        select(RUN).where(RUN.c.kind == kind, RUN.c.key == key, RUN.c.undone_at.is_(None))
     ).one_or_none()
+
+
+def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
+    """Return the batch that a request's key stands for, or None where it is to be made.
+
+    Raises:
+        KeyTaken: it was asked for in other words.
+    """
+    row = None if asked.key is None else standing(connection, asked.kind, asked.key)
     if row is None:
         return None
     differences: dict[str, tuple[object, object]] = {
@@ -155,7 +177,7 @@ def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
     if differences:
         told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
         raise KeyTaken(
-            f"the key {asked.key!r} stands for a batch that is there already, of {told}; "
+            f"the key {asked.key!r} stands for a batch that is there already and differs: {told}; "
             "ask for the same, or use another key",
             key=str(asked.key),
             differences=differences,
@@ -165,36 +187,50 @@ def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
 
 def record(connection: Connection, asked: Asked, made: BatchSummary) -> None:
     """Write a batch into the ledger."""
-    ids = made.invoice_ids
-    entry = insert(RUN).values(
+    enter(
+        connection,
+        asked,
+        made.invoice_ids,
+        seed=made.seed,
+        sales=made.count,
+        lines=made.lines,
+        revenue=made.revenue,
+        digest=made.digest,
+        hours=json.dumps(made.hours),
+    )
+
+
+def enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -> None:
+    """Write a run into the ledger: what was asked, which invoices it concerns, what was made."""
+    entry: Any = insert(RUN).values(
         run_id=asked.run_id,
         kind=asked.kind,
         key=asked.key,
         day=asked.day,
         timezone=asked.timezone,
         requested=asked.count,
-        seed=made.seed,
         profile=asked.profile,
         parameters=asked.parameters_text,
         parameters_hash=asked.parameters_hash,
-        sales=made.count,
-        lines=made.lines,
-        revenue=made.revenue,
-        digest=made.digest,
         first_invoice_id=ids[0] if ids else None,
         last_invoice_id=ids[-1] if ids else None,
         invoice_ids=json.dumps([[part[0], part[-1], part.step] for part in ids.ranges]),
-        hours=json.dumps(made.hours),
         version=__version__,
+        **made,
     )
+    _write(connection, entry)
+
+
+def _write(connection: Connection, statement: Any) -> None:
+    """Write to the ledger, and remember who did, for `outcome`."""
     if connection.dialect.name != "postgresql":
-        connection.execute(entry)
+        connection.execute(statement)
         return
     who: tuple[Any, ...] = (
         literal_column("pg_backend_pid()"),
         literal_column("pg_current_xact_id()::xid::text"),
     )
-    pid, transaction = connection.execute(entry.returning(*who)).one()
+    pid, transaction = connection.execute(statement.returning(*who)).one()
     connection.info[_BACKEND] = Backend(pid, transaction)
 
 
@@ -204,28 +240,37 @@ def backend_of(connection: Connection) -> Backend | None:
     return found
 
 
-def outcome(connection: Connection, run_id: str, backend: Backend | None) -> bool | None:
-    """Tell whether a run whose COMMIT was not answered was committed; None where nobody knows.
+def outcome(
+    connection: Connection, run_id: str, backend: Backend | None, *, undone: bool = False
+) -> bool | None:
+    """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
 
-    The server may still be at it: a row with the same run_id is inserted, which waits for the
-    other transaction, and finds it committed or gone. A server process that does not know yet
-    that its client is lost is ended, once, so that it cannot commit later.
+    The server may still be at it. So nothing is read that does not wait for the other transaction
+    first: a row with the same run_id is inserted, which finds the run's own row committed or gone,
+    and taken back; or the row is locked. A server process that has not noticed that its client is
+    lost is ended, so that it cannot commit later.
 
     Args:
         connection: a new one, with no transaction open; nothing is left behind on it.
-        run_id: of the run.
+        run_id: the run that was written, or undone.
         backend: of `backend_of`, before the connection was lost.
+        undone: whether the run was being undone.
     """
-    there = select(literal(1)).where(RUN.c.run_id == run_id)
+    question: Any = (
+        select(RUN.c.undone_at.is_not(None)).where(RUN.c.run_id == run_id).with_for_update()
+    )
+    if not undone:
+        question = select(literal(True)).where(RUN.c.run_id == run_id)
     if connection.dialect.name != "postgresql":
         with connection.begin():
-            return connection.scalar(there) is not None
-    probe = (
-        postgresql.insert(RUN)
-        .values(run_id=run_id, kind="probe", version=__version__)
-        .on_conflict_do_nothing()
-        .returning(RUN.c.run_id)
-    )
+            return bool(connection.scalar(question))
+    if not undone:
+        question = (
+            postgresql.insert(RUN)
+            .values(run_id=run_id, kind="probe", version=__version__)
+            .on_conflict_do_nothing()
+            .returning(literal(False))
+        )
     for forced in (False, True):
         with connection.begin() as transaction:
             # What the other transaction committed while we waited must be seen.
@@ -234,12 +279,13 @@ def outcome(connection: Connection, run_id: str, backend: Backend | None) -> boo
                 _end(connection, backend)
             connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
             try:
-                inserted = connection.scalar(probe) is not None
+                answer = connection.scalar(question)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                     raise
             else:
-                return not inserted
+                # No row was inserted: there is one.
+                return True if answer is None else bool(answer)
             finally:
                 transaction.rollback()
     return None
@@ -266,7 +312,7 @@ def summary_of(row: Row[Any]) -> BatchSummary:
         revenue=row.revenue,
         seed=row.seed,
         digest=row.digest,
-        invoice_ids=ids_of(row),
+        invoice_ids=_ids(row.invoice_ids),
         hours=tuple(json.loads(row.hours)),
         run_id=row.run_id,
         key=row.key,
@@ -274,16 +320,60 @@ def summary_of(row: Row[Any]) -> BatchSummary:
     )
 
 
-def ids_of(row: Row[Any]) -> IdRanges:
-    """Return the ids of a run's invoices."""
-    parts = json.loads(row.invoice_ids)
-    return IdRanges([range(first, last + 1, step) for first, last, step in parts])
+def _ids(parts: str) -> IdRanges:
+    return IdRanges([range(first, last + 1, step) for first, last, step in json.loads(parts)])
+
+
+def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
+    """Return the invoices of a run that are there, as a SELECT of their ids."""
+    part, within = _parts(connection)
+    return (
+        select(Invoice.invoice_id)
+        .select_from(RUN)
+        .join(part, true())
+        .join(Invoice, within)
+        .where(RUN.c.run_id == run_id)
+    )
+
+
+def simulated(connection: Connection) -> ColumnElement[bool]:
+    """Return the condition that an invoice was made by a run of the ledger that stands."""
+    part, within = _parts(connection)
+    made = select(literal(1)).select_from(RUN).join(part, true())
+    return exists(
+        made.where(within, RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)).correlate(Invoice)
+    )
+
+
+def _parts(connection: Connection) -> tuple[Any, ColumnElement[bool]]:
+    """Return the ranges of ids of a row of the ledger, and that an invoice is within one."""
+    part: Any
+    bounds: Any
+    if connection.dialect.name == "postgresql":
+        parts = func.jsonb_array_elements(cast(RUN.c.invoice_ids, JSONB))
+        part = parts.table_valued(column("value", JSONB)).lateral("part")
+        bounds = (cast(part.c.value[place].astext, BigInteger) for place in range(3))
+    else:
+        part = func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
+        bounds = (func.json_extract(part.c.value, f"$[{place}]") for place in range(3))
+    first, last, step = bounds
+    number = Invoice.invoice_id
+    return part, number.between(first, last) & ((number - first) % step == 0)
+
+
+def baseline(connection: Connection) -> int | None:
+    """Return the highest invoice id there was before us; None where there was none."""
+    highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == BASELINE)
+    return connection.scalar(highest)
 
 
 def latest_runs(connection: Connection, most: int) -> Sequence[Row[Any]]:
     """Return the newest runs, newest first."""
     return connection.execute(
-        select(RUN).where(RUN.c.kind != BASELINE).order_by(RUN.c.created_at.desc()).limit(most)
+        select(RUN)
+        .where(RUN.c.kind != BASELINE)
+        .order_by(RUN.c.created_at.desc(), RUN.c.last_invoice_id.desc())
+        .limit(most)
     ).all()
 
 
@@ -316,8 +406,9 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
 
 def mark_undone(connection: Connection, run_id: str) -> None:
     """Note in the ledger that a run was taken out again, which frees its key."""
-    connection.execute(
-        update(RUN).where(RUN.c.run_id == run_id).values(undone_at=func.current_timestamp())
+    _write(
+        connection,
+        update(RUN).where(RUN.c.run_id == run_id).values(undone_at=func.current_timestamp()),
     )
 
 

@@ -297,9 +297,8 @@ class _Request:
 
 def _found(connection: Connection, chinook: Chinook, asked: Asked) -> BatchSummary | None:
     """Return the batch that was asked for by a key, where it is there already."""
-    if asked.key is None:
-        return None
-    require(chinook)
+    if asked.key is not None:
+        require(chinook)
     return made_already(connection, asked)
 
 

@@ -41,6 +41,8 @@ ALLOWED: dict[str, set[str]] = {
         "window",
     }
     | ERRORS,
+    "alignment": {"simulate", "ledger", "batch", "window"} | MODELS | ERRORS,
+    "undo": {"simulate", "alignment", "ledger", "batch", "naming"} | MODELS | ERRORS,
     "factory": {"simulate", "writers", "batch", "catalogue", "naming", "window"} | MODELS | ERRORS,
     "verification": {"naming", "window"} | MODELS,
     "standin": {"standin_words", "naming"} | MODELS | ERRORS,

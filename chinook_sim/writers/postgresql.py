@@ -154,7 +154,7 @@ class UnnestWriter:
             progress(batch.count)
             self._insert_lines(batch, None, np.repeat(ids, batch.sizes).tolist())
             progress(batch.count)
-            written += _islands(ids)
+            written += IdRanges.of(ids).ranges
         return IdRanges(written)
 
     def _insert_invoices(self, batch: SaleBatch, ids: list[int] | None) -> list[int]:
@@ -211,10 +211,3 @@ class UnnestWriter:
             )
         )
         return list(result.scalars()) if ids is None else []
-
-
-def _islands(ids: list[int]) -> list[range]:
-    """Turn rising ids into ranges of consecutive ones."""
-    array = np.array(ids)
-    parts = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
-    return [range(int(part[0]), int(part[-1]) + 1) for part in parts]

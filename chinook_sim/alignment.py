@@ -1,0 +1,149 @@
+"""Moving the history of a Chinook, which ended years ago, up to the present.
+
+The history is what was there before anything was simulated: invoices that were there when the
+ledger was made, that belong to none of its runs, and that are dated at midnight, as all invoices
+of every Chinook are and sales made by simulators hardly ever.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import String, func, select, true, type_coerce, update
+
+from chinook_sim.batch import IdRanges
+from chinook_sim.errors import UndoRefused
+from chinook_sim.ledger import Asked, baseline, enter, invoices_of, require, simulated, standing
+from chinook_sim.models import Invoice
+from chinook_sim.simulate import all_or_nothing
+from chinook_sim.window import d1
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy.orm import Session
+
+__all__ = ["Alignment", "align", "move_back"]
+
+KIND = "align"
+"""The kind, and the key, of its run in the ledger: so that there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the history was, or would be, moved.
+
+    Attributes:
+        days: by how many days; 0 where it lies right, or where there is none.
+        invoices: how many invoices.
+        first: the first day of the history, before.
+        last: the last day of the history, before.
+        target: the day that becomes, or is, its last.
+        run_id: the run in the ledger; None after a dry run, or where nothing was moved.
+        existed: whether that was done already, and nothing was moved now.
+    """
+
+    days: int
+    invoices: int
+    first: date | None
+    last: date | None
+    target: date
+    run_id: str | None = None
+    existed: bool = False
+
+
+def align(session: Session, *, timezone: str | None = None, dry_run: bool = False) -> Alignment:
+    """Move the whole history by whole days, so that its last day is D-2. Only once.
+
+    Simulated sales stay where they are. `undo` takes it back exactly.
+
+    Args:
+        session: a session on a Chinook with a ledger; its transaction stays yours.
+        timezone: an IANA name: D-2 by the clock there, not by the database's.
+        dry_run: only find out what would be moved.
+
+    Raises:
+        NoLedger: the database was not migrated.
+        BatchFailed: the database did not take it; nothing was moved.
+    """
+    with all_or_nothing(session) as (connection, chinook):
+        require(chinook)
+        done = standing(connection, KIND, KIND)
+        if done is not None:
+            return _told(done)
+        target = d1(connection, timezone) - timedelta(days=1)
+        history = _history(connection)
+        start, end = connection.execute(
+            select(func.min(Invoice.invoice_date), func.max(Invoice.invoice_date)).where(*history)
+        ).one()
+        first, last = (start.date(), end.date()) if start else (None, None)
+        days = (target - last).days if last else 0
+        ids = connection.scalars(
+            select(Invoice.invoice_id).where(*history).order_by(Invoice.invoice_id)
+        ).all()
+        planned = Alignment(days, len(ids) if days else 0, first, last, target)
+        if dry_run or not days:
+            return planned
+        parameters = {"days": days, "first": str(first), "last": str(last)}
+        asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
+        enter(connection, asked, IdRanges.of(ids), sales=len(ids))
+        _shift(connection, asked.run_id, days)
+        return replace(planned, run_id=asked.run_id)
+
+
+def _history(connection: Connection) -> list[ColumnElement[bool]]:
+    """Return the conditions on an invoice to be of the history."""
+    highest = baseline(connection)
+    return [
+        _at_midnight(connection),
+        ~simulated(connection),
+        # Nothing was there when the ledger was made: then it does not know.
+        true() if highest is None else Invoice.invoice_id <= highest,
+    ]
+
+
+def _at_midnight(connection: Connection) -> ColumnElement[bool]:
+    if connection.dialect.name == "postgresql":
+        return func.date_trunc("day", Invoice.invoice_date) == Invoice.invoice_date
+    # Dates written in any other way could not be moved back exactly.
+    return type_coerce(Invoice.invoice_date, String).like("____-__-__ 00:00:00")
+
+
+def _shift(connection: Connection, run_id: str, days: int) -> None:
+    """Move the invoices of a run by whole days."""
+    moved: Any = Invoice.invoice_date + timedelta(days=days)
+    if connection.dialect.name == "sqlite":
+        moved = func.strftime("%Y-%m-%d %H:%M:%S", Invoice.invoice_date, f"{days:+d} days")
+    ids = invoices_of(connection, run_id)
+    connection.execute(
+        update(Invoice).where(Invoice.invoice_id.in_(ids)).values(invoice_date=moved)
+    )
+
+
+def _told(run: Row[Any]) -> Alignment:
+    """Return what the ledger says of an alignment."""
+    parameters = json.loads(run.parameters)
+    first, last = (date.fromisoformat(parameters[name]) for name in ("first", "last"))
+    return Alignment(parameters["days"], run.sales, first, last, run.day, run.run_id, existed=True)
+
+
+def move_back(connection: Connection, run: Row[Any]) -> None:
+    """Move the invoices of an alignment back to where they were.
+
+    Raises:
+        UndoRefused: some were dated anew since.
+    """
+    after = datetime.combine(run.day, time()) + timedelta(days=1)
+    anew = connection.scalar(
+        select(func.count())
+        .where(Invoice.invoice_id.in_(invoices_of(connection, run.run_id)))
+        .where(~_at_midnight(connection) | (Invoice.invoice_date >= after))
+    )
+    if anew:
+        raise UndoRefused(
+            f"not undone: {anew} of the invoices moved were dated anew since, and where they "
+            "belong is not known"
+        )
+    _shift(connection, run.run_id, -json.loads(run.parameters)["days"])
