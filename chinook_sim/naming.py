@@ -191,9 +191,10 @@ class _ChinookPreparer(IdentifierPreparer):
         return super().quote(_spell(ident, self.spelling))
 
     def schema_for_object(self, obj: Any) -> str | None:  # type: ignore[override]
-        if self.schema is not None and obj.schema is None and obj.metadata is Base.metadata:
-            return self.schema
         schema: str | None = obj.schema
+        # What is selected from may also be an alias, which is in no metadata.
+        if schema is None and getattr(obj, "metadata", None) is Base.metadata:
+            return self.schema
         return schema
 
 

@@ -214,6 +214,21 @@ class Shop:
             found[table] = self.rows(f"SELECT {wanted} FROM [{table}] ORDER BY {order}")
         return found
 
+    def dump(self) -> str:
+        """Return everything there is in the database, as SQL."""
+        if self.server is not None:
+            return self.server.dump(self.url.database or "")
+        with closing(sqlite3.connect(self.path)) as connection:
+            return "\n".join(connection.iterdump())
+
+    def run_script(self, script: str) -> None:
+        """Run a script with the database's own client, as a person would."""
+        if self.server is not None:
+            self.server.psql(self.url.database or "", script)
+            return
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(script)
+
     def insert_by_default(self) -> int:
         """Insert an invoice with a line, leaving the ids to the database; return the invoice's."""
         customer = self.value("SELECT min([CustomerId]) FROM [Customer]")

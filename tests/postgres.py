@@ -177,26 +177,29 @@ class Server:
         with self.connect() as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
-    def psql(self, database: str, script: str) -> None:
-        """Run a script as a person would."""
-        subprocess.run(
+    def psql(self, database: str, script: str) -> str:
+        """Run a script as a person would; return what it prints."""
+        return self._client("psql", database, "-X", "-q", "-v", "ON_ERROR_STOP=1", script=script)
+
+    def dump(self, database: str) -> str:
+        """Return everything there is in a database, as SQL."""
+        # Newer releases begin with \\restrict and a key that is drawn for each dump.
+        lines = self._client("pg_dump", database).splitlines()
+        return "\n".join(
+            line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))
+        )
+
+    def _client(self, name: str, database: str, *options: str, script: str = "") -> str:
+        done = subprocess.run(
             [
-                str(program(self.major, "psql")),
-                "-X",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                str(self.port),
-                "-U",
-                "postgres",
-                "-d",
-                database,
+                program(self.major, name),
+                *options,
+                *("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database),
             ],
             input=script.encode(),
             env={**os.environ, "PGPASSWORD": PASSWORD},
-            check=True,
             capture_output=True,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()

@@ -1,10 +1,12 @@
-"""The first revision: it makes what is missing, and takes away only that."""
+"""The revisions: each makes what is missing, takes away only that, and is whole or has not been."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,29 +14,44 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic import command as alembic
 from alembic.config import Config
-from alembic.util import CommandError
 from conftest import cases, parameters
-from shapes import SHAPES, TABLES, Shape, build_postgresql
+from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
+from chinook_sim import generate_d1
+from chinook_sim.errors import MigrationRefused
 from chinook_sim.migrate import head, installed, upgrade
+from chinook_sim.writers.ids import ID_LOCK
 
 if TYPE_CHECKING:
-    from conftest import Ground, Shop
+    from conftest import Command, Ground, Shop
     from postgres import Server
     from sqlalchemy import Connection
 
 ROOT = Path(__file__).parents[1]
 
 unmigrated = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major]), indirect=True
+)
+# Where processes are started: one server will do.
+each_shape = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
+)
+
+OURS = {"chinook_sim_version", "chinook_sim_created_table", "chinook_sim_run"}
 
 
-def downgrade(connection: Connection) -> None:
+def config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    alembic.downgrade(config, "base")
+    return config
+
+
+def downgrade(connection: Connection, revision: str = "base") -> None:
+    alembic.downgrade(config(connection), revision)
 
 
 def tables(shop: Shop) -> set[str]:
@@ -42,69 +59,205 @@ def tables(shop: Shop) -> set[str]:
         return set(inspect(connection).get_table_names())
 
 
+def timeless(dump: str) -> str:
+    """Leave out when a row of the ledger was written, and how a script is indented."""
+    dump = re.sub(r"[ \t]+", " ", dump)
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.\d+]*", "then", dump)
+
+
 @unmigrated
-def test_a_real_chinook_gets_no_table_but_ours(shop: Shop) -> None:
-    before, rows = tables(shop), shop.snapshot()
+def test_up_and_down_leaves_every_byte_as_it_was(shop: Shop) -> None:
+    before = shop.dump()
     with shop.engine.begin() as connection:
         assert installed(connection) is None
         upgrade(connection)
         assert installed(connection) == head()
-    assert tables(shop) - before == {"chinook_sim_version", "chinook_sim_created_table"}
-    assert shop.value("SELECT count(*) FROM chinook_sim_created_table") == 0
+    after = shop.dump()
     with shop.engine.begin() as connection:
         downgrade(connection)
-    assert tables(shop) - before == {"chinook_sim_version"}
+    assert shop.dump() == before
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert timeless(shop.dump()) == timeless(after)
+
+
+@unmigrated
+def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
+    dumps = [timeless(shop.dump())]
+    with shop.engine.connect() as connection:
+        while installed(connection) != head():
+            alembic.upgrade(config(connection), "+1")
+            connection.commit()
+            dumps.append(timeless(shop.dump()))
+    assert len(dumps) == 5
+    for dump in reversed(dumps[1:-1]):
+        with shop.engine.begin() as connection:
+            downgrade(connection, "-1")
+        assert timeless(shop.dump()) == dump
+    with shop.engine.begin() as connection:
+        downgrade(connection, "-1")
+    assert timeless(shop.dump()) == dumps[0]
+
+
+@unmigrated
+def test_a_real_chinook_gets_no_table_but_ours(shop: Shop) -> None:
+    before, rows = tables(shop), shop.snapshot()
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert tables(shop) - before == OURS
     assert shop.snapshot() == rows
+
+
+@unmigrated
+def test_sequences_are_made_only_where_nothing_gives_ids(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    made = {row[0] for row in shop.rows("SELECT name FROM chinook_sim_created_table")}
+    wanted = {"invoice_id_seq", "invoice_line_id_seq"} if not shop.shape.gives_ids else set()
+    assert made == wanted
+    with shop.engine.begin() as connection:
+        from sqlalchemy.orm import Session
+
+        batch = generate_d1(Session(connection), 3)
+    assert list(batch.invoice_ids) == [31, 32, 33]
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in cases() if case.major and not case.shape.ids]),
+    indirect=True,
+)
+def test_a_sequence_of_that_name_is_used_and_stays(shop: Shop) -> None:
+    shop.execute("CREATE SEQUENCE invoice_id_seq START 1000")
+    before = shop.dump()
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.rows("SELECT name FROM chinook_sim_created_table") == [("invoice_line_id_seq",)]
+    assert shop.value("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31')") > 1000
+    shop.execute(
+        "DELETE FROM [InvoiceLine] WHERE [InvoiceId] > 1000",
+        "DELETE FROM [Invoice] WHERE [InvoiceId] > 1000",
+        "ALTER SEQUENCE invoice_id_seq RESTART",
+    )
+    with shop.engine.begin() as connection:
+        downgrade(connection)
+    assert shop.dump() == before
 
 
 @unmigrated
 def test_what_is_missing_is_made_and_what_was_made_is_taken_away(shop: Shop) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
-    before = tables(shop)
+    before, dump = tables(shop), shop.dump()
     with shop.engine.begin() as connection:
         upgrade(connection)
     assert shop.value("SELECT count(*) FROM [PlaylistTrack]") == 0
-    assert len(tables(shop) - before) == 4
+    assert len(tables(shop) - before) == 2 + len(OURS)
     shop.execute("INSERT INTO [Playlist] VALUES (1, 'mine')")
-    with shop.engine.begin() as connection, pytest.raises(CommandError, match=r"1 rows"):
+    with shop.engine.begin() as connection, pytest.raises(MigrationRefused, match=r"1 rows"):
         downgrade(connection)
     assert shop.value("SELECT count(*) FROM [Playlist]") == 1
     shop.execute("DELETE FROM [Playlist]")
     with shop.engine.begin() as connection:
         downgrade(connection)
-    assert tables(shop) == before | {"chinook_sim_version"}
+    assert shop.dump() == dump
 
 
 def test_an_empty_database_gets_all_and_gives_ids(server: Server) -> None:
     database = server.create_database()
+    empty = server.dump(database)
     engine = create_engine(server.url(database), poolclass=NullPool)
     with engine.begin() as connection:
         upgrade(connection)
         assert set(TABLES) <= set(inspect(connection).get_table_names())
         connection.exec_driver_sql('INSERT INTO "Genre" ("Name") VALUES (\'Rock\')')
-    with engine.begin() as connection, pytest.raises(CommandError, match="Genre"):
+    with engine.begin() as connection, pytest.raises(MigrationRefused, match="Genre"):
         downgrade(connection)
     with engine.begin() as connection:
         connection.exec_driver_sql('DELETE FROM "Genre"')
         downgrade(connection)
+    assert server.dump(database) == empty
     with engine.begin() as connection:
-        assert inspect(connection).get_table_names() == ["chinook_sim_version"]
         upgrade(connection)
     server.drop_database(database)
 
 
 def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
-    database = server.create_database()
-    shape: Shape = next(shape for shape in SHAPES if shape.name == "postgres-snake-serial")
-    build_postgresql(shape, server, database, schema="Music Shop")
-    engine = create_engine(server.url(database), poolclass=NullPool)
-    with engine.begin() as connection:
+    for shape in SHAPES[:4]:
+        database = server.create_database()
+        build_postgresql(shape, server, database, schema="Music Shop's")
+        before = server.dump(database)
+        engine = create_engine(server.url(database), poolclass=NullPool)
+        with engine.begin() as connection:
+            upgrade(connection)
+            names = inspect(connection).get_table_names(schema="Music Shop's")
+            assert set(names) >= OURS
+            assert inspect(connection).get_table_names(schema="public") == []
+            assert installed(connection) == head()
+        url = server.url(database).render_as_string(hide_password=False)
+        assert alembic_process("check", DATABASE_URL=url).returncode == 0
+        with server.connect(database) as other:
+            other.execute('SELECT "Music Shop\'s".simulate_new_sale(localtimestamp)')
+            other.execute('SELECT "Music Shop\'s".simulate_sales(CURRENT_DATE - 1, 10)')
+        with engine.begin() as connection:
+            downgrade(connection)
+        assert server.dump(database).count("CREATE") == before.count("CREATE")
+        server.drop_database(database)
+
+
+@unmigrated
+def test_alembic_finds_nothing_to_change(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
         upgrade(connection)
-        names = inspect(connection).get_table_names(schema="Music Shop")
-        assert {"chinook_sim_version", "chinook_sim_created_table"} <= set(names)
-        assert inspect(connection).get_table_names(schema="public") == []
-        assert installed(connection) == head()
+        alembic.check(config(connection))
+
+
+@on_postgresql
+def test_a_function_of_somebody_else_is_not_overwritten(shop: Shop) -> None:
+    shop.execute(
+        "CREATE FUNCTION simulate_new_sale(timestamp) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"
+    )
+    before = shop.dump()
+    with shop.engine.connect() as connection, pytest.raises(MigrationRefused) as caught:
+        upgrade(connection)
+    assert "simulate_new_sale(timestamp without time zone)" in str(caught.value)
+    assert "RENAME" in str(caught.value)
+    assert shop.dump() == before
+
+
+@on_postgresql
+def test_a_function_that_was_changed_is_not_dropped(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute(
+        "CREATE OR REPLACE FUNCTION simulate_delete_sale(ts timestamp) RETURNS integer "
+        "LANGUAGE sql AS 'SELECT 7'"
+    )
+    with shop.engine.connect() as connection, pytest.raises(MigrationRefused, match="changed"):
+        downgrade(connection)
+    assert shop.value("SELECT simulate_delete_sale(localtimestamp)") == 7
+
+
+def test_init_says_why_it_does_not_upgrade(ground: Ground, command: Command) -> None:
+    server = ground.server(18)
+    database = server.create_database()
+    build_postgresql(SHAPES[0], server, database)
+    with server.connect(database) as connection:
+        connection.execute(
+            "CREATE FUNCTION simulate_sales(date, int) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        )
+    done = command("init", DATABASE_URL=server.url(database).render_as_string(hide_password=False))
+    assert done.returncode == 3
+    assert "simulate_sales(date,integer) is there already" in done.stderr
+    assert done.stderr.count("\n") == 1
     server.drop_database(database)
+
+
+def test_the_functions_and_the_library_hold_the_same_lock() -> None:
+    source = (ROOT / "migrations" / "versions" / "0004_functions.py").read_text()
+    assert f"LOCK = 0x{ID_LOCK:X}" in source
+
+
+# --- scripts -----------------------------------------------------------------------------------
 
 
 def alembic_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,16 +272,149 @@ def alembic_process(*arguments: str, **environment: str) -> subprocess.Completed
     )
 
 
+def script(shop: Shop, *arguments: str) -> str:
+    done = alembic_process(*arguments, "--sql", DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@each_shape
+def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: Shop) -> None:
+    before = shop.dump()
+    up = script(shop, "upgrade", "head")
+    assert shop.dump() == before
+    assert not re.search(r"\b(DROP|TRUNCATE|DELETE FROM chinook|ALTER TABLE)\b", up)
+    assert ("left out: functions" in up) == (shop.server is None)
+    shop.run_script(up)
+    by_script = shop.dump()
+    assert "-- Running" not in script(shop, "upgrade", "head")
+    down = script(shop, "downgrade", f"{head()}:base")
+    # Only what is ours by name goes.
+    dropped = set(re.findall(r"DROP (\w+) (?:\w+\.)?(\w+)", down))
+    assert {kind for kind, _ in dropped} <= {"TABLE", "INDEX", "SEQUENCE", "FUNCTION"}
+    assert {name for kind, name in dropped if kind == "TABLE"} == OURS
+    shop.run_script(down)
+    assert shop.dump() == before
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert timeless(shop.dump()) == timeless(by_script)
+
+
+def test_a_script_for_an_empty_database_makes_all(server: Server) -> None:
+    dumps = []
+    for by_script in (True, False):
+        database = server.create_database()
+        url = server.url(database)
+        if by_script:
+            text = url.render_as_string(hide_password=False)
+            done = alembic_process("upgrade", "head", "--sql", DATABASE_URL=text)
+            assert done.returncode == 0, done.stderr
+            server.psql(database, done.stdout)
+            refused = alembic_process("downgrade", "head:base", "--sql", DATABASE_URL=text)
+            assert refused.returncode != 0
+            assert "without --sql" in refused.stderr
+        else:
+            with create_engine(url, poolclass=NullPool).begin() as connection:
+                upgrade(connection)
+        with server.connect(database) as connection:
+            connection.execute(
+                'INSERT INTO "Customer" ("FirstName", "LastName", "Email") '
+                "VALUES ('a', 'b', 'c')"
+            )
+            with pytest.raises(Exception, match="nothing to sell"):
+                connection.execute("SELECT simulate_new_sale(localtimestamp)")
+        dumps.append(timeless(server.dump(database)))
+        server.drop_database(database)
+    assert dumps[0] == dumps[1]
+
+
+def test_a_script_for_a_file_that_is_not_there_makes_no_file(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", ROOT / "alembic.ini", "upgrade", "head", "--sql"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'CREATE TABLE "Invoice"' in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- at the same time, and killed --------------------------------------------------------------
+
+
 def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
-    database = server.create_database()
-    url = server.url(database).render_as_string(hide_password=False)
-    with ThreadPoolExecutor(3) as pool:
-        runs = [pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)]
-        for run in runs:
-            assert run.result().returncode == 0, run.result().stderr
-    with server.connect(database) as connection:
-        assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
-    server.drop_database(database)
+    for shape in (None, SHAPES[0]):
+        database = server.create_database()
+        if shape is not None:
+            build_postgresql(shape, server, database)
+        url = server.url(database).render_as_string(hide_password=False)
+        with ThreadPoolExecutor(3) as pool:
+            runs = [
+                pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)
+            ]
+            for run in runs:
+                assert run.result().returncode == 0, run.result().stderr
+        with server.connect(database) as connection:
+            assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
+        server.drop_database(database)
+
+
+@pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in cases() if case.major and not case.shape.ids]),
+    indirect=True,
+)
+def test_an_upgrade_killed_in_the_middle_has_not_been(shop: Shop, table: str) -> None:
+    assert shop.server is not None
+    before = shop.dump()
+    with shop.server.connect(shop.url.database or "") as other:
+        other.autocommit = False
+        # The upgrade has made tables when it comes to wait for this one.
+        other.execute(shop.sql(f"LOCK TABLE [{table}] IN ACCESS EXCLUSIVE MODE"))
+        with subprocess.Popen(
+            [sys.executable, "-m", "alembic", "upgrade", "head"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": shop.text},
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            until = time.monotonic() + 30
+            while shop.value(waiting) == 0:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            process.kill()
+    until = time.monotonic() + 30
+    while shop.value("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert shop.dump() == before
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+
+
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if not case.major]), indirect=True
+)
+def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: Shop) -> None:
+    before = timeless(shop.dump())
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    after = timeless(shop.dump())
+    for moment in range(6):
+        with shop.engine.begin() as connection:
+            downgrade(connection)
+        with subprocess.Popen(
+            [sys.executable, "-m", "alembic", "upgrade", "head"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": shop.text},
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            time.sleep(0.4 + moment * 0.12)
+            process.kill()
+        assert timeless(shop.dump()) in (before, after)
 
 
 def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> None:
@@ -138,11 +424,12 @@ def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> Non
     assert alembic_process("upgrade", "head", DATABASE_URL=url).returncode == 0
     current = alembic_process("current", DATABASE_URL=url)
     assert head() in current.stdout
+    assert alembic_process("check", DATABASE_URL=url).returncode == 0
     wrong = server.url(database, password="hunter2").render_as_string(hide_password=False)
     for run in (
         alembic_process("upgrade", "head", DATABASE_URL=wrong),
         alembic_process("upgrade", "head", DATABASE_URL="postgresql://h:hunter2/d"),
-        alembic_process("upgrade", "head", "--sql", DATABASE_URL=url),
+        alembic_process("upgrade", "head", "--sql", DATABASE_URL=wrong),
     ):
         assert run.returncode != 0
         assert "Traceback" not in run.stderr

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import cast, column, func, null, select, text
+from sqlalchemy import bindparam, cast, column, func, null, select, text
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from chinook_sim.batch import IdRanges
@@ -154,7 +154,8 @@ def _last(connection: Connection, table: Table, source: IdSource) -> Any:
         # SQLite promised never to give these again; the highest may be a deleted row's.
         name = quoted(connection, table).strip('"').lower()
         kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
-        return kept.bindparams(name=name).columns(column("seq")).scalar_subquery()
+        given: Any = bindparam("name", name, unique=True)
+        return kept.bindparams(given).columns(column("seq")).scalar_subquery()
     return null()
 
 
