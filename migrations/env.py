@@ -43,14 +43,18 @@ def run(connection: Connection) -> None:
         schema = site.spell(site.schema or "public")
         connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
 
-    def drop_version_table(*, ctx: Any, heads: Any, **_: object) -> None:
-        # Alembic leaves its table behind at base; nothing of ours shall stay.
+    # Alembic leaves its table behind at base; nothing of ours shall stay.
+    versions = Table(VERSION_TABLE, MetaData(), schema=site.schema)
+
+    def drop_versions(*, ctx: Any, heads: Any, **_: object) -> None:
         if not heads:
-            ctx.impl.drop_table(Table(VERSION_TABLE, MetaData(), schema=site.schema))
+            ctx.impl.drop_table(versions)
 
     options: dict[str, Any] = {}
-    if offline and not context.get_starting_revision_argument():
-        options["starting_rev"] = installed(connection)
+    if offline:
+        options["on_version_apply"] = drop_versions
+        if not context.get_starting_revision_argument():
+            options["starting_rev"] = installed(connection)
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -58,7 +62,6 @@ def run(connection: Connection) -> None:
         include_object=lambda thing, name, kind, *_: kind != "table" or is_ours(name),
         version_table=VERSION_TABLE,
         version_table_schema=site.schema,
-        on_version_apply=drop_version_table,  # type: ignore[arg-type]
         transactional_ddl=True,
         literal_binds=offline,
         site=site,
@@ -66,6 +69,8 @@ def run(connection: Connection) -> None:
     )
     if not offline:
         context.run_migrations()
+        if not context.get_context().get_current_heads():
+            versions.drop(connection, checkfirst=True)
         return
     with context.begin_transaction():
         if site.postgresql:

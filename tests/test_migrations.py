@@ -81,6 +81,14 @@ def test_up_and_down_leaves_every_byte_as_it_was(shop: Shop) -> None:
     assert timeless(shop.dump()) == timeless(after)
 
 
+@each_shape
+def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: Shop) -> None:
+    before = shop.dump()
+    with shop.engine.begin() as connection:
+        downgrade(connection)
+    assert shop.dump() == before
+
+
 @unmigrated
 def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
     dumps = [timeless(shop.dump())]
