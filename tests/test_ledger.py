@@ -1,0 +1,437 @@
+"""The ledger, and what it makes possible: nights that are repeated, moved, and taken back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import cases, parameters
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import (
+    BatchFailed,
+    InvalidInput,
+    KeyTaken,
+    NoLedger,
+    SaleFactory,
+    UndoRefused,
+    align,
+    generate_d1,
+    undo,
+)
+from chinook_sim.ledger import backend_of, outcome
+from chinook_sim.migrate import upgrade
+from chinook_sim.verification import verify_day
+from chinook_sim.window import d1
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+    from chinook_sim.batch import BatchSummary
+
+DAY = date(2026, 1, 31)
+
+each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
+unmigrated = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
+)
+on_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases(migrated=True) if case.major]), indirect=True
+)
+
+
+def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        return generate_d1(session, n, **{"day": DAY, **wanted})
+
+
+def take_back(shop: Shop, run: str | None) -> bool:
+    with Session(shop.engine) as session, session.begin():
+        return undo(session, run or "").existed
+
+
+def runs(shop: Shop) -> list[tuple[Any, ...]]:
+    return shop.rows(
+        "SELECT run_id, kind, key, sales, undone_at IS NOT NULL FROM chinook_sim_run "
+        "WHERE kind <> 'baseline' ORDER BY created_at, last_invoice_id"
+    )
+
+
+@each
+def test_a_batch_stands_in_the_ledger(shop: Shop) -> None:
+    made = make(shop, seed=7, key="a job's run")
+    (row,) = shop.rows(
+        "SELECT run_id, key, day, timezone, requested, seed, profile, sales, lines, revenue, "
+        "digest, first_invoice_id, last_invoice_id, invoice_ids, hours, version "
+        "FROM chinook_sim_run WHERE kind = 'generate'"
+    )
+    assert row[:2] == (made.run_id, "a job's run")
+    assert str(row[2]) == str(DAY)
+    assert row[3:9] == (None, 20, 7, "uniform", 20, made.lines)
+    assert round(float(row[9]) * 100) == made.revenue * 100
+    assert row[10:13] == (made.digest, made.invoice_ids[0], made.invoice_ids[-1])
+    assert json.loads(row[13]) == [[ids[0], ids[-1], 1] for ids in made.invoice_ids.ranges]
+    assert tuple(json.loads(row[14])) == made.hours
+    assert row[15] == "0.1.0"
+
+
+@unmigrated
+def test_without_a_ledger_sales_are_made_but_not_once(shop: Shop) -> None:
+    assert make(shop).run_id is None
+    requests: list[dict[str, Any]] = [{"once": True}, {"key": "k"}]
+    for wanted in requests:
+        with pytest.raises(NoLedger, match="init"):
+            make(shop, **wanted)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 50
+
+
+@each
+def test_what_is_rolled_back_is_in_no_ledger(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        generate_d1(session, 5, day=DAY, once=True)
+        session.rollback()
+    assert runs(shop) == []
+    assert not make(shop, once=True).existed
+
+
+@each
+def test_a_day_asked_for_again_is_there_already(shop: Shop) -> None:
+    first = make(shop, once=True)
+    requests: list[dict[str, Any]] = [{}, {"seed": first.seed}]
+    for wanted in requests:
+        again = make(shop, once=True, **wanted)
+        assert again == replace(first, existed=True)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 50
+    assert len(runs(shop)) == 1
+    # Another day, and the same day without a key, are other requests.
+    assert not make(shop, once=True, day=DAY + timedelta(days=1)).existed
+    assert not make(shop).existed
+
+
+@each
+def test_a_key_stands_for_one_request(shop: Shop) -> None:
+    make(shop, key="job", seed=7)
+    assert make(shop, key="job").existed
+    others: list[tuple[dict[str, Any], str, str]] = [
+        ({"n": 21}, "number of sales", "number of sales 20, not 21"),
+        ({"seed": 8}, "seed", "seed 7, not 8"),
+        ({"day": date(2026, 2, 1)}, "day", "day 2026-01-31, not 2026-02-01"),
+    ]
+    for wanted, name, told in others:
+        with pytest.raises(KeyTaken, match=told) as caught:
+            make(shop, **{"key": "job", **wanted})
+        assert list(caught.value.differences) == [name]
+        assert caught.value.key == "job"
+    assert len(runs(shop)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "two\nlines", 7])
+def test_a_key_is_short_and_printable(key: Any) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        generate_d1(None, 1, key=key)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="once"):
+        generate_d1(None, 1, key="a", once=True)  # type: ignore[arg-type]
+
+
+@each
+def test_a_factory_s_batches_stand_in_the_ledger(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=3)
+        factory.create_batch(5, DAY)
+        second = factory.create_batch(5, DAY)
+    assert [row[3] for row in runs(shop)] == [5, 5]
+    found = shop.rows(f"SELECT parameters FROM chinook_sim_run WHERE run_id = '{second.run_id}'")
+    assert found == [('{"start": 5}',)]
+
+
+# --- undo --------------------------------------------------------------------------------------
+
+
+@each
+def test_a_run_is_taken_out_and_everything_else_stays(shop: Shop) -> None:
+    make(shop, 5)
+    first = make(shop, 30, once=True)
+    later = make(shop, 7)
+    ids = ", ".join(map(str, first.invoice_ids))
+    kept = [
+        f"SELECT * FROM [{table}] WHERE [InvoiceId] NOT IN ({ids}) ORDER BY 1"
+        for table in ("Invoice", "InvoiceLine")
+    ]
+    before = [shop.rows(question) for question in kept]
+    assert not take_back(shop, (first.run_id or "")[:8])
+    assert [shop.rows(question) for question in kept] == before
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 5 + 7
+    assert [row[4] for row in runs(shop)] == [False, True, False]
+    # Again it is done already; and its key is free.
+    assert take_back(shop, first.run_id)
+    assert not make(shop, 30, once=True).existed
+    take_back(shop, later.run_id)
+
+
+@each
+def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
+    if not shop.shape.postgresql:
+        pytest.skip("SQLite has one writer at a time")
+    source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
+    shop.execute(f"ALTER SEQUENCE {source} INCREMENT BY 2")
+    even = make(shop, 10)
+    ids = list(even.invoice_ids)
+    assert ids == list(range(ids[0], ids[0] + 20, 2))
+    customer = shop.value("SELECT min([CustomerId]) FROM [Customer]")
+    always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
+    for between in ids[:3]:
+        shop.execute(
+            "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+            f"{always} VALUES ({between + 1}, {customer}, '2026-01-31', 0)"
+        )
+    take_back(shop, even.run_id)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 33
+
+
+@each
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DELETE FROM [Invoice] WHERE [InvoiceId] = {0}", "cancelled"),
+        ("UPDATE [InvoiceLine] SET [UnitPrice] = 5 WHERE [InvoiceId] = {0}", "changed"),
+        ("UPDATE [Invoice] SET [InvoiceDate] = '2026-01-31 00:00:00'", "changed"),
+        (
+            "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
+            "[Quantity]) {1} VALUES (9999, {0}, 3, 0.99, 1)",
+            "changed",
+        ),
+    ],
+)
+def test_a_run_whose_sales_were_changed_is_not_taken_out(
+    shop: Shop, change: str, told: str
+) -> None:
+    made = make(shop)
+    always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
+    first = made.invoice_ids[0]
+    if change.startswith("DELETE"):
+        shop.execute(f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = {first}")
+    shop.execute(change.format(first, always))
+    before = shop.snapshot()
+    with pytest.raises(UndoRefused, match=told):
+        take_back(shop, made.run_id)
+    assert shop.snapshot() == before
+    assert [row[4] for row in runs(shop)] == [False]
+
+
+@each
+@pytest.mark.parametrize(
+    ("table", "key"), [("Invoice", "InvoiceId"), ("InvoiceLine", "InvoiceLineId")]
+)
+def test_rows_of_others_are_not_taken_along(shop: Shop, table: str, key: str) -> None:
+    made = make(shop)
+    shop.execute(
+        "CREATE TABLE shipment (id int PRIMARY KEY, "
+        f"sold int REFERENCES [{table}] ([{key}]) ON DELETE CASCADE)",
+        f"INSERT INTO shipment SELECT 1, max([{key}]) FROM [{table}]",
+    )
+    with pytest.raises(UndoRefused, match="shipment"):
+        take_back(shop, made.run_id)
+    shop.execute(
+        "DELETE FROM shipment", f"INSERT INTO shipment SELECT 2, min([{key}]) FROM [{table}]"
+    )
+    take_back(shop, made.run_id)
+    assert shop.value("SELECT count(*) FROM shipment") == 1
+
+
+@each
+def test_only_a_run_that_is_named_is_undone(shop: Shop) -> None:
+    make(shop)
+    for name in ("", "abc", "baseline", "%", "____", "0000-not-there", "x" * 40):
+        with pytest.raises(InvalidInput):
+            take_back(shop, name)
+    assert [row[4] for row in runs(shop)] == [False]
+
+
+@on_postgresql
+def test_a_day_made_by_sql_is_taken_out_too(shop: Shop) -> None:
+    before = shop.snapshot()
+    ((run, sales),) = shop.rows(f"SELECT run_id, sales FROM simulate_sales('{DAY}', 300)")
+    assert sales == 300
+    with shop.engine.connect() as connection:
+        assert all(check.passed for check in verify_day(connection, DAY, expect=300))
+    assert not take_back(shop, run)
+    assert shop.snapshot() == before
+
+
+# --- align -------------------------------------------------------------------------------------
+
+
+def dates(shop: Shop, where: str = "1 = 1") -> dict[int, str]:
+    rows = shop.rows(f"SELECT [InvoiceId], [InvoiceDate] FROM [Invoice] WHERE {where}")
+    return {number: str(moment) for number, moment in rows}
+
+
+@each
+def test_the_history_is_moved_up_and_back(shop: Shop) -> None:
+    sold = make(shop, 40)
+    if shop.server:
+        shop.rows(f"SELECT simulate_new_sale('{DAY}')")
+    before = shop.snapshot()
+    old = dates(shop, "[InvoiceId] <= 30")
+    with Session(shop.engine) as session, session.begin():
+        planned = align(session, dry_run=True)
+    assert shop.snapshot() == before
+    assert (planned.invoices, planned.run_id) == (30, None)
+    with Session(shop.engine) as session, session.begin():
+        moved = align(session)
+        target = d1(session.connection()) - timedelta(days=1)
+    assert replace(moved, run_id=None) == planned
+    assert moved.target == target
+    new = dates(shop, "[InvoiceId] <= 30")
+    assert max(new.values()) == f"{target} 00:00:00"
+    shift = {
+        date.fromisoformat(new[number][:10]) - date.fromisoformat(old[number][:10])
+        for number in old
+    }
+    assert shift == {timedelta(days=moved.days)}
+    assert {number: moment[:10] for number, moment in dates(shop, "[InvoiceId] > 30").items()} == (
+        dict.fromkeys(dates(shop, "[InvoiceId] > 30"), str(DAY))
+    )
+    with Session(shop.engine) as session, session.begin():
+        assert align(session) == replace(moved, existed=True)
+    make(shop, 5)
+    take_back(shop, moved.run_id)
+    assert dates(shop, "[InvoiceId] <= 30") == old
+    assert dates(shop)[sold.invoice_ids[0]][:10] == str(DAY)
+    with Session(shop.engine) as session, session.begin():
+        assert not align(session).existed
+
+
+@unmigrated
+def test_sales_from_before_the_ledger_are_not_history(shop: Shop) -> None:
+    """They have a time of day; the invoices of every Chinook are dated at midnight."""
+    make(shop, 50)
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    sold = dates(shop, "[InvoiceId] > 30")
+    with Session(shop.engine) as session, session.begin():
+        assert align(session).invoices == 30
+    assert dates(shop, "[InvoiceId] > 30") == sold
+
+
+@each
+def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        moved = align(session)
+    shop.execute("UPDATE [Invoice] SET [InvoiceDate] = '2030-01-01 12:00:00' WHERE [InvoiceId] = 3")
+    with pytest.raises(UndoRefused, match="1 of"):
+        take_back(shop, moved.run_id)
+
+
+@each
+def test_a_shop_without_history_has_nothing_to_move(shop: Shop) -> None:
+    shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
+    with Session(shop.engine) as session, session.begin():
+        moved = align(session)
+    assert (moved.days, moved.invoices, moved.run_id) == (0, 0, None)
+
+
+@unmigrated
+def test_without_a_ledger_nothing_is_moved_or_undone(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        with pytest.raises(NoLedger):
+            align(session)
+        with pytest.raises(NoLedger):
+            undo(session, "12345678")
+
+
+# --- ids ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [5, 1_500_000])
+@pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [
+            case
+            for case in (*cases(), *cases(migrated=True))
+            if case.major and (case.shape.ids or case.migrated)
+        ]
+    ),
+    indirect=True,
+)
+def test_a_sequence_behind_its_table_is_moved_forward(shop: Shop, distance: int) -> None:
+    always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{always} VALUES ({30 + distance}, 5, '2020-01-01', 0.99)",
+        "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
+        f"[Quantity]) {always} SELECT max([InvoiceLineId]) + {distance}, {30 + distance}, 3, 0.99, "
+        "1 FROM [InvoiceLine]",
+    )
+    assert make(shop, 10).invoice_ids[0] == 31 + distance
+    with Session(shop.engine) as session, session.begin():
+        assert SaleFactory(session).create(DAY).invoice_id == 41 + distance
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{always} VALUES ({42 + distance}, 5, '2020-01-01', 0.99)"
+    )
+    with Session(shop.engine) as session, session.begin():
+        assert SaleFactory(session).create(DAY).invoice_id == 43 + distance
+    if shop.shape.ids:
+        assert shop.insert_by_default() == 44 + distance
+
+
+@on_postgresql
+def test_a_sequence_that_was_restarted_is_moved_forward(shop: Shop) -> None:
+    source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
+    shop.execute(f"ALTER SEQUENCE {source} RESTART")
+    assert make(shop, 3).invoice_ids[0] == 31
+    shop.execute(f"ALTER SEQUENCE {source} RESTART WITH 500")
+    assert make(shop, 3).invoice_ids[0] in (500, 501)
+
+
+# --- lost answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shop",
+    # It takes five seconds to give up waiting.
+    parameters([case for case in cases(migrated=True) if case.shape.name == "postgres-neon"]),
+    indirect=True,
+)
+@pytest.mark.parametrize("ending", ["committed", "rolled back", "left hanging"])
+def test_the_outcome_of_a_lost_commit_is_found(shop: Shop, ending: str) -> None:
+    writer = create_engine(shop.url, poolclass=NullPool).connect()
+    writer.begin()
+    with Session(writer) as session:
+        run = generate_d1(session, 5, day=DAY).run_id or ""
+    backend = backend_of(writer)
+    if ending == "committed":
+        writer.commit()
+    if ending == "rolled back":
+        writer.rollback()
+    with shop.engine.connect() as connection:
+        # The one that hangs is ended: it must not commit after we said that it did not.
+        assert outcome(connection, run, backend) is (ending == "committed")
+    if ending == "left hanging":
+        with pytest.raises(Exception, match=r"terminat|closed|consum"):
+            writer.execute(text("SELECT 1"))
+    writer.invalidate()
+    assert len(runs(shop)) == (ending == "committed")
+    found = shop.value("SELECT count(*) FROM [Invoice]")
+    assert found == (35 if ending == "committed" else 30)
+
+
+@on_postgresql
+def test_a_batch_that_cannot_be_serialized_says_so(shop: Shop) -> None:
+    """Two ask for one key at once, where a transaction sees only what was before it began."""
+    engine = create_engine(shop.url, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    with Session(engine) as late:
+        late.connection().execute(text("SELECT 1 FROM chinook_sim_run"))
+        make(shop, once=True)
+        with pytest.raises(BatchFailed) as caught:
+            generate_d1(late, 20, day=DAY, once=True)
+        assert caught.value.sqlstate in ("23505", "40001")
+        late.rollback()
+    assert len(runs(shop)) == 1
