@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a person kill more processes than there is time for every time."""
+    parser.addoption("--kills", type=int, default=6, help="processes to kill, on each shop")
+
+
 def pytest_report_header() -> list[str]:
     """Name the servers, and say whether the real files are here."""
     versions = [

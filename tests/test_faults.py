@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from datetime import date
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import cases, parameters
@@ -18,6 +16,7 @@ from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
+from wire import Wire
 
 from chinook_sim import BatchFailed, SaleFactory, generate_d1
 
@@ -35,60 +34,6 @@ each_shape = pytest.mark.parametrize(
 each_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in cases() if case.major]), indirect=True
 )
-
-
-class Wire:
-    """A real TCP proxy that can cut its connection."""
-
-    def __init__(self, port: int, *, cut_after: int | None = None) -> None:
-        self._target = port
-        self._cut_after = cut_after
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        self._passed = 0
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Closing alone does not wake a thread that is waiting in accept.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join(5)
-
-    def cut(self) -> None:
-        """Cut what is connected, with a reset."""
-        for end in self._ends:
-            with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._ends += [client, server]
-                for pair, counts in (((client, server), True), ((server, client), False)):
-                    thread = threading.Thread(target=self._pump, args=(*pair, counts), daemon=True)
-                    self._threads.append(thread)
-                    thread.start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
-        with suppress(OSError):
-            while block := source.recv(65_536):
-                if counts:
-                    self._passed += len(block)
-                    if self._cut_after is not None and self._passed > self._cut_after:
-                        self.cut()
-                        return
-                target.sendall(block)
 
 
 @pytest.mark.parametrize("after", [2_000, 6_000, 50_000, 300_000])

@@ -1,0 +1,214 @@
+"""Processes killed and connections cut, at many moments: a day is whole or absent, and the ledger
+agrees; asked for again, it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import cases, parameters
+from pooler import Pooler, find_pgbouncer
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+from wire import Side, Wire
+
+from chinook_sim import generate_d1
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Command, Shop
+    from sqlalchemy import URL
+
+DAY = date(2026, 1, 1)
+
+# One server and two ways of making ids will do for what takes long.
+some = pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [
+            case
+            for case in cases(migrated=True)
+            if case.major != 16 and case.shape.name in ("postgres-neon", "postgres-snake-identity")
+        ]
+    ),
+    indirect=True,
+)
+
+
+each_shape = pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [
+            case
+            for case in cases(migrated=True)
+            if case.major != 16 and case.shape.name not in ("postgres-snake-int", "sqlite-int")
+        ]
+    ),
+    indirect=True,
+)
+
+
+def check(shop: Shop, n: int) -> int:
+    """See that every day is whole or absent, and the ledger says the same; return whole ones."""
+    day = "CAST([InvoiceDate] AS date)" if shop.server else "date([InvoiceDate])"
+    made = shop.rows(
+        f"SELECT {day}, count(*) FROM [Invoice] WHERE [InvoiceId] > 30 GROUP BY 1 ORDER BY 1"
+    )
+    assert {sales for _, sales in made} <= {n}
+    noted = shop.rows("SELECT day, sales FROM chinook_sim_run WHERE kind = 'generate' ORDER BY 1")
+    assert [(str(day), sales) for day, sales in noted] == [(str(day), sales) for day, sales in made]
+    lines = shop.value("SELECT count(*) FROM [InvoiceLine] WHERE [InvoiceId] > 30")
+    assert lines == shop.value("SELECT coalesce(sum(lines), 0) FROM chinook_sim_run")
+    return len(made)
+
+
+def settle(shop: Shop) -> None:
+    """Wait until the server has noticed that a client is gone."""
+    if shop.server is None:
+        return
+    until = time.monotonic() + 30
+    while shop.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND state <> 'idle' AND application_name <> 'pgbouncer'"
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def ask(url: URL, day: date, n: int) -> None:
+    engine = create_engine(url, poolclass=NullPool, connect_args={"prepare_threshold": None})
+    with Session(engine) as session, session.begin():
+        generate_d1(session, n, day=day, once=True)
+
+
+@each_shape
+def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Config) -> None:
+    command = ("generate", "4000", "--once", "--quiet")
+
+    def night(day: date) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chinook_sim", *command, "--day", str(day)],
+            env={**os.environ, "DATABASE_URL": shop.text},
+            stderr=subprocess.PIPE,
+        )
+
+    began = time.monotonic()
+    first = night(DAY)
+    first.communicate()
+    assert first.returncode == 0
+    took = time.monotonic() - began
+    chance = random.Random(1)
+    for number in range(1, pytestconfig.getoption("--kills") + 1):
+        day = DAY + timedelta(days=number)
+        process = night(day)
+        # Before it has started to write, a kill tells nothing new.
+        time.sleep(took * chance.uniform(0.4, 1.05))
+        process.kill()
+        process.communicate()
+        settle(shop)
+        check(shop, 4000)
+        again = night(day)
+        _, errors = again.communicate()
+        assert again.returncode == 0, errors
+        assert check(shop, 4000) == number + 1
+
+
+@pytest.fixture(scope="session")
+def pgbouncer() -> Path:
+    found = find_pgbouncer()
+    if found is None:
+        pytest.skip("pgbouncer is not installed, and apt-get cannot bring it")
+    return found
+
+
+@some
+@pytest.mark.parametrize("side", ["request", "answer"])
+@pytest.mark.parametrize("way", ["directly", "to pgbouncer", "from pgbouncer"])
+def test_connections_cut_at_every_turn(
+    shop: Shop, side: Side, way: str, request: pytest.FixtureRequest
+) -> None:
+    assert shop.server is not None
+    turn = 0
+    with ExitStack() as stack:
+        if way == "directly":
+            wire = stack.enter_context(Wire(shop.server.port))
+            port = wire.port
+        elif way == "to pgbouncer":
+            program = request.getfixturevalue("pgbouncer")
+            pooler = stack.enter_context(Pooler(program, shop.server))
+            wire = stack.enter_context(Wire(pooler.port))
+            port = wire.port
+        else:
+            program = request.getfixturevalue("pgbouncer")
+            wire = stack.enter_context(Wire(shop.server.port))
+            port = stack.enter_context(Pooler(program, shop.server, port=wire.port)).port
+        while turn == 0 or wire.was_cut:
+            turn += 1
+            day = DAY + timedelta(days=turn)
+            wire.arm(turn=turn, side=side)
+            with suppress(Exception):
+                ask(shop.url.set(port=port), day, 15)
+            settle(shop)
+            check(shop, 15)
+            ask(shop.url, day, 15)
+            assert check(shop, 15) == turn
+    assert turn > 15, "the turns were not counted"
+
+
+# --- the answer to COMMIT ----------------------------------------------------------------------
+
+ENDINGS: dict[str, tuple[dict[str, Any], int, int]] = {
+    # what happens to COMMIT → exit status, and sales that are there
+    "not sent": ({"side": "request"}, 4, 0),
+    "not answered": ({"side": "answer"}, 0, 20),
+    "not sent, and the server not told": ({"side": "request", "hang": True}, 4, 0),
+    "not answered, and the server not told": ({"side": "answer", "hang": True}, 0, 20),
+}
+
+
+@some
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_command_tells_the_truth_about_a_lost_commit(
+    shop: Shop, command: Command, ending: str
+) -> None:
+    assert shop.server is not None
+    options, status, sales = ENDINGS[ending]
+    with Wire(shop.server.port) as wire:
+        wire.arm(when=b"COMMIT", **options)
+        url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
+        night = ("generate", "20", "--day", str(DAY), "--once", "--json")
+        done = command(*night, DATABASE_URL=url)
+        assert wire.was_cut
+    assert done.returncode == status, done.stderr
+    assert "looking the run up" in done.stderr
+    assert ("nothing was written" in done.stderr) == (not sales)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + sales
+    assert check(shop, 20) == bool(sales)
+    again = command(*night, DATABASE_URL=shop.text)
+    assert json.loads(again.stdout)["existed"] == bool(sales)
+    assert check(shop, 20) == 1
+
+
+@some
+@pytest.mark.parametrize("ending", ["not sent", "not answered"])
+def test_so_does_an_undo(shop: Shop, command: Command, ending: str) -> None:
+    assert shop.server is not None
+    options, status, sales = ENDINGS[ending]
+    made = json.loads(command("generate", "20", "--json", DATABASE_URL=shop.text).stdout)
+    with Wire(shop.server.port) as wire:
+        wire.arm(when=b"COMMIT", **options)
+        url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
+        done = command("undo", made["run"], DATABASE_URL=url)
+        assert wire.was_cut
+    assert done.returncode == status, done.stderr
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 50 - sales
