@@ -68,7 +68,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         NoLedger: the database was not migrated.
         BatchFailed: the database did not take it; nothing was moved.
     """
-    with all_or_nothing(session) as (connection, chinook):
+    with all_or_nothing(session, "align") as (connection, chinook):
         require(chinook)
         done = standing(connection, KIND, KIND)
         if done is not None:

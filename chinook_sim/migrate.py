@@ -14,16 +14,20 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
+from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import place_of, quoted, speak
+from chinook_sim.rights import grants
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from chinook_sim.naming import Place
+    from chinook_sim.rights import Need
 
 __all__ = [
     "VERSION_TABLE",
     "Site",
+    "demand",
     "head",
     "installed",
     "leave_out",
@@ -112,6 +116,21 @@ def site() -> Site:
     """Return the site of the revision that is running, with what earlier ones made."""
     found: Site = op.get_context().opts["site"]
     return replace(found, place=place_of(found.look))
+
+
+def demand(here: Site) -> None:
+    """Refuse to begin where the role may not do what an upgrade takes.
+
+    Raises:
+        MigrationRefused: it names the GRANTs that are missing.
+    """
+    if here.postgresql:
+        place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
+        needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(here.schema or 'public')}")]
+        needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
+        lacking = grants(here.look, needed)
+        if lacking:
+            raise MigrationRefused(f"not upgraded, rights are missing: {lacking}")
 
 
 def leave_out(what: str) -> None:

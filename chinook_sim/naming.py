@@ -127,7 +127,13 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         with bind.connect() as connection:
             return recognise(connection)
     connection = connection_of(bind) if isinstance(bind, Session) else bind
-    place = _choose(survey(connection))
+    try:
+        place = _choose(survey(connection))
+    except NotAChinook as error:
+        hidden = _hidden(connection)
+        if hidden is None:
+            raise
+        raise NotAChinook(f"{error}: {hidden}", missing=error.missing) from None
     speak(connection, place.spelling, None if place.visible else place.schema)
     return Chinook(
         place.spelling,
@@ -312,6 +318,13 @@ def _spellings(table: str) -> list[Spelling]:
     ]
 
 
+def _names() -> set[str]:
+    """Return the names of Chinook's tables in every spelling."""
+    return {
+        _spell(table.name, spelling) for table in CHINOOK_TABLES for spelling in get_args(Spelling)
+    }
+
+
 def _choose(places: Sequence[Place]) -> Place:
     whole = [place for place in places if not place.missing(SALE_TABLES)]
     if not whole:
@@ -399,11 +412,28 @@ _POSTGRESQL_COLUMNS = text(
 ).bindparams(bindparam("names", expanding=True))
 
 
+_CLOSED_SCHEMA = text(
+    """
+    SELECT quote_ident(n.nspname) FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
+       AND NOT has_schema_privilege(n.oid, 'USAGE')
+     GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+def _hidden(connection: Connection) -> str | None:
+    """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
+    if connection.dialect.name != "postgresql":
+        return None
+    schema = connection.scalar(_CLOSED_SCHEMA, {"names": list(_names())})
+    role = connection.scalar(text("SELECT quote_ident(current_user)"))
+    return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
+
+
 def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
-    names = [
-        _spell(table.name, spelling) for table in CHINOOK_TABLES for spelling in get_args(Spelling)
-    ]
-    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": names}):
+    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(_names())}):
         if row.sequence is None:
             ids = IdSource(
                 "none",

@@ -1,8 +1,12 @@
-"""Which rights a role lacks, as the GRANT that gives them."""
+"""Which rights a role lacks, as the GRANTs that give them.
+
+Asked only where the server has refused something, or is about to: what it says names the table,
+and not the right.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
@@ -10,46 +14,67 @@ from chinook_sim.models import Customer, Invoice, InvoiceLine, Run, Track
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["missing_grants"]
+__all__ = ["Need", "Purpose", "grants", "needs"]
+
+Purpose = Literal["batch", "align", "undo"]
+
+Need = tuple[str, str]
+"""A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
 
 
-def missing_grants(connection: Connection, chinook: Chinook) -> str:
-    """Return the GRANT statements without which no batch can be written, or an empty text.
-
-    Asked only when the server has refused something: what it then says names the table, and not
-    the right.
-    """
-    held = text("SELECT has_any_column_privilege(CAST(:thing AS regclass), :right)")
-    usage = text("SELECT has_sequence_privilege(CAST(:thing AS regclass), :right)")
+def grants(connection: Connection, needed: Iterable[Need]) -> str:
+    """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
     return "; ".join(
-        f"GRANT {right} ON {'SEQUENCE ' if right == 'USAGE' else ''}{thing} TO {role}"
-        for right, thing in _needed(connection, chinook)
-        if not connection.scalar(
-            usage if right == "USAGE" else held, {"thing": thing, "right": right}
-        )
+        f"GRANT {right} ON {thing} TO {role}"
+        for right, thing in dict.fromkeys(needed)
+        if not _held(connection, right, thing)
     )
 
 
-def _needed(connection: Connection, chinook: Chinook) -> Iterable[tuple[str, str]]:
-    for table in (Customer.__table__, Track.__table__):
-        yield "SELECT", quoted(connection, table)
-    for table, ids in (
-        (Invoice.__table__, chinook.invoice_ids),
-        (InvoiceLine.__table__, chinook.line_ids),
-    ):
-        yield "INSERT", quoted(connection, table)
-        if ids.sequence is not None and not ids.always:
-            yield "USAGE", ids.sequence
-        # The highest id, or the id that an identity column gave, is read.
-        if ids.sequence is None or not ids.usable:
-            yield "SELECT", quoted(connection, table)
+def _held(connection: Connection, right: str, thing: str) -> bool:
+    kind, _, name = thing.partition(" ")
+    if kind not in _QUESTIONS:
+        kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
+    question = text(f"SELECT {_QUESTIONS[kind]}")
+    return bool(connection.scalar(question, {"name": name, "right": right}))
+
+
+_QUESTIONS = {
+    # A right to some columns may do; there is no such thing for DELETE.
+    "TABLE": "has_any_column_privilege(CAST(:name AS regclass), :right)",
+    "DELETE": "has_table_privilege(CAST(:name AS regclass), :right)",
+    "SEQUENCE": "has_sequence_privilege(CAST(:name AS regclass), :right)",
+    "SCHEMA": "has_schema_privilege(CAST(CAST(:name AS regnamespace) AS oid), :right)",
+}
+
+
+def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
+    """Return the rights that something takes, on a recognised Chinook."""
+    invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
+    if purpose == "batch":
+        yield "SELECT", quoted(connection, Customer.__table__)
+        yield "SELECT", quoted(connection, Track.__table__)
+        for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
+            yield "INSERT", table
+            if ids.sequence is not None and not ids.always:
+                yield "USAGE", f"SEQUENCE {ids.sequence}"
+            # The highest id, or the id that an identity column gave, is read.
+            if ids.sequence is None or (ids.always and not ids.usable):
+                yield "SELECT", table
+    elif purpose == "align":
+        yield from (("SELECT", invoice), ("UPDATE", invoice))
+    else:
+        # UPDATE, as the sales are locked before they are looked at.
+        yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
+        yield from (("SELECT", line), ("DELETE", line))
     if chinook.ledger:
-        for right in ("SELECT", "INSERT"):
-            yield right, quoted(connection, Run.__table__)
+        run = quoted(connection, Run.__table__)
+        yield "SELECT", run
+        yield ("UPDATE" if purpose == "undo" else "INSERT"), run

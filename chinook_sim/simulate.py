@@ -19,7 +19,7 @@ from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
 from chinook_sim.ledger import Asked, made_already, record, require
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
-from chinook_sim.rights import missing_grants
+from chinook_sim.rights import grants, needs
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 from chinook_sim.writers import choose_writer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chinook_sim.batch import Tally
     from chinook_sim.catalogue import Catalogue
     from chinook_sim.naming import Chinook
+    from chinook_sim.rights import Purpose
 
 __all__ = [
     "COUNT_LIMIT",
@@ -49,6 +50,8 @@ __all__ = [
 
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
+
+INSUFFICIENT_PRIVILEGE = "42501"
 
 KEY_LENGTH = 200
 """The most characters of a key: as many as the ledger's column holds."""
@@ -195,8 +198,14 @@ def check_key(key: str) -> str:
 
 
 @contextmanager
-def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
+def all_or_nothing(
+    session: Session, purpose: Purpose = "batch"
+) -> Iterator[tuple[Connection, Chinook]]:
     """Run a block under a savepoint, on a recognised Chinook; errors come as ours.
+
+    Args:
+        session: whose transaction it is.
+        purpose: what the block does, to name the rights it takes where they are lacking.
 
     Raises:
         BatchFailed: the database refused something; the savepoint was rolled back.
@@ -212,9 +221,10 @@ def all_or_nothing(session: Session) -> Iterator[tuple[Connection, Chinook]]:
                 # Asked for again: only now does the session send the SAVEPOINT.
                 yield connection_of(session), chinook
         except BatchFailed as error:
-            if error.sqlstate == "42501" and (grants := missing_grants(connection, chinook)):
-                raise BatchFailed(f"{error}: {grants}", sqlstate=error.sqlstate) from error
-            raise
+            if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+                raise
+            lacking = grants(connection, needs(connection, chinook, purpose))
+            raise BatchFailed(f"{error}: {lacking}", sqlstate=error.sqlstate) from error
 
 
 def _begin(connection: Connection) -> None:

@@ -69,7 +69,7 @@ def undo(session: Session, run: str) -> Undone:
         NoLedger: the database was not migrated.
         BatchFailed: the database did not take it; nothing was undone.
     """
-    with all_or_nothing(session) as (connection, chinook):
+    with all_or_nothing(session, "undo") as (connection, chinook):
         require(chinook)
         row = find_run(connection, run)
         existed = row.undone_at is not None

@@ -20,7 +20,15 @@ from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.connecting import make_engine, open_connection
 from chinook_sim.errors import ChinookSimError
-from chinook_sim.migrate import MIGRATION_LOCK, VERSION_TABLE, installed, lock, prepare
+from chinook_sim.migrate import (
+    MIGRATION_LOCK,
+    VERSION_TABLE,
+    demand,
+    head,
+    installed,
+    lock,
+    prepare,
+)
 from chinook_sim.models import Base
 from chinook_sim.settings import find_database, load_dotenv, scrub
 
@@ -68,6 +76,8 @@ def run(connection: Connection) -> None:
         **options,
     )
     if not offline:
+        if not context.get_context().opts.get("dont_mutate") and installed(connection) != head():
+            demand(site)
         context.run_migrations()
         if not context.get_context().get_current_heads():
             versions.drop(connection, checkfirst=True)

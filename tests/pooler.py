@@ -37,12 +37,14 @@ def _unpack() -> None:
     with tempfile.TemporaryDirectory(dir=CACHE.parent) as directory:
         needed = subprocess.run(
             ["apt-cache", "depends", "pgbouncer"],
+            env={**os.environ, "LC_ALL": "C"},
             capture_output=True,
             text=True,
             check=False,
         ).stdout
-        names = [line.split()[-1] for line in needed.splitlines() if "Depends: lib" in line]
-        for name in ("pgbouncer", *names):
+        libraries = [line.split()[-1] for line in needed.splitlines() if " Depends: lib" in line]
+        # The system's own C library is there, and only one of it can be used.
+        for name in {"pgbouncer", *libraries} - {"libc6"}:
             subprocess.run(
                 ["apt-get", "download", name],
                 cwd=directory,

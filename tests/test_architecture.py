@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {"naming", "window"} | MODELS,
     "standin": {"standin_words", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
-    "migrate": {"naming"} | ERRORS,
+    "migrate": {"naming", "rights"} | MODELS | ERRORS,
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,

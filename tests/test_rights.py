@@ -1,0 +1,212 @@
+"""The smallest sets of rights that suffice; with one less, one line names the GRANT."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import cases, parameters
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import ChinookSimError, align, generate_d1, undo
+from chinook_sim.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Command, Shop
+    from sqlalchemy import Connection
+
+DAY = date(2026, 1, 31)
+
+each = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases(migrated=True) if case.major]), indirect=True
+)
+unmigrated = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases() if case.major]), indirect=True
+)
+
+
+@dataclass
+class Role:
+    """A role that may log in, and nothing else but what it is granted."""
+
+    shop: Shop
+    name: str
+    granted: list[str] = field(default_factory=list)
+
+    def grant(self, *rights: str) -> None:
+        for right in rights:
+            self.granted.append(right)
+            self.shop.execute(f"GRANT {right} TO {self.name}")
+
+    def connect(self) -> Connection:
+        url = self.shop.url.set(username=self.name, password="x")
+        return create_engine(url, poolclass=NullPool).connect()
+
+
+@pytest.fixture
+def role(shop: Shop) -> Iterator[Role]:
+    name = f"role_{shop.url.database}"
+    # Before PostgreSQL 15 everybody might make tables in public; here nobody may.
+    shop.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'x'", "REVOKE ALL ON SCHEMA public FROM PUBLIC"
+    )
+    role = Role(shop, name)
+    yield role
+    shop.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def sequences(shop: Shop) -> list[str]:
+    return (
+        ["invoice_id_seq", "invoice_line_id_seq"]
+        if not shop.shape.ids
+        else [
+            "invoice_invoice_id_seq",
+            "invoice_line_invoice_line_id_seq",
+        ]
+    )
+
+
+def climb(role: Role, work: Callable[[], object], needed: set[str]) -> None:
+    """Grant what each refusal names until it works; it must name just what is needed."""
+    role.grant("USAGE ON SCHEMA public")
+    for _ in range(20):
+        try:
+            work()
+        except Exception as error:
+            said = str(getattr(error, "orig", error)).splitlines()[0]
+            named = re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", said)
+            assert named, said
+            role.grant(*named)
+        else:
+            break
+    public = {right.replace("public.", "").replace('"', "") for right in role.granted}
+    assert public - {"USAGE ON SCHEMA public"} == {right.replace('"', "") for right in needed}
+
+
+def spelled(shop: Shop, *rights: str) -> set[str]:
+    return {shop.sql(right) for right in rights}
+
+
+@each
+def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
+    def work() -> None:
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            generate_d1(session, 5, day=DAY, once=True)
+
+    needed = spelled(
+        shop,
+        "SELECT ON [Customer]",
+        "SELECT ON [Track]",
+        "INSERT ON [Invoice]",
+        "INSERT ON [InvoiceLine]",
+        "SELECT ON chinook_sim_run",
+        "INSERT ON chinook_sim_run",
+    )
+    if "ALWAYS" in shop.shape.ids:
+        needed |= spelled(shop, "SELECT ON [Invoice]", "SELECT ON [InvoiceLine]")
+    else:
+        needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
+    climb(role, work, needed)
+
+
+@each
+def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
+    with Session(shop.engine) as session, session.begin():
+        run = generate_d1(session, 5, day=DAY).run_id or ""
+
+    def work() -> None:
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            align(session)
+            undo(session, run)
+
+    climb(
+        role,
+        work,
+        spelled(
+            shop,
+            "SELECT ON [Invoice]",
+            "UPDATE ON [Invoice]",
+            "DELETE ON [Invoice]",
+            "SELECT ON [InvoiceLine]",
+            "DELETE ON [InvoiceLine]",
+            "SELECT ON chinook_sim_run",
+            "INSERT ON chinook_sim_run",
+            "UPDATE ON chinook_sim_run",
+        ),
+    )
+
+
+SALES = (
+    "SELECT ON [Customer]",
+    "SELECT ON [Track]",
+    "SELECT ON [Invoice]",
+    "INSERT ON [Invoice]",
+    "SELECT ON [InvoiceLine]",
+    "INSERT ON [InvoiceLine]",
+)
+CHANGES = ("SELECT ON [Invoice]", "UPDATE ON [Invoice]", "SELECT ON [InvoiceLine]")
+FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    # call → rights, and the sequences used
+    "simulate_new_sale('2026-01-31 10:00')": (SALES, (0, 1)),
+    "simulate_sales('2026-01-31', 5)": (
+        (*SALES, "SELECT ON chinook_sim_run", "INSERT ON chinook_sim_run"),
+        (0, 1),
+    ),
+    "simulate_update_sale('2025-03-30 10:00')": (
+        (*CHANGES, "SELECT ON [Track]", "INSERT ON [InvoiceLine]"),
+        (1,),
+    ),
+    "simulate_delete_sale('2025-03-30 10:00')": (
+        (*CHANGES, "DELETE ON [Invoice]", "DELETE ON [InvoiceLine]"),
+        (),
+    ),
+}
+
+
+@each
+@pytest.mark.parametrize("call", FUNCTIONS)
+def test_each_function_says_which_rights_it_lacks(shop: Shop, role: Role, call: str) -> None:
+    rights, used = FUNCTIONS[call]
+    needed = spelled(shop, *rights)
+    needed |= {f"USAGE ON SEQUENCE {sequences(shop)[place]}" for place in used}
+
+    def work() -> Any:
+        with role.connect() as connection, connection.begin():
+            found = connection.exec_driver_sql(f"SELECT * FROM public.{call}").one()
+            assert found[0] is not None
+            return found
+
+    climb(role, work, needed)
+
+
+@unmigrated
+def test_an_upgrade_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
+    def work() -> None:
+        with role.connect() as connection, connection.begin():
+            upgrade(connection)
+
+    climb(
+        role,
+        work,
+        spelled(shop, "SELECT ON [Invoice]", "SELECT ON [InvoiceLine]")
+        | {"CREATE ON SCHEMA public"},
+    )
+    assert shop.value("SELECT count(*) FROM chinook_sim_run") == 1
+
+
+@each
+def test_a_closed_schema_is_named(shop: Shop, role: Role, command: Command) -> None:
+    url = shop.url.set(username=role.name, password="x")
+    done = command("status", DATABASE_URL=url.render_as_string(hide_password=False))
+    assert done.returncode == 3
+    assert f"GRANT USAGE ON SCHEMA public TO {role.name}" in done.stderr
+    assert done.stderr.count("\n") == 1
+    with pytest.raises(ChinookSimError), role.connect() as connection:
+        generate_d1(Session(connection), 1)
