@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import __version__, generate_d1
+from chinook_sim.migrate import upgrade
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -56,12 +57,12 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
-        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 299,)
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 399,)
 
 
 def test_its_postgresql_finds_what_it_says(server: Server) -> None:
@@ -76,6 +77,22 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
         ]
     assert found == [[(50,)], [], [], []]
     server.drop_database(database)
+
+
+def test_its_functions_work_when_pasted_line_by_line(server: Server) -> None:
+    for shape in SHAPES[:4]:
+        database = server.create_database()
+        build_postgresql(shape, server, database)
+        with create_engine(server.url(database), poolclass=NullPool).begin() as connection:
+            upgrade(connection)
+        (block,) = blocks("sql functions")
+        for _ in range(2):
+            server.psql(database, block)
+        with server.connect(database) as connection:
+            days = "SELECT day - CURRENT_DATE, count(*) FROM chinook_sim_run WHERE day IS NOT NULL "
+            found = connection.execute(days + "GROUP BY 1 ORDER BY 1").fetchall()
+        assert found == [(-2, 1), (-1, 2)]
+        server.drop_database(database)
 
 
 def test_the_version_is_in_the_changelog() -> None:
