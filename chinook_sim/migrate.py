@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from alembic import command, op
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import Invoice, InvoiceLine
@@ -19,7 +18,7 @@ from chinook_sim.naming import place_of, quoted, speak
 from chinook_sim.rights import grants
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
     from chinook_sim.naming import Place
     from chinook_sim.rights import Need
@@ -56,14 +55,11 @@ def upgrade(connection: Connection) -> str:
 def installed(connection: Connection) -> str | None:
     """Return the revision a database is at, or None where it was never migrated."""
     place = place_of(connection)
-    context = MigrationContext.configure(
-        connection,
-        opts={
-            "version_table": VERSION_TABLE,
-            "version_table_schema": place.schema if place else None,
-        },
-    )
-    return context.get_current_revision()
+    schema = place.schema if place else None
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String), schema=schema)
+    return connection.scalar(select(versions.c.version_num))
 
 
 def head() -> str:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["Need", "Purpose", "grants", "needs"]
+__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
+
+INSUFFICIENT_PRIVILEGE = "42501"
+"""PostgreSQL's error code."""
 
 Purpose = Literal["batch", "align", "undo"]
 

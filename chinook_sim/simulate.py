@@ -19,7 +19,7 @@ from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
 from chinook_sim.ledger import Asked, made_already, record, require
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
-from chinook_sim.rights import grants, needs
+from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 from chinook_sim.writers import choose_writer
@@ -50,8 +50,6 @@ __all__ = [
 
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
-
-INSUFFICIENT_PRIVILEGE = "42501"
 
 KEY_LENGTH = 200
 """The most characters of a key: as many as the ledger's column holds."""
@@ -224,6 +222,8 @@ def all_or_nothing(
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
             lacking = grants(connection, needs(connection, chinook, purpose))
+            if not lacking:
+                raise
             raise BatchFailed(f"{error}: {lacking}", sqlstate=error.sqlstate) from error
 
 

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "window": ERRORS,
     "catalogue": {"naming"} | MODELS | ERRORS,
     "batch": {"sampling", "catalogue"},
-    "writers": {"batch", "naming", "window", "writers"} | MODELS | ERRORS,
+    "writers": {"batch", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
     "rights": {"naming"} | MODELS,
     "ledger": {"batch"} | MODELS | ERRORS,
     "simulate": {

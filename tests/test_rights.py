@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import ChinookSimError, align, generate_d1, undo
+from chinook_sim import BatchFailed, ChinookSimError, align, generate_d1, undo
 from chinook_sim.migrate import upgrade
 
 if TYPE_CHECKING:
@@ -114,6 +114,27 @@ def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
     else:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
     climb(role, work, needed)
+
+
+@each
+def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop, role: Role) -> None:
+    role.grant("USAGE ON SCHEMA public", "SELECT, INSERT ON ALL TABLES IN SCHEMA public")
+    role.grant("USAGE ON ALL SEQUENCES IN SCHEMA public")
+    always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{always} VALUES (2000000, 5, '2001-01-01', 0)"
+    )
+    for allowed in (False, True):
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            if allowed:
+                assert generate_d1(session, 5, day=DAY).invoice_ids[0] == 2_000_001
+                continue
+            with pytest.raises(BatchFailed) as caught:
+                generate_d1(session, 5, day=DAY)
+        right = f"UPDATE ON SEQUENCE public.{sequences(shop)[0]}"
+        assert f"GRANT {right} TO {role.name}" in str(caught.value)
+        role.grant(right)
 
 
 @each

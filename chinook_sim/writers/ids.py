@@ -19,9 +19,10 @@ from sqlalchemy import bindparam, cast, column, func, null, select, text
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from chinook_sim.batch import IdRanges
-from chinook_sim.errors import IdsExhausted
+from chinook_sim.errors import BatchFailed, IdsExhausted
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import quoted
+from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,6 +168,13 @@ def _move_forward(connection: Connection, source: IdSource, highest: int, last: 
         last = int(connection.scalar(select(func.nextval(name))) or 0)
     steps = -(-(highest - last) // source.increment)
     if steps > STEPS:
+        lacking = grants(connection, [("UPDATE", f"SEQUENCE {source.sequence}")])
+        if lacking:
+            raise BatchFailed(
+                f"the batch failed and nothing was written: {source.sequence} is far behind its "
+                f"table; {lacking}",
+                sqlstate=INSUFFICIENT_PRIVILEGE,
+            )
         connection.execute(select(func.setval(name, highest)))
     elif steps > 0:
         series = func.generate_series(1, steps).table_valued("n")

@@ -48,6 +48,12 @@ BEGIN
     SELECT ceil((p_highest - position) / s.seqincrement::numeric) INTO steps
       FROM pg_sequence s WHERE s.seqrelid = p_sequence;
     IF steps > 1000000 THEN
+        IF NOT has_sequence_privilege(p_sequence, 'UPDATE') THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = 'chinook_sim: a sequence is far behind its table; '
+                    || 'GRANT UPDATE ON SEQUENCE ' || p_sequence || ' TO '
+                    || quote_ident(current_user);
+        END IF;
         PERFORM setval(p_sequence, p_highest);
     ELSIF steps > 0 THEN
         -- Unlike setval, this cannot go back, whoever else uses the sequence meanwhile.
@@ -116,7 +122,8 @@ BEGIN
          WHERE i.{invoice_id} = candidate AND i.{invoice_date} BETWEEN p_from AND p_to
            AND (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = i.{invoice_id}) < p_lines
            FOR UPDATE SKIP LOCKED;
-        IF FOUND THEN
+        -- Counted again now that it is locked: another session may have added a line before.
+        IF FOUND AND (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = chosen) < p_lines THEN
             RETURN chosen;
         END IF;
     END LOOP;
@@ -127,8 +134,10 @@ BEGIN
     WHILE cardinality(rest) > 0 LOOP
         candidate := rest[1 + floor(random() * cardinality(rest))::integer];
         SELECT i.{invoice_id} INTO chosen FROM {invoice} i
-         WHERE i.{invoice_id} = candidate FOR UPDATE SKIP LOCKED;
-        IF FOUND THEN
+         WHERE i.{invoice_id} = candidate AND i.{invoice_date} BETWEEN p_from AND p_to
+           FOR UPDATE SKIP LOCKED;
+        -- Counted again now that it is locked: another session may have added a line before.
+        IF FOUND AND (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = chosen) < p_lines THEN
             RETURN chosen;
         END IF;
         rest := array_remove(rest, candidate::integer);
@@ -227,7 +236,7 @@ BEGIN
             MESSAGE = 'simulate_update_sale: a right is missing; GRANT ' || missing
                 || ' TO ' || quote_ident(current_user);
     END IF;
-    IF ts IS NULL THEN
+    IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'simulate_update_sale: the moment is missing; give a timestamp';
     END IF;
@@ -273,7 +282,7 @@ BEGIN
             MESSAGE = 'simulate_delete_sale: a right is missing; GRANT ' || missing
                 || ' TO ' || quote_ident(current_user);
     END IF;
-    IF ts IS NULL THEN
+    IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'simulate_delete_sale: the moment is missing; give a timestamp';
     END IF;
@@ -297,7 +306,7 @@ DECLARE
     missing text := {missing_for_sales};
     customers integer[];
     tracks integer[];
-    cents integer[];
+    cents bigint[];
     whole_cents boolean;
     largest integer;
     last_invoice bigint;
@@ -319,7 +328,7 @@ BEGIN
     END IF;
     -- Arrays of integers, because an element of one is found at once; prices in cents therefore.
     customers := ARRAY(SELECT c.{customer_id} FROM {customer} c);
-    SELECT array_agg(t.{track_id}), array_agg((t.{price} * 100)::integer),
+    SELECT array_agg(t.{track_id}), array_agg((t.{price} * 100)::bigint),
            bool_and(t.{price} * 100 = floor(t.{price} * 100))
       INTO tracks, cents, whole_cents FROM {track} t;
     largest := least(5, cardinality(tracks));
@@ -392,7 +401,7 @@ BEGIN
            (SELECT coalesce(sum(total), 0) FROM sale) / 100.0 AS revenue,
            (SELECT min(id) FROM sale) AS first_id, (SELECT max(id) FROM sale) AS last_id,
            -- As in the library: the day, and each column as little-endian 64-bit integers.
-           encode(sha256(convert_to(p_day::text, 'UTF8')
+           encode(sha256(convert_to(to_char(p_day::timestamp, 'YYYY-MM-DD'), 'UTF8')
                || (SELECT sha256(coalesce(string_agg({customer_bytes}, '' ORDER BY n), ''))
                        || sha256(coalesce(string_agg({second_bytes}, '' ORDER BY n), ''))
                        || sha256(coalesce(string_agg({size_bytes}, '' ORDER BY n), '')) FROM sale)
@@ -417,7 +426,8 @@ BEGIN
                             version)
     VALUES (gen_random_uuid(), 'simulate_sales', p_day, p_count, 'uniform',
             encode(sha256(convert_to(
-                p_day || ' ' || p_count || ' uniform ' || '{{}}', 'UTF8')), 'hex'),
+                to_char(p_day::timestamp, 'YYYY-MM-DD') || ' ' || p_count || ' uniform ' || '{{}}',
+                'UTF8')), 'hex'),
             made.sales, made.lines, made.revenue, made.digest, made.first_id, made.last_id,
             made.ids, made.hours, 'revision {revision}')
     RETURNING r.run_id, r.day, r.sales, r.lines, r.revenue, r.digest, r.first_invoice_id,
@@ -576,7 +586,7 @@ def _missing(objects: dict[str, str], rights: str) -> str:
 def _bytes(number: str) -> str:
     """Return an expression for an integer as eight bytes, the lowest first."""
     # Every pair in brackets of its own: these operators all bind equally.
-    parts = [f"(({number}::bigint >> {8 * k} & 255) << {56 - 8 * k})" for k in range(4)]
+    parts = [f"(({number}::bigint >> {8 * k} & 255) << {56 - 8 * k})" for k in range(8)]
     return f"int8send({' | '.join(parts)})"
 
 

@@ -1,0 +1,843 @@
+"""The SQL functions: their sales are the library's, whoever calls them, and wherever names lead."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import product
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from conftest import cases, parameters
+from shapes import CUSTOMERS, TRACKS
+
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from conftest import Shop
+
+MIGRATED = [case for case in cases(migrated=True) if case.major]
+
+each = pytest.mark.parametrize("shop", parameters(MIGRATED), indirect=True)
+# Every shape, the servers by turns, where the names in a function hardly matter.
+each_shape = pytest.mark.parametrize(
+    "shop",
+    parameters([case for place, case in enumerate(MIGRATED) if place % 4 in (0, 3)]),
+    indirect=True,
+)
+
+DAY = date(2026, 1, 31)
+NOON = datetime.fromisoformat("2026-01-31 12:00:00")
+CALLS = {
+    "simulate_new_sale": "SELECT simulate_new_sale('2026-01-31 12:00:00')",
+    "simulate_update_sale": "SELECT simulate_update_sale('2026-01-31 12:00:00')",
+    "simulate_delete_sale": "SELECT simulate_delete_sale('2026-01-31 12:00:00')",
+    "simulate_sales": "SELECT simulate_sales('2026-01-31', 7)",
+}
+
+
+def connect(shop: Shop) -> psycopg.Connection[Any]:
+    assert shop.server is not None
+    return shop.server.connect(shop.url.database or "")
+
+
+def sell(shop: Shop, count: int, step: str = "1 second") -> list[tuple[int, Decimal]]:
+    """Call simulate_new_sale again and again, each for a step after the last."""
+    return shop.rows(
+        f"SELECT s.* FROM generate_series(1, {count}) n, LATERAL "
+        f"simulate_new_sale(timestamp '2026-01-31' + n * interval '{step}') s"
+    )
+
+
+def state(shop: Shop) -> dict[str, list[tuple[str]]]:
+    """Return what sales can change, through one connection: a test may ask often."""
+    spell = shop.shape.spell
+    reads = {table: f"t::text FROM {spell(table)} t" for table in ("Invoice", "InvoiceLine")}
+    reads["run"] = "t::text FROM chinook_sim_run t"
+    reads |= {
+        key: f"last_value::text FROM {sequence(shop, key)}"
+        for key in ("invoice_id", "invoice_line_id")
+    }
+    with connect(shop) as connection:
+        return {
+            name: connection.execute(f"SELECT {read} ORDER BY 1").fetchall()
+            for name, read in reads.items()
+        }
+
+
+def sequence(shop: Shop, key: str) -> str:
+    table = key.removesuffix("_id")
+    return f"public.{table}_{key}_seq" if shop.shape.ids else f"public.{key}_seq"
+
+
+def last_ids(shop: Shop) -> tuple[int, ...]:
+    """Return the highest ids of invoices and lines."""
+    ((invoice, line),) = shop.rows(
+        "SELECT (SELECT max([InvoiceId]) FROM [Invoice]), max([InvoiceLineId]) FROM [InvoiceLine]"
+    )
+    return invoice, line
+
+
+def last_values(shop: Shop) -> tuple[int, ...]:
+    """Return where the sequences of invoices and lines stand."""
+    names = [sequence(shop, key) for key in ("invoice_id", "invoice_line_id")]
+    (found,) = shop.rows("SELECT " + ", ".join(f"pg_sequence_last_value('{n}')" for n in names))
+    return found
+
+
+def keep_tracks(shop: Shop, count: int) -> None:
+    shop.execute(
+        *(f"DELETE FROM [{table}]" for table in ("PlaylistTrack", "InvoiceLine", "Invoice")),
+        f"DELETE FROM [Track] WHERE [TrackId] > {[*TRACKS, 0][count - 1]}",
+    )
+
+
+def widen_the_gaps(shop: Shop) -> tuple[list[int], list[int]]:
+    """Add a customer and tracks far from all others; return the ids of all."""
+    shop.execute(
+        "INSERT INTO [Customer] ([CustomerId], [FirstName], [LastName], [Email]) "
+        f"{overriding(shop)} VALUES (1000000, 'Far', 'Away', 'f@example.com')",
+        "INSERT INTO [Track] ([TrackId], [Name], [MediaTypeId], [Milliseconds], [UnitPrice]) "
+        f"{overriding(shop)} SELECT 1000000 + 7 * n, 'Far', 1, 1, 0.49 "
+        "FROM generate_series(1, 3) n",
+    )
+    return [*CUSTOMERS, 1_000_000], [*TRACKS, *(1_000_000 + 7 * n for n in (1, 2, 3))]
+
+
+def overriding(shop: Shop) -> str:
+    return "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
+
+
+def fall_behind(shop: Shop, by: int) -> None:
+    """Insert an invoice with a line with ids of one's own, as an import would."""
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{overriding(shop)} SELECT max([InvoiceId]) + {by}, 5, '2001-01-01', 0.99 FROM [Invoice]",
+        "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
+        f"[Quantity]) {overriding(shop)} SELECT max([InvoiceLineId]) + {by}, "
+        "(SELECT max([InvoiceId]) FROM [Invoice]), 3, 0.99, 1 FROM [InvoiceLine]",
+    )
+
+
+def sales_of(shop: Shop, size: int, count: int, start: int) -> None:
+    """Add sales of 2030 with the first `size` tracks each, far apart, and one after another."""
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{overriding(shop)} SELECT {start} + n * 500, 5, '2030-01-01', 0 "
+        f"FROM generate_series(1, {count}) n",
+        "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
+        f"[Quantity]) {overriding(shop)} SELECT {start} + n * 50 + k, {start} + n * 500, 3 * k, "
+        f"0.99, 1 FROM generate_series(1, {count}) n, generate_series(1, {size}) k",
+    )
+
+
+def failures(shop: Shop, day: date | None = None) -> list[str]:
+    with shop.engine.connect() as connection:
+        checks = verify_day(connection, day) if day else verify_all(connection)
+    return [f"{check.name}: {check.figure}" for check in checks if not check.passed]
+
+
+def without_their_customers_address(shop: Shop) -> int:
+    return int(
+        shop.value(
+            "SELECT count(*) FROM [Invoice] i LEFT JOIN [Customer] c USING ([CustomerId]) WHERE "
+            "(c.[CustomerId], i.[BillingAddress], i.[BillingCity], i.[BillingState], "
+            "i.[BillingCountry], i.[BillingPostalCode]) IS DISTINCT FROM (i.[CustomerId], "
+            "c.[Address], c.[City], c.[State], c.[Country], c.[PostalCode])"
+        )
+    )
+
+
+def assert_uniform(seen: Iterable[Any], cells: Iterable[Any]) -> None:
+    """Compare with a chi-square that a uniform sample exceeds once in a million times."""
+    counts = dict.fromkeys(cells, 0)
+    for cell in seen:
+        counts[cell] += 1
+    expected = sum(counts.values()) / len(counts)
+    assert expected > 10, "too few to judge"
+    found = sum((count - expected) ** 2 / expected for count in counts.values())
+    # Wilson and Hilferty: the cube root of chi-square / freedom is nearly normal.
+    freedom = len(counts) - 1
+    spread = 2 / (9 * freedom)
+    assert found < freedom * (1 - spread + 4.7534 * sqrt(spread)) ** 3, counts
+
+
+def assert_drawn_uniformly(shop: Shop, customers: list[int], tracks: list[int]) -> None:
+    """Look at customers and sizes together, and at the tracks of each size of basket."""
+    found = shop.rows(
+        "SELECT i.[CustomerId], array_agg(l.[TrackId]) FROM [Invoice] i "
+        "JOIN [InvoiceLine] l USING ([InvoiceId]) WHERE i.[InvoiceDate] >= '2026-01-31' "
+        "GROUP BY i.[InvoiceId]"
+    )
+    assert_uniform((customer for customer, _ in found), customers)
+    pairs = product(customers, range(1, 6))
+    assert_uniform(((customer, len(basket)) for customer, basket in found), pairs)
+    # Drawn without putting back, counts vary less than the limit allows for.
+    for size in range(3, 6):
+        baskets = [basket for _, basket in found if len(basket) == size]
+        assert_uniform((track for basket in baskets for track in basket), tracks)
+    assert_uniform((track for _, basket in found for track in basket), tracks)
+
+
+def digest(shop: Shop, day: date) -> str:
+    """Work out the digest from the tables, by its definition."""
+    columns: list[list[int]] = [[], [], [], [], []]
+    for customer, second, tracks, cents in shop.rows(
+        "SELECT i.[CustomerId], extract(epoch FROM i.[InvoiceDate]::time)::int, "
+        "array_agg(l.[TrackId] ORDER BY l.[InvoiceLineId]), "
+        "array_agg((l.[UnitPrice] * 100)::int ORDER BY l.[InvoiceLineId]) "
+        "FROM [Invoice] i JOIN [InvoiceLine] l USING ([InvoiceId]) "
+        f"WHERE i.[InvoiceDate]::date = '{day}' GROUP BY i.[InvoiceId] ORDER BY i.[InvoiceId]"
+    ):
+        for column, values in zip(
+            columns, ([customer], [second], [len(tracks)], tracks, cents), strict=True
+        ):
+            column += values
+    whole = hashlib.sha256(day.isoformat().encode())
+    for column in columns:
+        content = b"".join(value.to_bytes(8, "little", signed=True) for value in column)
+        whole.update(hashlib.sha256(content).digest())
+    return whole.hexdigest()
+
+
+# Moments and days
+
+
+@each
+def test_a_moment_is_kept_to_the_whole_second(shop: Shop) -> None:
+    moment = NOON.replace(microsecond=999_999)
+    with connect(shop) as connection:
+        ask = "SELECT * FROM simulate_new_sale(%s)"
+        invoice, total = connection.execute(ask, [moment]).fetchall()[0]
+    found = shop.rows(f"SELECT [InvoiceDate], [Total] FROM [Invoice] WHERE [InvoiceId] = {invoice}")
+    assert found == [(NOON, total)]
+
+
+@each
+def test_moments_can_be_written_as_sql(shop: Shop) -> None:
+    read = "SELECT [InvoiceDate] = date_trunc('second', {}::timestamp) FROM [Invoice] "
+    for moment in (
+        "'2026-01-31 10:00:00.7'",
+        "DATE '2026-01-31'",
+        "(CURRENT_DATE - 1)",
+        "localtimestamp",
+    ):
+        with connect(shop) as connection, connection.transaction():
+            called = connection.execute(f"SELECT * FROM simulate_new_sale({moment})").fetchall()
+            where = f"WHERE [InvoiceId] = {called[0][0]}"
+            kept = connection.execute(shop.sql(read.format(moment) + where)).fetchall()
+            updated = connection.execute(f"SELECT simulate_update_sale({moment})").fetchall()
+            deleted = connection.execute(f"SELECT simulate_delete_sale({moment})").fetchall()
+        assert kept == [(True,)], moment
+        assert updated == deleted == [(called[0][0],)], moment
+
+
+@each
+def test_days_can_be_parameters_or_sql(shop: Shop) -> None:
+    with connect(shop) as connection:
+        ask = "SELECT day, sales FROM simulate_sales(%s, %s)"
+        assert connection.execute(ask, [DAY, 3]).fetchall() == [(DAY, 3)]
+        ask = "SELECT day = CURRENT_DATE - 1, sales FROM simulate_sales(CURRENT_DATE - 1, 4)"
+        assert connection.execute(ask).fetchall() == [(True, 4)]
+        for function in ("simulate_update_sale", "simulate_delete_sale"):
+            ask = f"SELECT {function}(%s) IS NULL"
+            tomorrow = NOON + timedelta(days=1)
+            assert connection.execute(ask, [tomorrow]).fetchall() == [(False,)]
+
+
+def refused(shop: Shop, calls: Iterable[str], message: str) -> None:
+    before = state(shop)
+    with connect(shop) as connection:
+        for call in calls:
+            with pytest.raises(psycopg.Error, match=message):
+                connection.execute(f"SELECT {call}")
+    assert state(shop) == before
+
+
+@each_shape
+def test_no_moment_and_infinity_are_refused(shop: Shop) -> None:
+    for function in ("simulate_new_sale", "simulate_update_sale", "simulate_delete_sale"):
+        calls = [f"{function}({moment})" for moment in ("NULL", "'infinity'", "'-infinity'")]
+        refused(shop, calls, f"^{function}: the moment .*give a timestamp")
+
+
+@each_shape
+def test_no_day_and_no_number_are_refused(shop: Shop) -> None:
+    days = ("NULL", "'infinity'", "'-infinity'")
+    calls = [f"simulate_sales({day}, 1)" for day in days]
+    refused(shop, calls, "^simulate_sales: the day .*give a date")
+    calls = [f"simulate_sales('2026-01-31', {count})" for count in ("NULL", "-1")]
+    refused(shop, calls, "^simulate_sales: the number of sales must be 0 or more")
+
+
+# What a sale is
+
+
+@each
+def test_a_sale_is_of_a_customer_and_one_to_five_tracks(shop: Shop) -> None:
+    before = shop.snapshot()
+    sold = sell(shop, 200, "7 minutes")
+    assert failures(shop, DAY) == []
+    assert without_their_customers_address(shop) == 0
+    assert shop.rows(
+        "SELECT [InvoiceId], [Total] FROM [Invoice] WHERE [InvoiceId] > 30 ORDER BY [InvoiceDate]"
+    ) == [tuple(row) for row in sold]
+    after = shop.snapshot()
+    assert after["Invoice"][:30] == before["Invoice"]
+    assert after["InvoiceLine"][: len(before["InvoiceLine"])] == before["InvoiceLine"]
+    for table in before.keys() - {"Invoice", "InvoiceLine"}:
+        assert after[table] == before[table]
+
+
+@each_shape
+def test_few_tracks_make_small_baskets(shop: Shop) -> None:
+    for count in (5, 3, 1):
+        keep_tracks(shop, count)
+        sell(shop, 80)
+        shop.execute("SELECT simulate_sales('2026-02-01', 80)")
+        for day in (DAY, date(2026, 2, 1)):
+            assert failures(shop, day) == []
+            assert shop.rows(
+                "SELECT DISTINCT count(*) FROM [InvoiceLine] JOIN [Invoice] USING ([InvoiceId]) "
+                f"WHERE [InvoiceDate]::date = '{day}' GROUP BY [InvoiceId] ORDER BY 1"
+            ) == [(size,) for size in range(1, count + 1)]
+
+
+@each_shape
+def test_without_tracks_there_is_nothing_to_sell(shop: Shop) -> None:
+    keep_tracks(shop, 0)
+    for name in ("simulate_new_sale", "simulate_sales"):
+        call = CALLS[name].removeprefix("SELECT ")
+        message = rf"^{name}: .*{shop.sql('[Track]')} is empty, so there is nothing to sell"
+        refused(shop, [call], message)
+
+
+@each_shape
+def test_without_customers_there_is_nobody_to_sell_to(shop: Shop) -> None:
+    shop.execute(*(f"DELETE FROM [{table}]" for table in ("InvoiceLine", "Invoice", "Customer")))
+    for name in ("simulate_new_sale", "simulate_sales"):
+        call = CALLS[name].removeprefix("SELECT ")
+        message = rf"^{name}: .*{shop.sql('[Customer]')} is empty, so there is nobody to sell to"
+        refused(shop, [call], message)
+
+
+# Chance
+
+
+@each_shape
+def test_single_sales_are_drawn_uniformly(shop: Shop) -> None:
+    sell(shop, 2_000)
+    assert_drawn_uniformly(shop, CUSTOMERS, TRACKS)
+
+
+@each_shape
+def test_single_sales_are_drawn_uniformly_over_wide_gaps(shop: Shop) -> None:
+    customers, tracks = widen_the_gaps(shop)
+    sell(shop, 1_000)
+    assert_drawn_uniformly(shop, customers, tracks)
+
+
+@each_shape
+def test_a_days_sales_are_drawn_uniformly(shop: Shop) -> None:
+    customers, tracks = widen_the_gaps(shop)
+    shop.execute("SELECT simulate_sales('2026-01-31', 20000)")
+    assert_drawn_uniformly(shop, customers, tracks)
+    moments = shop.rows("SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceDate] >= '2026-01-31'")
+    assert_uniform((moment.hour for (moment,) in moments), range(24))
+    assert_uniform((moment.second for (moment,) in moments), range(60))
+    assert failures(shop, DAY) == []
+
+
+# A day's sales
+
+
+@each
+def test_the_summary_and_the_ledger_agree_with_the_tables(shop: Shop) -> None:
+    sell(shop, 3)
+    (said,) = shop.rows("SELECT * FROM simulate_sales('2026-02-28', 500)")
+    run, *summary = said
+    found = shop.rows(
+        "SELECT '2026-02-28'::date, count(DISTINCT [InvoiceId])::int, count(*), "
+        "sum([UnitPrice] * [Quantity]) FROM [InvoiceLine] JOIN [Invoice] USING ([InvoiceId]) "
+        "WHERE [InvoiceDate]::date = '2026-02-28'"
+    )[0]
+    ids = [row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice] ORDER BY 1")][-500:]
+    assert summary == [*found, digest(shop, date(2026, 2, 28)), ids[0], ids[-1]]
+    assert shop.rows(
+        "SELECT day, sales, lines, revenue, digest, first_invoice_id, last_invoice_id, kind, "
+        f"requested, undone_at, key FROM chinook_sim_run WHERE run_id = '{run}'"
+    ) == [(*summary, "simulate_sales", 500, None, None)]
+    kept = shop.rows(f"SELECT invoice_ids, hours FROM chinook_sim_run WHERE run_id = '{run}'")
+    ranges, hours = (json.loads(text) for text in kept[0])
+    assert [number for low, high, step in ranges for number in range(low, high + 1, step)] == ids
+    assert [tuple(row) for row in enumerate(hours) if row[1]] == shop.rows(
+        "SELECT extract(hour FROM [InvoiceDate])::int, count(*) FROM [Invoice] "
+        "WHERE [InvoiceDate]::date = '2026-02-28' GROUP BY 1 ORDER BY 1"
+    )
+    assert len(hours) == 24
+    assert failures(shop, date(2026, 2, 28)) == []
+    assert without_their_customers_address(shop) == 0
+
+
+@each_shape
+def test_every_run_has_a_row_of_its_own_in_the_ledger(shop: Shop) -> None:
+    runs = {shop.value("SELECT run_id FROM simulate_sales('2026-01-31', 2)") for _ in range(3)}
+    assert {row[0] for row in shop.rows("SELECT run_id FROM chinook_sim_run")} > runs
+    assert len(runs) == 3
+
+
+@each_shape
+def test_the_digest_does_not_depend_on_settings(shop: Shop) -> None:
+    with connect(shop) as connection:
+        connection.execute("SET DateStyle = 'German'; SET bytea_output = 'escape'")
+        connection.execute("SET TimeZone = 'Asia/Kathmandu'; SET IntervalStyle = 'sql_standard'")
+        said = connection.execute("SELECT digest FROM simulate_sales(%s, 20)", [DAY]).fetchall()
+    assert said == [(digest(shop, DAY),)]
+
+
+@each_shape
+def test_the_digest_holds_for_any_id(shop: Shop) -> None:
+    shop.execute(
+        "DELETE FROM [InvoiceLine]",
+        "DELETE FROM [Invoice]",
+        "DELETE FROM [Customer]",
+        "INSERT INTO [Customer] ([CustomerId], [FirstName], [LastName], [Email]) "
+        f"{overriding(shop)} VALUES (-5, 'A', 'B', 'c'), (2147483647, 'D', 'E', 'f')",
+    )
+    said = shop.value("SELECT digest FROM simulate_sales('2026-01-31', 20)")
+    assert said == digest(shop, DAY)
+
+
+@each_shape
+def test_a_day_may_have_no_sales(shop: Shop) -> None:
+    before = shop.snapshot()
+    (said,) = shop.rows("SELECT * FROM simulate_sales('2026-01-31', 0)")
+    assert said[1:] == (DAY, 0, 0, Decimal(0), digest(shop, DAY), None, None)
+    assert shop.snapshot() == before
+    kept = "SELECT invoice_ids, hours FROM chinook_sim_run WHERE kind = 'simulate_sales'"
+    assert [[json.loads(text) for text in row] for row in shop.rows(kept)] == [[[], [0] * 24]]
+
+
+@each_shape
+def test_a_price_below_a_cent_is_refused(shop: Shop) -> None:
+    shop.execute("ALTER TABLE [Track] ALTER [UnitPrice] TYPE numeric(10, 3)")
+    shop.execute("UPDATE [Track] SET [UnitPrice] = 0.995 WHERE [TrackId] = 3")
+    refused(shop, ["simulate_sales('2026-01-31', 1)"], "not in whole cents; correct it")
+
+
+# Changed and cancelled sales
+
+
+@each
+def test_a_changed_sale_has_one_more_track_at_its_price(shop: Shop) -> None:
+    sell(shop, 100)
+    for _ in range(2):
+        before = shop.snapshot()
+        chosen = shop.value(CALLS["simulate_update_sale"])
+        after = shop.snapshot()
+        (line,) = set(after["InvoiceLine"]) - set(before["InvoiceLine"])
+        _, invoice, track, price, quantity = line
+        assert (invoice, quantity) == (chosen, 1)
+        assert [row[-1] for row in before["Track"] if row[0] == track] == [price]
+        before["InvoiceLine"].append(line)
+        before["Invoice"] = [
+            (*row[:-1], row[-1] + price) if row[0] == chosen else row for row in before["Invoice"]
+        ]
+        assert after == before
+    assert failures(shop) == []
+
+
+@each_shape
+def test_sales_with_fewer_than_five_tracks_are_changed_first(shop: Shop) -> None:
+    # Thirty tracks can be added to ten sales of two before one has six.
+    sales_of(shop, 2, 10, 1_000_000)
+    sales_of(shop, 5, 10, 2_000_000)
+    counts = "SELECT count(*) FROM [InvoiceLine] WHERE [InvoiceId] > 1000000 GROUP BY [InvoiceId]"
+    for _ in range(30):
+        assert shop.value("SELECT simulate_update_sale('2030-01-02')") < 2_000_000
+    assert set(shop.rows(counts)) == {(5,)}
+    assert shop.value("SELECT simulate_update_sale('2030-01-02')") > 1_000_000
+    assert set(shop.rows(counts)) == {(5,), (6,)}
+
+
+@each_shape
+def test_only_sales_of_the_ninety_days_before_are_chosen(shop: Shop) -> None:
+    edge = shop.rows("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31 12:00:00')")
+    with connect(shop) as connection:
+        for function in ("simulate_update_sale", "simulate_delete_sale"):
+            for moved in (timedelta(seconds=-1), timedelta(days=90, seconds=1)):
+                ask = f"SELECT {function}(%s)"
+                assert connection.execute(ask, [NOON + moved]).fetchall() == [(None,)]
+            for moved in (timedelta(), timedelta(days=90)):
+                with connection.transaction(force_rollback=True):
+                    assert connection.execute(ask, [NOON + moved]).fetchall() == edge
+
+
+@each_shape
+def test_a_sale_of_all_tracks_is_not_changed(shop: Shop) -> None:
+    for count in (7, 3, 1):
+        keep_tracks(shop, count)
+        sales_of(shop, count, 3, 1_000_000)
+        before = state(shop)
+        assert shop.value("SELECT simulate_update_sale('2030-01-02')") is None
+        assert state(shop) == before
+
+
+@each_shape
+def test_a_sale_can_be_changed_until_it_has_all_tracks(shop: Shop) -> None:
+    keep_tracks(shop, 8)
+    sell(shop, 1)
+    chosen = [shop.value(CALLS["simulate_update_sale"]) for _ in range(9)]
+    assert chosen[-1] is None
+    assert shop.rows("SELECT [TrackId] FROM [InvoiceLine] ORDER BY 1") == [(t,) for t in TRACKS[:8]]
+    assert failures(shop) == []
+
+
+@each
+def test_a_cancelled_sale_leaves_no_lines_and_all_else_as_it_was(shop: Shop) -> None:
+    sell(shop, 3)
+    expected = shop.snapshot()
+    for _ in range(3):
+        chosen = shop.value(CALLS["simulate_delete_sale"])
+        assert chosen in {row[0] for row in expected["Invoice"][30:]}
+        expected["Invoice"] = [row for row in expected["Invoice"] if row[0] != chosen]
+        expected["InvoiceLine"] = [row for row in expected["InvoiceLine"] if row[1] != chosen]
+        assert shop.snapshot() == expected
+    assert len(expected["Invoice"]) == 30
+    assert shop.value(CALLS["simulate_delete_sale"]) is None
+    assert shop.snapshot() == expected
+
+
+@each_shape
+def test_in_an_empty_shop_nothing_is_changed_or_cancelled(shop: Shop) -> None:
+    keep_tracks(shop, 3)
+    assert shop.value(CALLS["simulate_update_sale"]) is None
+    assert shop.value(CALLS["simulate_delete_sale"]) is None
+    assert shop.rows("SELECT 1 FROM [Invoice]") == []
+
+
+@each_shape
+def test_any_recent_sale_may_be_cancelled_or_changed(shop: Shop) -> None:
+    sales_of(shop, 2, 5, 1_000_000)
+    chances = {
+        "simulate_update_sale('2030-01-02')": [1_000_000 + 500 * n for n in range(1, 6)],
+        "simulate_delete_sale('2026-02-01')": [row[0] for row in sell(shop, 5)],
+    }
+    with connect(shop) as connection:
+        for call, invoices in chances.items():
+            seen = []
+            for _ in range(100):
+                with connection.transaction(force_rollback=True):
+                    seen += connection.execute(f"SELECT {call}").fetchall()
+            assert_uniform((row[0] for row in seen), invoices)
+
+
+# Names that lead elsewhere
+
+
+FUNCTIONS = (
+    "random() RETURNS float",
+    "floor(float) RETURNS float",
+    "nextval(regclass) RETURNS bigint",
+    "setval(regclass, bigint) RETURNS bigint",
+    "pg_sequence_last_value(regclass) RETURNS bigint",
+    "date_trunc(text, timestamp) RETURNS timestamp",
+    "isfinite(timestamp) RETURNS boolean",
+    "isfinite(date) RETURNS boolean",
+    "cardinality(integer[]) RETURNS integer",
+    "array_remove(integer[], integer) RETURNS integer[]",
+    "sha256(bytea) RETURNS bytea",
+    "gen_random_uuid() RETURNS uuid",
+    "generate_series(integer, integer) RETURNS SETOF integer",
+    "chinook_sim_in_step(regclass, bigint) RETURNS void",
+    "chinook_sim_any_tracks(integer, integer[]) RETURNS integer[]",
+    "chinook_sim_any_sale(timestamp, timestamp, integer) RETURNS integer",
+)
+OPERATORS = (
+    ("=", "integer", "integer", "boolean"),
+    ("=", "integer", "bigint", "boolean"),
+    ("<", "bigint", "integer", "boolean"),
+    ("+", "bigint", "bigint", "bigint"),
+    ("+", "integer", "integer", "integer"),
+    ("-", "timestamp", "interval", "timestamp"),
+    (">=", "timestamp", "timestamp", "boolean"),
+    ("<=", "timestamp", "timestamp", "boolean"),
+    ("*", "numeric", "integer", "numeric"),
+    ("||", "integer[]", "integer", "integer[]"),
+)
+FAKED = ("Customer", "Track", "Invoice", "InvoiceLine")
+
+
+def faked(shop: Shop, create: str, prefix: str) -> list[str]:
+    """Return statements for tables of the same names, with customers and tracks of their own."""
+    statements = []
+    for table in FAKED:
+        name = shop.sql(f"[{table}]")
+        statements.append(f"{create} {prefix}{name} (LIKE public.{name} INCLUDING DEFAULTS)")
+        if table in ("Customer", "Track"):
+            statements.append(f"INSERT INTO {prefix}{name} SELECT * FROM public.{name}")
+    fake = f"{prefix}[Track] SET [UnitPrice] = 66", f"{prefix}[Customer] SET [Address] = 'fake'"
+    return statements + [shop.sql(f"UPDATE {name}") for name in fake]
+
+
+def assert_not_hijacked(shop: Shop, connection: psycopg.Connection[Any], fakes: str) -> None:
+    before = shop.snapshot()
+    (sold,) = connection.execute("SELECT public.simulate_new_sale(%s)", [NOON]).fetchall()
+    assert sold
+    (updated,) = connection.execute("SELECT public.simulate_update_sale(%s)", [NOON]).fetchall()[0]
+    assert updated == before["Invoice"][-1][0] + 1
+    connection.execute("SELECT public.simulate_sales(%s, 20)", [DAY])
+    connection.execute("SELECT public.simulate_delete_sale(%s)", [DAY + timedelta(days=1)])
+    after = shop.snapshot()
+    assert len(after["Invoice"]) == len(before["Invoice"]) + 20
+    assert failures(shop) == []
+    assert without_their_customers_address(shop) == 0
+    for table in ("Invoice", "InvoiceLine"):
+        read = shop.sql(f"SELECT 1 FROM {fakes}[{table}]")
+        assert not fakes or connection.execute(read).fetchall() == []
+
+
+@each
+def test_a_hostile_schema_is_not_looked_into(shop: Shop) -> None:
+    with connect(shop) as connection:
+        connection.execute("CREATE SCHEMA hostile")
+        for statement in faked(shop, "CREATE TABLE", "hostile."):
+            connection.execute(statement)
+        connection.execute("CREATE TABLE hostile.chinook_sim_run (LIKE public.chinook_sim_run)")
+        body = "LANGUAGE plpgsql AS $$BEGIN RAISE 'hijacked'; END$$"
+        for function in FUNCTIONS:
+            connection.execute(f"CREATE FUNCTION hostile.{function} {body}")
+        for number, (operator, left, right, result) in enumerate(OPERATORS):
+            name = f"hostile.never{number}"
+            connection.execute(f"CREATE FUNCTION {name}({left}, {right}) RETURNS {result} {body}")
+            connection.execute(
+                f"CREATE OPERATOR hostile.{operator} "
+                f"(LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {name})"
+            )
+        for type_name in ("bigint", "text", "record", "regclass"):
+            connection.execute(f'CREATE DOMAIN hostile."{type_name}" AS boolean')
+        connection.execute("SET search_path = hostile, pg_catalog, public")
+        with pytest.raises(psycopg.Error, match="hijacked"):
+            connection.execute("SELECT 1 + 1, random()")
+        assert_not_hijacked(shop, connection, "hostile.")
+        found = connection.execute("SELECT 1 FROM hostile.chinook_sim_run").fetchall()
+        assert found == []
+
+
+@each
+def test_temporary_tables_of_the_same_names_are_not_looked_into(shop: Shop) -> None:
+    with connect(shop) as connection:
+        for statement in faked(shop, "CREATE TEMPORARY TABLE", "pg_temp."):
+            connection.execute(statement)
+        connection.execute("CREATE TEMPORARY TABLE chinook_sim_run (LIKE public.chinook_sim_run)")
+        connection.execute("CREATE TEMPORARY TABLE pg_sequence (seqrelid oid, seqincrement bigint)")
+        connection.execute("SET search_path = pg_temp, public")
+        assert_not_hijacked(shop, connection, "pg_temp.")
+        assert connection.execute("SELECT 1 FROM pg_temp.chinook_sim_run").fetchall() == []
+
+
+@each
+def test_no_search_path_is_needed(shop: Shop) -> None:
+    with connect(shop) as connection:
+        connection.execute("SET search_path = ''")
+        assert_not_hijacked(shop, connection, "")
+
+
+# Sequences
+
+
+@each_shape
+@pytest.mark.parametrize("behind", [1_000, 2_000_000])
+def test_a_sequence_behind_its_table_is_brought_forward(shop: Shop, behind: int) -> None:
+    sell(shop, 1)
+    for name in ("simulate_new_sale", "simulate_sales"):
+        fall_behind(shop, behind)
+        before = last_ids(shop)
+        shop.execute(CALLS[name])
+        sales = 1 if name == "simulate_new_sale" else 7
+        assert last_ids(shop)[0] == before[0] + sales
+        assert before[1] + sales <= last_ids(shop)[1] <= before[1] + 5 * sales
+        assert last_values(shop) == last_ids(shop)
+    fall_behind(shop, behind)
+    before = last_ids(shop)
+    shop.execute(CALLS["simulate_update_sale"])
+    assert last_ids(shop) == (before[0], before[1] + 1)
+    assert last_values(shop)[1] == before[1] + 1
+
+
+@each_shape
+def test_a_sequence_that_was_restarted_is_brought_forward(shop: Shop) -> None:
+    for name in ("simulate_new_sale", "simulate_sales"):
+        for key in ("invoice_id", "invoice_line_id"):
+            shop.execute(f"ALTER SEQUENCE {sequence(shop, key)} RESTART WITH 1")
+        before = last_ids(shop)
+        shop.execute(CALLS[name])
+        assert last_values(shop) == last_ids(shop) > before
+    shop.execute(f"ALTER SEQUENCE {sequence(shop, 'invoice_line_id')} RESTART WITH 1")
+    shop.execute(CALLS["simulate_update_sale"])
+    assert last_values(shop) == last_ids(shop)
+
+
+@each_shape
+def test_a_sequence_ahead_of_its_table_is_not_moved_back(shop: Shop) -> None:
+    for key in ("invoice_id", "invoice_line_id"):
+        shop.execute(f"SELECT setval('{sequence(shop, key)}', 5000000)")
+    assert [row[0] for row in sell(shop, 2)] == [5_000_001, 5_000_002]
+    assert shop.rows(
+        "SELECT first_invoice_id, last_invoice_id FROM simulate_sales('2026-01-31', 3)"
+    ) == [(5_000_003, 5_000_005)]
+    shop.execute(CALLS["simulate_update_sale"])
+    lines = last_ids(shop)[1]
+    assert last_values(shop) == (5_000_005, lines)
+    shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
+    assert sell(shop, 1)[0][0] == 5_000_006
+    assert last_ids(shop)[1] > lines
+
+
+# Many at once
+
+
+def at_once(shop: Shop, statements: list[str]) -> list[Any]:
+    """Run the statements in eight sessions, each for itself; return what all came to."""
+
+    def session(_: int) -> list[Any]:
+        with connect(shop) as connection:
+            return [connection.execute(statement).fetchall()[0][0] for statement in statements]
+
+    with ThreadPoolExecutor(8) as sessions:
+        return [value for values in sessions.map(session, range(8)) for value in values]
+
+
+@each
+def test_eight_sessions_at_once_do_not_disturb_each_other(shop: Shop) -> None:
+    sell(shop, 100)
+    fall_behind(shop, 1_000)
+    highest, before = last_ids(shop)[0], shop.value("SELECT count(*) FROM [Invoice]")
+    names = ("simulate_new_sale", "simulate_update_sale", "simulate_delete_sale")
+    results = at_once(shop, [CALLS[name] for name in names] * 50)
+    sold, updated, deleted = results[::3], results[1::3], results[2::3]
+    sold = [int(invoice) for invoice, _ in sold]
+    assert len(set(sold)) == 8 * 50
+    assert min(sold) > highest
+    assert None not in updated
+    assert None not in deleted
+    assert len(set(deleted)) == 8 * 50
+    assert shop.value("SELECT count(*) FROM [Invoice]") == before
+    standing = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
+    assert not standing & set(deleted)
+    assert failures(shop, DAY) == []
+
+
+@each_shape
+def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: Shop) -> None:
+    sales_of(shop, 4, 400, 1_000_000)
+    chosen = at_once(shop, ["SELECT simulate_update_sale('2030-01-02')"] * 25)
+    assert len(set(chosen)) == 200
+    sizes = "SELECT count(*) FROM [InvoiceLine] WHERE [InvoiceId] > 1000000 GROUP BY [InvoiceId]"
+    assert max(shop.rows(sizes)) == (5,)
+
+
+@each_shape
+def test_a_sale_that_another_session_is_changing_is_passed_over(shop: Shop) -> None:
+    sell(shop, 2)
+    with connect(shop) as one, connect(shop) as other, one.transaction():
+        other.execute("SET lock_timeout = '5s'")
+        first = one.execute(CALLS["simulate_delete_sale"]).fetchall()
+        for _ in range(2):
+            second = other.execute(CALLS["simulate_delete_sale"]).fetchall()
+            assert first != second
+    assert second == [(None,)]
+
+
+# Rights and transactions
+
+BOTH = ("SELECT ON {line}", "INSERT ON {line}", "USAGE ON SEQUENCE {line_sequence}")
+SALE = (
+    *("SELECT ON {customer}", "SELECT ON {track}", "SELECT ON {invoice}", "INSERT ON {invoice}"),
+    *("USAGE ON SEQUENCE {invoice_sequence}", *BOTH),
+)
+CHANGE = ("SELECT ON {invoice}", "UPDATE ON {invoice}")
+RIGHTS = {
+    "simulate_new_sale": SALE,
+    "simulate_update_sale": (*CHANGE, "SELECT ON {track}", *BOTH),
+    "simulate_delete_sale": (
+        *CHANGE,
+        "DELETE ON {invoice}",
+        "SELECT ON {line}",
+        "DELETE ON {line}",
+    ),
+    "simulate_sales": (*SALE, "SELECT ON {run}", "INSERT ON {run}"),
+}
+
+
+def rights(shop: Shop, name: str) -> list[str]:
+    tables = {"customer": "Customer", "track": "Track", "invoice": "Invoice", "line": "InvoiceLine"}
+    names = {key: f"public.{shop.shape.spell(table)}" for key, table in tables.items()}
+    names["invoice_sequence"] = sequence(shop, "invoice_id")
+    names["line_sequence"] = sequence(shop, "invoice_line_id")
+    names["run"] = "public.chinook_sim_run"
+    return [right.format(**names) for right in RIGHTS[name]]
+
+
+def refusal(connection: psycopg.Connection[Any], call: str) -> str:
+    """Call as the poor role, and return what the message says to do."""
+    connection.execute('SET LOCAL ROLE "a poor role"')
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught, connection.transaction():
+        connection.execute(call)
+    connection.execute("RESET ROLE")
+    found = re.search(r"GRANT .*", str(caught.value))
+    assert found, caught.value
+    return found[0]
+
+
+@each
+@pytest.mark.parametrize("name", RIGHTS)
+def test_a_missing_right_is_named_with_its_grant(shop: Shop, name: str) -> None:
+    sell(shop, 30)
+    wanted = rights(shop, name)
+    with connect(shop) as connection, connection.transaction(force_rollback=True):
+        connection.execute('CREATE ROLE "a poor role"')
+        for right in wanted:
+            connection.execute(f'GRANT {right} TO "a poor role"')
+        for right in wanted:
+            connection.execute(f'REVOKE {right} FROM "a poor role"')
+            said = refusal(connection, CALLS[name])
+            assert said == f'GRANT {right} TO "a poor role"'
+            connection.execute(said)
+        connection.execute('SET LOCAL ROLE "a poor role"')
+        assert connection.execute(CALLS[name]).fetchall() != [(None,)]
+
+
+@each_shape
+def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop) -> None:
+    fall_behind(shop, 2_000_000)
+    with connect(shop) as connection, connection.transaction(force_rollback=True):
+        connection.execute('CREATE ROLE "a poor role"')
+        for right in rights(shop, "simulate_new_sale"):
+            connection.execute(f'GRANT {right} TO "a poor role"')
+        for key in ("invoice_id", "invoice_line_id"):
+            said = refusal(connection, CALLS["simulate_new_sale"])
+            assert said == f'GRANT UPDATE ON SEQUENCE {sequence(shop, key)} TO "a poor role"'
+            connection.execute(said)
+        connection.execute('SET LOCAL ROLE "a poor role"')
+        connection.execute(CALLS["simulate_new_sale"])
+
+
+@each
+def test_all_is_taken_back_with_the_callers_transaction(shop: Shop) -> None:
+    sell(shop, 30)
+    before = state(shop)
+    with connect(shop) as connection, connection.transaction(force_rollback=True):
+        for call in CALLS.values():
+            connection.execute(call)
+    after = state(shop)
+    for table in ("Invoice", "InvoiceLine", "run"):
+        assert after[table] == before[table]
