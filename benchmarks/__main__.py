@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import generate_d1, recognise
 from chinook_sim.batch import SalePlan
 from chinook_sim.catalogue import read_catalogue
-from chinook_sim.models import Base
+from chinook_sim.migrate import upgrade
 from chinook_sim.naming import connection_of
 from chinook_sim.standin import fill
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 31)
 
+CALLS = 5_000
+"""Calls of a function that makes one sale."""
+
 TABLES = {
     "Invoice": '"InvoiceId", "CustomerId", "InvoiceDate", "BillingAddress", "BillingCity", '
     '"BillingState", "BillingCountry", "BillingPostalCode", "Total"',
@@ -44,7 +47,7 @@ TABLES = {
 def stocked(engine: Engine) -> Engine:
     """Make the stand-in Chinook, with all its keys and indexes."""
     with engine.begin() as connection:
-        Base.metadata.create_all(connection)
+        upgrade(connection)
         fill(connection, 1, date(2026, 1, 1))
     return engine
 
@@ -142,6 +145,41 @@ def sampling_alone(engine: Engine, sales: int) -> None:
     print(f"{'making sales, no database':42} {sales / (time.perf_counter() - begun):>12,.0f}")
 
 
+def functions(engine: Engine, sales: int) -> None:
+    """Time the SQL functions: one sale a statement, and a whole day against plain COPY."""
+
+    def one_by_one() -> None:
+        with engine.connect() as connection:
+            call = text("SELECT * FROM simulate_new_sale(:at)")
+            for second in range(CALLS):
+                connection.execute(call, {"at": datetime(2026, 1, 31) + timedelta(seconds=second)})  # noqa: DTZ001
+            connection.rollback()
+
+    def within() -> None:
+        with engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT count(*) FROM generate_series(1, :calls) n, LATERAL "
+                    "simulate_new_sale(timestamp '2026-01-31' + n * interval '1 second')"
+                ),
+                {"calls": CALLS},
+            )
+            connection.rollback()
+
+    def a_day() -> None:
+        with engine.connect() as connection:
+            connection.execute(text(f"SELECT simulate_sales('2026-01-31', {sales})"))
+            connection.rollback()
+
+    compare(
+        "simulate_new_sale, within one statement, against a round trip each",
+        CALLS,
+        within,
+        one_by_one,
+    )
+    compare("simulate_sales, against plain COPY", sales, a_day, plain_copy(engine, sales))
+
+
 def peak_memory(url: str, sales: int) -> float:
     """Return the peak memory of a process that writes so many sales, in MB."""
     code = (
@@ -184,6 +222,7 @@ def main() -> None:
             ours(postgresql, sales),
             plain_copy(postgresql, sales),
         )
+        functions(postgresql, sales)
         compare(
             "SQLite, against plain executemany",
             sales,
