@@ -1,8 +1,8 @@
 """Moving the history of a Chinook, which ended years ago, up to the present.
 
 The history is what was there before anything was simulated: invoices that were there when the
-ledger was made, that belong to none of its runs, and that are dated at midnight, as all invoices
-of every Chinook are and sales made by simulators hardly ever.
+ledger was made, that belong to none of its runs, and that are dated at midnight, on days that have
+no invoice with a time of day: so are all invoices of every Chinook, and no day of a simulator's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String, func, select, true, type_coerce, update
+from sqlalchemy.orm import aliased
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import UndoRefused
@@ -95,20 +96,39 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
 
 def _history(connection: Connection) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be of the history."""
-    highest = baseline(connection)
+    other = aliased(Invoice)
+    # Of the sales of a simulator a few are at midnight too, among others of that day.
+    with_times = select(_day(connection, other)).distinct()
+    days = with_times.where(*_unrecorded(connection, other), ~_at_midnight(connection, other))
     return [
-        _at_midnight(connection),
-        ~simulated(connection),
-        # Nothing was there when the ledger was made: then it does not know.
-        true() if highest is None else Invoice.invoice_id <= highest,
+        *_unrecorded(connection, Invoice),
+        _at_midnight(connection, Invoice),
+        _day(connection, Invoice).not_in(days),
     ]
 
 
-def _at_midnight(connection: Connection) -> ColumnElement[bool]:
+def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
+    """Return the conditions on an invoice to be from before the ledger."""
+    highest = baseline(connection)
+    return [
+        ~simulated(connection, invoice),
+        # Nothing was there when the ledger was made: then it does not know.
+        true() if highest is None else invoice.invoice_id <= highest,
+    ]
+
+
+def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
     if connection.dialect.name == "postgresql":
-        return func.date_trunc("day", Invoice.invoice_date) == Invoice.invoice_date
+        at_midnight: ColumnElement[bool] = _day(connection, invoice) == invoice.invoice_date
+        return at_midnight
     # Dates written in any other way could not be moved back exactly.
-    return type_coerce(Invoice.invoice_date, String).like("____-__-__ 00:00:00")
+    return type_coerce(invoice.invoice_date, String).like("____-__-__ 00:00:00")
+
+
+def _day(connection: Connection, invoice: Any) -> ColumnElement[Any]:
+    if connection.dialect.name == "postgresql":
+        return func.date_trunc("day", invoice.invoice_date)
+    return func.substr(type_coerce(invoice.invoice_date, String), 1, 10)
 
 
 def _shift(connection: Connection, run_id: str, days: int) -> None:
@@ -139,7 +159,7 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
     anew = connection.scalar(
         select(func.count())
         .where(Invoice.invoice_id.in_(invoices_of(connection, run.run_id)))
-        .where(~_at_midnight(connection) | (Invoice.invoice_date >= after))
+        .where(~_at_midnight(connection, Invoice) | (Invoice.invoice_date >= after))
     )
     if anew:
         raise UndoRefused(

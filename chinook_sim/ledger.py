@@ -326,7 +326,7 @@ def _ids(parts: str) -> IdRanges:
 
 def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
     """Return the invoices of a run that are there, as a SELECT of their ids."""
-    part, within = _parts(connection)
+    part, within = _parts(connection, Invoice)
     return (
         select(Invoice.invoice_id)
         .select_from(RUN)
@@ -336,16 +336,16 @@ def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
     )
 
 
-def simulated(connection: Connection) -> ColumnElement[bool]:
-    """Return the condition that an invoice was made by a run of the ledger that stands."""
-    part, within = _parts(connection)
+def simulated(connection: Connection, invoice: Any) -> ColumnElement[bool]:
+    """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
+    part, within = _parts(connection, invoice)
     made = select(literal(1)).select_from(RUN).join(part, true())
     return exists(
-        made.where(within, RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)).correlate(Invoice)
+        made.where(within, RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)).correlate(invoice)
     )
 
 
-def _parts(connection: Connection) -> tuple[Any, ColumnElement[bool]]:
+def _parts(connection: Connection, invoice: Any) -> tuple[Any, ColumnElement[bool]]:
     """Return the ranges of ids of a row of the ledger, and that an invoice is within one."""
     part: Any
     bounds: Any
@@ -357,7 +357,7 @@ def _parts(connection: Connection) -> tuple[Any, ColumnElement[bool]]:
         part = func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
         bounds = (func.json_extract(part.c.value, f"$[{place}]") for place in range(3))
     first, last, step = bounds
-    number = Invoice.invoice_id
+    number = invoice.invoice_id
     return part, number.between(first, last) & ((number - first) % step == 0)
 
 

@@ -29,7 +29,7 @@ SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person kill more processes than there is time for every time."""
-    parser.addoption("--kills", type=int, default=6, help="processes to kill, on each shop")
+    parser.addoption("--kills", type=int, default=4, help="processes to kill, on each shop")
 
 
 def pytest_report_header() -> list[str]:
@@ -139,6 +139,12 @@ def cases(*, migrated: bool = False, real: bool = False) -> list[Case]:
         for shape in SHAPES
         for major in (MAJORS if shape.postgresql else (None,))
     ]
+
+
+def by_turns(*, migrated: bool = False) -> list[Case]:
+    """Return every shape once, on the servers by turns: for what takes long."""
+    majors = {shape: MAJORS[place % 2] for place, shape in enumerate(SHAPES)}
+    return [case for case in cases(migrated=migrated) if case.major in (None, majors[case.shape])]
 
 
 def parameters(chosen: list[Case]) -> list[Any]:

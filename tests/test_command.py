@@ -276,7 +276,7 @@ def test_init_refuses_a_postgresql_that_is_somebody_elses(command: Command, serv
 def test_a_locked_file_is_told(command: Command, stocked: Path) -> None:
     with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        done = command("generate", "5")
+        done = command("generate", "5", "--lock-timeout", "1")
         other.execute("ROLLBACK")
     assert done.returncode == 4, done.stderr
     assert "another program is writing" in done.stderr

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import cases, parameters
+from conftest import by_turns, parameters
 from pooler import Pooler, find_pgbouncer
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
@@ -31,28 +31,20 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 1)
 
-# One server and two ways of making ids will do for what takes long.
+CASES = {case.id: case for case in by_turns(migrated=True)}
+
+# Two ways of making ids, on either server.
 some = pytest.mark.parametrize(
     "shop",
     parameters(
-        [
-            case
-            for case in cases(migrated=True)
-            if case.major != 16 and case.shape.name in ("postgres-neon", "postgres-snake-identity")
-        ]
+        [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-identity-pg18-migrated"]]
     ),
     indirect=True,
 )
-
-
-each_shape = pytest.mark.parametrize(
+both = pytest.mark.parametrize(
     "shop",
     parameters(
-        [
-            case
-            for case in cases(migrated=True)
-            if case.major != 16 and case.shape.name not in ("postgres-snake-int", "sqlite-int")
-        ]
+        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
     ),
     indirect=True,
 )
@@ -91,7 +83,7 @@ def ask(url: URL, day: date, n: int) -> None:
         generate_d1(session, n, day=day, once=True)
 
 
-@each_shape
+@both
 def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Config) -> None:
     command = ("generate", "4000", "--once", "--quiet")
 

@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import cases, parameters
+from conftest import by_turns, cases, parameters
 from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
@@ -203,7 +203,7 @@ def _write_as(shop: Shop, role: str) -> None:
     assert {row[1] for row in found} == {0}
 
 
-@each
+@pytest.mark.parametrize("shop", parameters([*by_turns(), *by_turns(migrated=True)]), indirect=True)
 def test_asyncio_sessions_write_through_run_sync(shop: Shop) -> None:
     import asyncio
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from conftest import cases, parameters
+from conftest import by_turns, cases, parameters
 from shapes import CUSTOMERS, TRACKS
 
 from chinook_sim.verification import verify_all, verify_day
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 
     from conftest import Shop
 
-MIGRATED = [case for case in cases(migrated=True) if case.major]
-
-each = pytest.mark.parametrize("shop", parameters(MIGRATED), indirect=True)
-# Every shape, the servers by turns, where the names in a function hardly matter.
+each = pytest.mark.parametrize(
+    "shop", parameters([case for case in cases(migrated=True) if case.major]), indirect=True
+)
+# Where the names in a function hardly matter.
 each_shape = pytest.mark.parametrize(
-    "shop",
-    parameters([case for place, case in enumerate(MIGRATED) if place % 4 in (0, 3)]),
-    indirect=True,
+    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
 )
 
 DAY = date(2026, 1, 31)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic import command as alembic
 from alembic.config import Config
-from conftest import cases, parameters
+from conftest import by_turns, cases, parameters
 from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
@@ -35,10 +35,8 @@ unmigrated = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in cases() if case.major]), indirect=True
 )
-# Where processes are started: one server will do.
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
-)
+# For what takes long.
+each_shape = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 
 OURS = {"chinook_sim_version", "chinook_sim_created_table", "chinook_sim_run"}
 
@@ -89,7 +87,7 @@ def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: Shop) -> No
     assert shop.dump() == before
 
 
-@unmigrated
+@each_shape
 def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
     dumps = [timeless(shop.dump())]
     with shop.engine.connect() as connection:
@@ -107,7 +105,7 @@ def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
     assert timeless(shop.dump()) == dumps[0]
 
 
-@unmigrated
+@each_shape
 def test_a_real_chinook_gets_no_table_but_ours(shop: Shop) -> None:
     before, rows = tables(shop), shop.snapshot()
     with shop.engine.begin() as connection:
@@ -152,7 +150,7 @@ def test_a_sequence_of_that_name_is_used_and_stays(shop: Shop) -> None:
     assert shop.dump() == before
 
 
-@unmigrated
+@each_shape
 def test_what_is_missing_is_made_and_what_was_made_is_taken_away(shop: Shop) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
     before, dump = tables(shop), shop.dump()
@@ -212,7 +210,7 @@ def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
         server.drop_database(database)
 
 
-@unmigrated
+@each_shape
 def test_alembic_finds_nothing_to_change(shop: Shop) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)

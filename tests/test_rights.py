@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import cases, parameters
+from conftest import by_turns, parameters
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 DAY = date(2026, 1, 31)
 
 each = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases(migrated=True) if case.major]), indirect=True
+    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
 )
 unmigrated = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major]), indirect=True
+    "shop", parameters([case for case in by_turns() if case.major]), indirect=True
 )
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import cases, parameters
+from conftest import by_turns, cases, parameters
 from sqlalchemy import text
 
 if TYPE_CHECKING:
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
     from conftest import Command, Shop
 
-# Where processes are started: one server will do.
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases(migrated=True) if case.major != 16]), indirect=True
-)
+# Processes take long to start.
+each_shape = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+some = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)[::2]), indirect=True)
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in cases(migrated=True) if case.major == 18]), indirect=True
 )
@@ -57,7 +56,7 @@ def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command
     assert shop.value("SELECT count(*) FROM [Invoice]") == 60
 
 
-@each_shape
+@some
 def test_eight_processes_at_once_make_one_night(shop: Shop) -> None:
     night = [sys.executable, "-m", "chinook_sim", "generate", "200", "--once", "--json"]
     processes = [
@@ -89,7 +88,7 @@ def test_once_needs_a_ledger(command: Command, tmp_path: Path) -> None:
     assert command("generate", "5").returncode == 0
 
 
-@each_shape
+@some
 def test_status_lists_runs_and_undo_takes_one_out(shop: Shop, command: Command) -> None:
     command("generate", "12", "--key", "job-1", DATABASE_URL=shop.text)
     moved = answer(command("align", "--json", DATABASE_URL=shop.text))
@@ -187,7 +186,7 @@ def test_a_real_deadlock_is_survived(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 39
 
 
-@each_shape
+@some
 def test_waiting_for_a_lock_ends(shop: Shop, command: Command) -> None:
     writer = shop.engine.connect()
     if shop.server is None:
