@@ -173,10 +173,8 @@ def test_a_run_is_taken_out_and_everything_else_stays(shop: Shop) -> None:
     take_back(shop, later.run_id)
 
 
-@each
+@on_postgresql
 def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
-    if not shop.shape.postgresql:
-        pytest.skip("SQLite has one writer at a time")
     source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
     shop.execute(f"ALTER SEQUENCE {source} INCREMENT BY 2")
     even = make(shop, 10)
