@@ -157,7 +157,8 @@ def test_a_server_leaves_no_process_and_no_file(major: int) -> None:
     with Server(major) as server:
         home, family = server.data_directory.parent, _family(server)
         assert home.is_dir()
-        assert all(process.is_running() for process in family)
+        # The first is the postmaster; those it started may end whenever their work is done.
+        assert family[0].is_running()
     assert not _alive(family)
     assert not home.exists()
 
