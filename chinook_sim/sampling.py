@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from numpy.typing import NDArray
@@ -72,18 +73,22 @@ def sample_sales(
         customers: how many customers there are to choose from, at least 1.
         tracks: how many tracks there are to choose from, at least 1.
     """
-    first = _words(seed, day, _FIRST_STREAM, start, stop)
-    more = _words(seed, day, _TRACK_STREAM, start, stop)
+    buyer, moment, size, first = _words(seed, day, _FIRST_STREAM, start, stop).T
+    more = _words(seed, day, _TRACK_STREAM, start, stop).T
     largest = min(MAX_BASKET, tracks)
-    sizes = _below(first[:, 2], largest) + 1
-    baskets = _distinct(np.column_stack([first[:, 3], more])[:, :largest], tracks)
+    sizes = _below(size, largest) + 1
+    baskets = _distinct([first, *more][:largest], tracks)
     return SampledSales(
-        customers=_below(first[:, 0], customers),
-        seconds=_below(first[:, 1], _DAY_SECONDS),
+        customers=_below(buyer, customers),
+        seconds=_below(moment, _DAY_SECONDS),
         sizes=sizes,
         # Row by row, the first `size` of each.
-        tracks=baskets[np.arange(largest) < sizes[:, np.newaxis]],
+        tracks=np.column_stack(baskets)[_FIRST_OF[sizes, :largest]].astype(np.int64),
     )
+
+
+_FIRST_OF = np.arange(MAX_BASKET) < np.arange(MAX_BASKET + 1)[:, np.newaxis]
+"""For each basket size, which of the tracks drawn are in it."""
 
 
 def _words(seed: int, day: date, stream: int, start: int, stop: int) -> NDArray[np.uint64]:
@@ -97,22 +102,31 @@ def _words(seed: int, day: date, stream: int, start: int, stop: int) -> NDArray[
     return words.reshape(-1, _WORDS)
 
 
-def _below(words: NDArray[np.uint64], limit: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def _below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
     """Turn words into whole numbers from 0 to limit - 1."""
     # 53 bits fill a double exactly; the product of a fraction < 1 with limit < 2**53 may round up
-    # to limit itself only when limit is near 2**53, far beyond any table.
-    return ((words >> np.uint64(11)) * 2.0**-53 * limit).astype(np.int64)
+    # to limit itself only when limit is near 2**53, far beyond any table. As signed numbers they
+    # become doubles several times faster.
+    return ((words >> np.uint64(11)).view(np.int64) * (limit * 2.0**-53)).astype(np.int64)
 
 
-def _distinct(words: NDArray[np.uint64], size: int) -> NDArray[np.int64]:
-    """Choose, in each row, as many different numbers below size as the row has words.
+def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np.int32]]:
+    """Choose, in each row of the columns given, as many different numbers below size.
 
     The j-th choice is uniform over the size - j numbers that are left: a draw below that, moved
     past each number already taken, in rising order.
     """
-    columns = words.shape[1]
-    chosen = _below(words, size - np.arange(columns))
-    for j in range(1, columns):
-        for taken in np.sort(chosen[:, :j], axis=1).T:
-            chosen[:, j] += chosen[:, j] >= taken
-    return chosen
+    columns: list[NDArray[np.int32]] = []
+    rising: list[NDArray[np.int32]] = []
+    for j, column in enumerate(words):
+        # Half as wide, these steps take a fifth of the time.
+        chosen = _below(column, size - j).astype(np.int32)
+        for taken in rising:
+            chosen += chosen >= taken
+        columns.append(chosen)
+        # One round of insertion sort, in all rows at once.
+        largest = chosen
+        for k, taken in enumerate(rising):
+            rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
+        rising.append(largest)
+    return columns
