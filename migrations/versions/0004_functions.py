@@ -155,12 +155,17 @@ DECLARE
     missing text := {missing_for_new_sale};
     lowest bigint;
     highest bigint;
-    candidate bigint;
-    buyer record;
-    tracks_there integer;
-    basket integer[];
+    first_track bigint;
+    last_track bigint;
+    beside text;
     last_invoice bigint;
     last_line bigint;
+    candidate bigint;
+    size integer;
+    wanted bigint[];
+    basket integer[];
+    prices numeric[];
+    amount numeric;
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
@@ -172,47 +177,77 @@ BEGIN
             MESSAGE = 'simulate_new_sale: the moment of the sale is missing; give a timestamp';
     END IF;
 
-    SELECT min(c.{customer_id}), max(c.{customer_id}) INTO lowest, highest FROM {customer} c;
+    -- Lowest and highest ids, and ids that a sequence does not know of. Each time another column is
+    -- read with the id: an index-only scan would copy a whole page of the index, and min and max
+    -- in one statement take longer than in two.
+    SELECT c.{customer_id}, c.{address} INTO lowest, beside
+      FROM {customer} c ORDER BY c.{customer_id} LIMIT 1;
+    SELECT c.{customer_id}, c.{address} INTO highest, beside
+      FROM {customer} c ORDER BY c.{customer_id} DESC LIMIT 1;
     IF lowest IS NULL THEN
         RAISE no_data_found USING
             MESSAGE = 'simulate_new_sale: {customer_text} is empty, so there is nobody to sell to';
     END IF;
-    FOR attempt IN 1 .. 200 LOOP
-        candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
-        SELECT {buyer} INTO buyer FROM {customer} c WHERE c.{customer_id} = candidate;
-        EXIT WHEN FOUND;
-    END LOOP;
-    IF buyer.id IS NULL THEN
-        SELECT {buyer} INTO buyer FROM {customer} c
-        OFFSET floor(random() * (SELECT count(*) FROM {customer}))::bigint LIMIT 1;
-    END IF;
-
-    SELECT count(*) INTO tracks_there FROM (SELECT 1 FROM {track} LIMIT 5) t;
-    IF tracks_there = 0 THEN
+    SELECT t.{track_id}, t.{price} INTO first_track, beside
+      FROM {track} t ORDER BY t.{track_id} LIMIT 1;
+    SELECT t.{track_id}, t.{price} INTO last_track, beside
+      FROM {track} t ORDER BY t.{track_id} DESC LIMIT 1;
+    IF first_track IS NULL THEN
         RAISE no_data_found USING
             MESSAGE = 'simulate_new_sale: {track_text} is empty, so there is nothing to sell';
     END IF;
-    basket := {schema}.chinook_sim_any_tracks(
-        1 + floor(random() * tracks_there)::integer, ARRAY[]::integer[]);
-
-    SELECT (SELECT max(i.{invoice_id}) FROM {invoice} i),
-           (SELECT max(l.{line_id}) FROM {line} l) INTO last_invoice, last_line;
-    IF last_invoice > coalesce(pg_sequence_last_value({invoice_sequence}), 0) THEN
-        PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, last_invoice);
+    last_invoice := coalesce(pg_sequence_last_value({invoice_sequence}), 0);
+    SELECT i.{invoice_id}, i.{total} INTO candidate, beside
+      FROM {invoice} i WHERE i.{invoice_id} > last_invoice ORDER BY i.{invoice_id} DESC LIMIT 1;
+    IF FOUND THEN
+        PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, candidate);
     END IF;
-    IF last_line > coalesce(pg_sequence_last_value({line_sequence}), 0) THEN
-        PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+    last_line := coalesce(pg_sequence_last_value({line_sequence}), 0);
+    SELECT l.{line_id}, l.{line_invoice} INTO candidate, beside
+      FROM {line} l WHERE l.{line_id} > last_line ORDER BY l.{line_id} DESC LIMIT 1;
+    IF FOUND THEN
+        PERFORM {schema}.chinook_sim_in_step({line_sequence}, candidate);
     END IF;
 
-    INSERT INTO {invoice} AS i ({invoice_columns}) OVERRIDING SYSTEM VALUE
-    SELECT nextval({invoice_sequence}), buyer.id, date_trunc('second', p_invoice_date),
-           buyer.address, buyer.city, buyer.state, buyer.country, buyer.postal_code,
-           sum(t.{price})
-      FROM {track} t WHERE t.{track_id} = ANY (basket)
-    RETURNING i.{invoice_id}, i.{total} INTO generated_invoice_id, generated_total;
+    size := 1 + floor(random() * least(5, last_track - first_track + 1))::integer;
+    wanted := ARRAY[first_track + floor(random() * (last_track - first_track + 1))::bigint];
+    WHILE cardinality(wanted) < size LOOP
+        candidate := first_track + floor(random() * (last_track - first_track + 1))::bigint;
+        IF NOT candidate = ANY (wanted) THEN
+            wanted := wanted || candidate;
+        END IF;
+    END LOOP;
+    LOOP
+        SELECT array_agg(t.{track_id}), array_agg(t.{price}), sum(t.{price})
+          INTO basket, prices, amount FROM {track} t WHERE t.{track_id} = ANY (wanted);
+        EXIT WHEN cardinality(basket) = size;
+        -- One of the ids is a gap. All are drawn again, as each basket of a size must be as likely
+        -- as any other; the size stays, so that small ones do not become more likely, unless there
+        -- are not so many tracks at all.
+        SELECT count(*) INTO candidate FROM (SELECT 1 FROM {track} LIMIT 5) t;
+        IF candidate < size THEN
+            size := 1 + floor(random() * candidate)::integer;
+        END IF;
+        wanted := {schema}.chinook_sim_any_tracks(size, ARRAY[]::integer[]);
+    END LOOP;
+
+    FOR attempt IN 1 .. 201 LOOP
+        candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
+        IF attempt > 200 THEN
+            -- Ids with very wide gaps: look at all.
+            SELECT c.{customer_id} INTO candidate FROM {customer} c
+            OFFSET floor(random() * (SELECT count(*) FROM {customer}))::bigint LIMIT 1;
+        END IF;
+        INSERT INTO {invoice} AS i ({invoice_columns}) OVERRIDING SYSTEM VALUE
+        SELECT nextval({invoice_sequence}), c.{customer_id}, date_trunc('second', p_invoice_date),
+               {billing}, amount
+          FROM {customer} c WHERE c.{customer_id} = candidate
+        RETURNING i.{invoice_id}, i.{total} INTO generated_invoice_id, generated_total;
+        EXIT WHEN FOUND;
+    END LOOP;
     INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
-    SELECT nextval({line_sequence}), generated_invoice_id, t.{track_id}, t.{price}, 1
-      FROM {track} t WHERE t.{track_id} = ANY (basket);
+    SELECT nextval({line_sequence}), generated_invoice_id, u.track, u.price, 1
+      FROM unnest(basket, prices) u (track, price);
     RETURN NEXT;
 END
 """,
@@ -508,6 +543,7 @@ def _names(here: Site) -> dict[str, str]:
     invoice, line = Invoice.__table__, InvoiceLine.__table__
     columns = {
         "customer_id": customer.c.CustomerId,
+        "address": customer.c.Address,
         "track_id": track.c.TrackId,
         "price": track.c.UnitPrice,
         "invoice_id": invoice.c.InvoiceId,
@@ -520,17 +556,10 @@ def _names(here: Site) -> dict[str, str]:
         "quantity": line.c.Quantity,
     }
     names = {key: here.spell(column.name) for key, column in columns.items()}
-    address = {
-        key: f"c.{here.spell(customer.c[column].name)}"
-        for key, column in {
-            "id": "CustomerId",
-            "address": "Address",
-            "city": "City",
-            "state": "State",
-            "country": "Country",
-            "postal_code": "PostalCode",
-        }.items()
-    }
+    address = [
+        f"c.{here.spell(customer.c[column].name)}"
+        for column in ("Address", "City", "State", "Country", "PostalCode")
+    ]
     objects = {
         "customer": here.spell(customer),
         "track": here.spell(track),
@@ -556,8 +585,7 @@ def _names(here: Site) -> dict[str, str]:
         "line_sequence": f"'{_quote(objects['line_sequence'])}'::regclass",
         "invoice_columns": here.spell(*(column.name for column in invoice.columns)),
         "line_columns": here.spell(*(column.name for column in line.columns)),
-        "buyer": ", ".join(f"{column} AS {key}" for key, column in address.items()),
-        "billing": ", ".join(list(address.values())[1:]),
+        "billing": ", ".join(address),
         "customer_bytes": _bytes("customer"),
         "second_bytes": _bytes("second"),
         "size_bytes": _bytes("size"),
