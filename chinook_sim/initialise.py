@@ -16,7 +16,7 @@ from sqlalchemy import inspect, literal, select
 
 from chinook_sim.connecting import make_engine
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
-from chinook_sim.ledger import set_baseline
+from chinook_sim.ledger import require, set_baseline
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
 from chinook_sim.migrate import lock, upgrade
 from chinook_sim.naming import CHINOOK_TABLES, place_of, recognise
@@ -56,6 +56,7 @@ def initialise(
 
     Raises:
         NotAChinook: there is something else in the database.
+        NoLedger: it was made before, and somebody dropped it.
         InvalidInput: `source` is given, and there is a Chinook already; or it is no such dump.
         BatchFailed: the database refused a statement of the dump.
     """
@@ -77,7 +78,7 @@ def initialise(
         # Before anything is made: an upgrade would complete what is not a whole Chinook.
         recognise(connection)
     upgrade(connection)
-    recognise(connection)
+    require(recognise(connection))
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
         return "nothing"
     fill(connection, scale, d1(connection) + timedelta(days=1), progress=progress)

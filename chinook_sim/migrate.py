@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import command, op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import place_of, quoted, speak
+from chinook_sim.naming import CHINOOK_TABLES, SALE_TABLES, hidden, place_of, quoted, speak
 from chinook_sim.rights import grants
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chinook_sim.rights import Need
 
 __all__ = [
+    "SOUND",
     "VERSION_TABLE",
     "Site",
     "demand",
@@ -31,6 +33,8 @@ __all__ = [
     "installed",
     "leave_out",
     "lock",
+    "mark",
+    "marked",
     "prepare",
     "site",
     "upgrade",
@@ -44,7 +48,18 @@ MIGRATION_LOCK = 0x6368696E6F6F6D
 
 
 def upgrade(connection: Connection) -> str:
-    """Bring a database up to the newest revision, in the transaction that is open; return it."""
+    """Bring a database up to the newest revision, in the transaction that is open; return it.
+
+    Raises:
+        MigrationRefused: it is at a revision that is not known here, or a right is missing.
+    """
+    scripts = ScriptDirectory(str(_scripts()))
+    found = installed(connection)
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise MigrationRefused(
+            f"the database is at revision {found}, of a newer chinook_sim than this one; upgrade "
+            "the package"
+        )
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -124,6 +139,9 @@ def demand(here: Site) -> None:
         place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
         needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(here.schema or 'public')}")]
         needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
+        if place and any(not place.has(table) for table in CHINOOK_TABLES):
+            there = [table for table in CHINOOK_TABLES if place.has(table)]
+            needed += [("REFERENCES", here.spell(table)) for table in there]
         lacking = grants(here.look, needed)
         if lacking:
             raise MigrationRefused(f"not upgraded, rights are missing: {lacking}")
@@ -145,7 +163,7 @@ def prepare(connection: Connection) -> Site:
     Where nothing is, names are CamelCase, as in most Chinooks, and in the current schema.
 
     Raises:
-        MigrationRefused: there is no schema to make tables in.
+        MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
     """
     place = place_of(connection)
     schema = place.schema if place else None
@@ -155,14 +173,87 @@ def prepare(connection: Connection) -> Site:
             raise MigrationRefused(
                 "there is no schema to make tables in; set a search_path that names one"
             )
+    _refuse_what_is_no_chinook(connection, place)
     speak(connection, place.spelling if place else "camel", schema)
     return Site(connection, schema, place)
 
 
+def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> None:
+    """Refuse to make a Chinook, or to complete one, where that is hardly what is meant."""
+    if place is None:
+        grant = hidden(connection)
+        if grant is not None:
+            raise MigrationRefused(f"there is a Chinook in a schema that is closed to us: {grant}")
+        return
+    if not place.missing(SALE_TABLES):
+        return
+    there = [table for table in CHINOOK_TABLES if place.has(table)]
+    lacking = place.missing(there)
+    if lacking or not place.on_path:
+        named = ", ".join(quoted(connection, place.spell(table.name)) for table in there)
+        why = f"without {', '.join(lacking)}" if lacking else "off the search path"
+        raise MigrationRefused(
+            f"this is no Chinook, though it has {named} {why}; name another database, or set the "
+            "search_path to a schema of its own"
+        )
+
+
+SOUND = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET LOCAL row_security = off",
+)
+"""What a migration's transaction on PostgreSQL begins with: what others committed while it waited
+for a lock must be seen, and no policy may hide rows of a table that is to be dropped."""
+
+
 def lock(connection: Connection) -> None:
-    """Keep other upgrades out until the transaction ends; SQLite's own write lock does there."""
+    """Keep other upgrades out until the transaction ends.
+
+    Raises:
+        MigrationRefused: the transaction that was lent sees only what was there when it began.
+    """
     if connection.dialect.name == "postgresql":
+        first, *others = SOUND
+        if connection.scalar(text("SHOW transaction_isolation")) != "read committed":
+            try:
+                connection.execute(text(first))
+            except DBAPIError:
+                raise MigrationRefused(
+                    "a migration needs a transaction that is READ COMMITTED; begin one"
+                ) from None
+        for statement in others:
+            connection.execute(text(statement))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    else:
+        driver: Any = connection.connection.driver_connection
+        # Python's sqlite3 begins no transaction before a CREATE TABLE.
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+MARK = "made by chinook_sim"
+"""How the comment begins that PostgreSQL keeps with what a revision made."""
+
+
+def mark(kind: str, name: str, more: str = "") -> None:
+    """Let PostgreSQL remember that something was made by us, whatever becomes of its name."""
+    op.execute(f"COMMENT ON {kind} {name} IS '{MARK}{more}'")
+
+
+def marked(here: Site, catalogue: str, name: str) -> str | None:
+    """Return what `mark` left at something, None where there is nothing, or nothing of ours.
+
+    Args:
+        here: the database.
+        catalogue: `pg_class` for tables and sequences, `pg_proc` for functions.
+        name: its name as SQL; of a function, its signature.
+    """
+    kind = {"pg_class": "regclass", "pg_proc": "regprocedure"}[catalogue]
+    comment = here.look.scalar(
+        text(f"SELECT obj_description(to_{kind}(:name), :catalogue)"),
+        {"name": name, "catalogue": catalogue},
+    )
+    return comment.removeprefix(MARK) if comment and comment.startswith(MARK) else None
 
 
 def _scripts() -> Path:

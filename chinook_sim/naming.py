@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHINOOK_TABLES",
+    "SALE_TABLES",
     "Chinook",
     "IdSource",
     "Place",
     "Spelling",
     "connection_of",
+    "hidden",
     "place_of",
     "quoted",
     "recognise",
@@ -130,10 +132,10 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
     try:
         place = _choose(survey(connection))
     except NotAChinook as error:
-        hidden = _hidden(connection)
-        if hidden is None:
+        grant = hidden(connection)
+        if grant is None:
             raise
-        raise NotAChinook(f"{error}: {hidden}", missing=error.missing) from None
+        raise NotAChinook(f"{error}: {grant}", missing=error.missing) from None
     speak(connection, place.spelling, None if place.visible else place.schema)
     return Chinook(
         place.spelling,
@@ -423,7 +425,7 @@ _CLOSED_SCHEMA = text(
 ).bindparams(bindparam("names", expanding=True))
 
 
-def _hidden(connection: Connection) -> str | None:
+def hidden(connection: Connection) -> str | None:
     """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
     if connection.dialect.name != "postgresql":
         return None

@@ -18,10 +18,11 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from chinook_sim.connecting import make_engine, open_connection
+from chinook_sim.connecting import limit, make_engine, open_connection
 from chinook_sim.errors import ChinookSimError
 from chinook_sim.migrate import (
     MIGRATION_LOCK,
+    SOUND,
     VERSION_TABLE,
     demand,
     head,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
+
+LOCK_TIMEOUT = 30
+"""Seconds, as the command's default."""
 
 lent: Connection | None = context.config.attributes.get("connection")
 
@@ -79,11 +83,14 @@ def run(connection: Connection) -> None:
         if not context.get_context().opts.get("dont_mutate") and installed(connection) != head():
             demand(site)
         context.run_migrations()
-        if not context.get_context().get_current_heads():
+        dry = context.get_context().opts.get("dont_mutate")
+        if not dry and not context.get_context().get_current_heads():
             versions.drop(connection, checkfirst=True)
         return
     with context.begin_transaction():
         if site.postgresql:
+            for statement in SOUND:
+                context.execute(statement)
             context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         context.run_migrations()
 
@@ -104,6 +111,7 @@ def run_with_settings() -> None:
         location = find_database(os.environ, directory=Path.cwd())
         secrets = location.secrets
         with connected(location) as connection, connection.begin():
+            limit(connection, LOCK_TIMEOUT, None)
             run(connection)
     except (ChinookSimError, DBAPIError) as error:
         said = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()

@@ -276,6 +276,63 @@ def test_no_day_and_no_number_are_refused(shop: Shop) -> None:
     refused(shop, calls, "^simulate_sales: the number of sales must be 0 or more")
 
 
+@each_shape
+def test_a_day_that_no_client_can_read_is_refused(shop: Shop) -> None:
+    years = "'0044-03-15 BC'", "'10000-01-01'", "'9999-12-31'"
+    refused(shop, [f"simulate_sales({day}, 1)" for day in years], "years 1 to 9999")
+    refused(shop, [f"simulate_new_sale({day})" for day in years], "years 1 to 9999")
+    assert sell_at(shop, "9999-12-30 23:59:59")
+
+
+def sell_at(shop: Shop, moment: str) -> int:
+    (sold,) = shop.rows(f"SELECT generated_invoice_id FROM simulate_new_sale('{moment}')")
+    return int(sold[0])
+
+
+@each_shape
+@pytest.mark.parametrize("price", ["0.995", "'NaN'", "-1", "NULL"])
+def test_a_price_that_is_no_amount_is_refused(shop: Shop, price: str) -> None:
+    for table in ("Track", "InvoiceLine"):
+        shop.execute(
+            f"ALTER TABLE [{table}] ALTER COLUMN [UnitPrice] TYPE numeric(10, 3)",
+            f"ALTER TABLE [{table}] ALTER COLUMN [UnitPrice] DROP NOT NULL",
+        )
+    shop.execute(
+        "UPDATE [Invoice] SET [InvoiceDate] = '2026-01-31 10:00'",
+        f"UPDATE [Track] SET [UnitPrice] = {price}",
+    )
+    names = ("simulate_new_sale('{}')", "simulate_sales('{}', 1)", "simulate_update_sale('{}')")
+    refused(shop, [name.format(DAY) for name in names[:2]], "is not in whole cents; correct it")
+    refused(shop, [names[2].format(NOON)], "is not in whole cents; correct it")
+
+
+@each_shape
+def test_a_day_for_which_too_few_ids_are_left_takes_none(shop: Shop) -> None:
+    last = 2**31 - 1 - 50
+    name = sequence(shop, "invoice_id")
+    shop.execute(f"SELECT setval('{name}', {last})")
+    refused(shop, [f"simulate_sales('{DAY}', 51)"], "has 50 ids left")
+    assert shop.value(f"SELECT last_value FROM {name}") == last
+    shop.rows(f"SELECT simulate_sales('{DAY}', 50)")
+
+
+@each_shape
+def test_a_trigger_finds_what_is_beside_its_table(shop: Shop) -> None:
+    shop.execute(
+        "CREATE TABLE audit (what text)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO audit VALUES (TG_OP); RETURN NULL; END'",
+        "CREATE TRIGGER noting AFTER INSERT OR UPDATE OR DELETE ON [Invoice] "
+        "FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    shop.rows(f"SELECT simulate_new_sale('{NOON}'), simulate_sales('{DAY}', 2)")
+    shop.rows(f"SELECT simulate_update_sale('{NOON}')")
+    shop.rows(f"SELECT simulate_delete_sale('{NOON}')")
+    assert [row[0] for row in shop.rows("SELECT what FROM audit")] == (
+        ["INSERT"] * 3 + ["UPDATE", "DELETE"]
+    )
+
+
 # What a sale is
 
 

@@ -16,7 +16,7 @@ from alembic import command as alembic
 from alembic.config import Config
 from conftest import by_turns, cases, parameters
 from shapes import SHAPES, TABLES, build_postgresql
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1
@@ -187,6 +187,180 @@ def test_an_empty_database_gets_all_and_gives_ids(server: Server) -> None:
     server.drop_database(database)
 
 
+def test_a_table_that_was_filled_while_a_downgrade_waited_is_not_dropped(server: Server) -> None:
+    database = server.create_database()
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+    with (
+        server.connect(database) as other,
+        server.connect(database) as watcher,
+        ThreadPoolExecutor() as pool,
+    ):
+        # The snapshot of a transaction that is repeatable would be from before the lock.
+        default = "SET default_transaction_isolation TO 'repeatable read'"
+        other.execute(f'ALTER DATABASE "{database}" {default}')
+        with other.transaction():
+            other.execute('INSERT INTO "Genre" ("Name") VALUES (\'precious\')')
+            going_down = pool.submit(run_downgrade, engine)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while watcher.execute(waiting).fetchone() == (0,) and not going_down.done():
+                time.sleep(0.01)
+        with pytest.raises(MigrationRefused, match="Genre"):
+            going_down.result(timeout=60)
+        assert other.execute('SELECT count(*) FROM "Genre"').fetchone() == (1,)
+    server.drop_database(database)
+
+
+def run_downgrade(engine: Engine) -> None:
+    with engine.begin() as connection:
+        downgrade(connection)
+
+
+def test_a_transaction_that_sees_only_its_beginning_is_refused(server: Server) -> None:
+    database = server.create_database()
+    engine = create_engine(server.url(database), poolclass=NullPool, isolation_level="SERIALIZABLE")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT 1 FROM pg_class LIMIT 1")
+        with pytest.raises(MigrationRefused, match="READ COMMITTED"):
+            upgrade(connection)
+    server.drop_database(database)
+
+
+def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
+    database = server.create_database()
+    with server.connect(database) as admin:
+        admin.execute("CREATE ROLE migrator LOGIN PASSWORD 'x'")
+        admin.execute("GRANT CREATE ON SCHEMA public TO migrator")
+        url = server.url(database, user="migrator", password="x")
+        engine = create_engine(url, poolclass=NullPool)
+        with engine.begin() as connection:
+            upgrade(connection)
+        admin.execute('INSERT INTO "Genre" ("Name") VALUES (\'precious\')')
+        for what in ("ENABLE", "FORCE"):
+            admin.execute(f'ALTER TABLE "Genre" {what} ROW LEVEL SECURITY')
+        with pytest.raises(Exception, match="row-level security"):
+            run_downgrade(engine)
+        assert admin.execute('SELECT count(*) FROM "Genre"').fetchone() == (1,)
+    server.drop_database(database)
+    with server.connect() as admin:
+        admin.execute("DROP ROLE migrator")
+
+
+@each_shape
+def test_what_took_the_place_of_ours_is_not_dropped(shop: Shop) -> None:
+    shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
+    shop.execute("CREATE TABLE [Playlist] ([PlaylistId] integer PRIMARY KEY, mine text)")
+    own_sequence = shop.server is not None and not shop.shape.ids
+    if own_sequence:
+        shop.execute("DROP SEQUENCE invoice_id_seq", "CREATE SEQUENCE invoice_id_seq START 777")
+    with shop.engine.begin() as connection:
+        downgrade(connection)
+    assert shop.rows("SELECT mine FROM [Playlist]") == []
+    if own_sequence:
+        assert shop.value("SELECT nextval('invoice_id_seq')") == 777
+
+
+@on_postgresql
+def test_ids_below_one_leave_a_sequence_at_its_start(shop: Shop) -> None:
+    shop.execute(
+        "DELETE FROM [InvoiceLine]",
+        "UPDATE [Invoice] SET [InvoiceId] = -[InvoiceId]"
+        if "ALWAYS" not in shop.shape.ids
+        else "DELETE FROM [Invoice]",
+    )
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.value("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31')") > 0
+
+
+OTHERS = {
+    "a table of a Chinook elsewhere": (
+        "CREATE SCHEMA crm; CREATE TABLE crm.employee (employee_id integer PRIMARY KEY)",
+        "no Chinook",
+    ),
+    "another customer": ("CREATE TABLE customer (id integer PRIMARY KEY)", "no Chinook"),
+    "other invoices": (
+        "CREATE TABLE invoice (id integer); CREATE TABLE invoice_line (id integer)",
+        "no Chinook",
+    ),
+}
+
+
+@pytest.mark.parametrize("others", OTHERS)
+def test_what_is_no_chinook_is_not_made_one(server: Server, others: str) -> None:
+    script, said = OTHERS[others]
+    database = server.create_database()
+    server.psql(database, script)
+    before = server.dump(database)
+    with (
+        create_engine(server.url(database), poolclass=NullPool).begin() as connection,
+        pytest.raises(MigrationRefused, match=said),
+    ):
+        upgrade(connection)
+    assert server.dump(database) == before
+    server.drop_database(database)
+
+
+def test_a_chinook_that_is_closed_to_us_is_not_made_again(server: Server, command: Command) -> None:
+    database = server.create_database()
+    build_postgresql(SHAPES[2], server, database, schema="shop")
+    with server.connect(database) as admin:
+        admin.execute("CREATE ROLE stranger LOGIN PASSWORD 'x'")
+        admin.execute("GRANT CREATE ON SCHEMA public TO stranger")
+        url = server.url(database, user="stranger", password="x")
+        text = url.render_as_string(hide_password=False)
+        for done in (
+            alembic_process("upgrade", "head", DATABASE_URL=text),
+            command("init", DATABASE_URL=text),
+        ):
+            assert done.returncode not in (0, 1) or done.args[2] == "alembic"
+            assert "GRANT USAGE ON SCHEMA shop TO stranger" in done.stdout + done.stderr
+        made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        assert admin.execute(made).fetchone() == (0,)
+        admin.execute("REVOKE CREATE ON SCHEMA public FROM stranger")
+        admin.execute("DROP ROLE stranger")
+    server.drop_database(database)
+
+
+@each_shape
+def test_a_lent_transaction_is_not_committed(shop: Shop) -> None:
+    before = shop.dump()
+    with shop.engine.connect() as connection:
+        upgrade(connection)
+        connection.rollback()
+    assert shop.dump() == before
+
+
+@each_shape
+def test_a_newer_revision_is_told(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("UPDATE chinook_sim_version SET version_num = '9999'")
+    with (
+        shop.engine.connect() as connection,
+        pytest.raises(MigrationRefused, match="newer chinook_sim"),
+    ):
+        upgrade(connection)
+
+
+@each_shape
+def test_a_ledger_that_was_dropped_can_be_made_again(shop: Shop, command: Command) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("DROP TABLE chinook_sim_run")
+    done = command("init", DATABASE_URL=shop.text)
+    assert done.returncode == 3
+    assert "alembic downgrade 0002" in done.stderr
+    with shop.engine.begin() as connection:
+        downgrade(connection, "0002")
+        upgrade(connection)
+    assert command("generate", "5", "--once", DATABASE_URL=shop.text).returncode == 0
+
+
 def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
     for shape in SHAPES[:4]:
         database = server.create_database()
@@ -296,7 +470,7 @@ def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: Shop) -> N
     assert "-- Running" not in script(shop, "upgrade", "head")
     down = script(shop, "downgrade", f"{head()}:base")
     # Only what is ours by name goes.
-    dropped = set(re.findall(r"DROP (\w+) (?:\w+\.)?(\w+)", down))
+    dropped = set(re.findall(r"DROP (\w+) (?:IF EXISTS )?(?:\w+\.)?(\w+)", down))
     assert {kind for kind, _ in dropped} <= {"TABLE", "INDEX", "SEQUENCE", "FUNCTION"}
     assert {name for kind, name in dropped if kind == "TABLE"} == OURS
     shop.run_script(down)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import site
+from chinook_sim.migrate import Site, mark, marked, site
 from chinook_sim.models import Base, CreatedTable
 from chinook_sim.naming import CHINOOK_TABLES
 
@@ -23,23 +23,22 @@ depends_on = None
 
 
 def upgrade() -> None:
-    place = site().place
+    here = site()
+    place = here.place
     missing = [table for table in CHINOOK_TABLES if place is None or not place.has(table)]
     created = CreatedTable.__table__
     Base.metadata.create_all(op.get_bind(), tables=[created, *missing], checkfirst=False)
     for table in missing:
         op.execute(sa.insert(created).values(name=str(table.name), revision=revision))
+        if here.postgresql:
+            mark("TABLE", here.spell(table))
 
 
 def downgrade() -> None:
     here = site()
     created = CreatedTable.__table__
     made = set(here.look.scalars(sa.select(created.c.name).where(created.c.revision == revision)))
-    tables = [
-        table
-        for table in CHINOOK_TABLES
-        if table.name in made and here.place and here.place.has(table)
-    ]
+    tables = [table for table in CHINOOK_TABLES if table.name in made and _is_ours(here, table)]
     if tables and op.get_context().as_sql:
         raise MigrationRefused(
             f"no script is written that drops {here.spell(*tables)}: whether they are empty is "
@@ -59,3 +58,15 @@ def downgrade() -> None:
             "tables yourself, and run it again"
         )
     Base.metadata.drop_all(op.get_bind(), tables=[created, *tables], checkfirst=False)
+
+
+def _is_ours(here: Site, table: sa.Table) -> bool:
+    """Tell whether a table is the one that was made, and not another of its name."""
+    if here.place is None or not here.place.has(table):
+        return False
+    if here.postgresql:
+        return marked(here, "pg_class", here.spell(table)) is not None
+    # Nothing can be marked in SQLite: it must look like the one that was made, at least.
+    there = sa.inspect(here.look).get_columns(here.place.spell(table.name))
+    names = {here.place.spell(column.name).lower() for column in table.columns}
+    return {column["name"].lower() for column in there} == names

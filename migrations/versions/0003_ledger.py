@@ -65,7 +65,7 @@ def upgrade() -> None:
         sqlite_where=standing,
     )
     table = Invoice.__table__
-    highest = f"max({here.spell(table.c.InvoiceId.name)})"
+    highest = f"coalesce(max({here.spell(table.c.InvoiceId.name)}), 0)"
     op.execute(
         f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "
         f"SELECT 'baseline', 'baseline', {highest}, 'revision {revision}' FROM {here.spell(table)}"
@@ -73,4 +73,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table(RUN, schema=site().schema)
+    # Somebody may have dropped it already, and wants it made again.
+    op.drop_table(RUN, schema=site().schema, if_exists=True)

@@ -3,10 +3,11 @@
 Revision ID: 0004
 Revises: 0003
 
-Every name in them is qualified and their search path holds pg_catalog alone, so no temporary table
-and no schema of somebody else's is ever found in place of the shop's. They run with the rights of
-who calls them. A function of one of these names that is there already is not replaced, and one that
-was changed since is not dropped.
+Every name in them is qualified, and their search path holds pg_catalog first, so no temporary table
+and no schema of somebody else's is ever found in place of the shop's. The shop's own schema is in
+it for triggers on its tables, which run with the same path. They run with the rights of who calls
+them. A function of one of these names that is there already is not replaced, and one that was
+changed since is not dropped.
 """
 
 # No percent sign anywhere in the functions: in a statement sent by a driver it would have to be
@@ -14,11 +15,13 @@ was changed since is not dropped.
 
 from __future__ import annotations
 
+import hashlib
+
 from alembic import op
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, leave_out, site
+from chinook_sim.migrate import Site, leave_out, mark, marked, site
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 
 revision = "0004"
@@ -36,7 +39,6 @@ FUNCTIONS = {
 -- Moves a sequence that is behind its table forward, and never back.
 DECLARE
     position bigint;
-    steps bigint;
 BEGIN
     IF coalesce(pg_sequence_last_value(p_sequence), 0) >= coalesce(p_highest, 0) THEN
         RETURN;
@@ -45,9 +47,7 @@ BEGIN
     -- Another session may have done it while we waited. Of a sequence that was restarted, where
     -- it stands is only known from what it gives.
     position := coalesce(pg_sequence_last_value(p_sequence), nextval(p_sequence));
-    SELECT ceil((p_highest - position) / s.seqincrement::numeric) INTO steps
-      FROM pg_sequence s WHERE s.seqrelid = p_sequence;
-    IF steps > 1000000 THEN
+    IF p_highest - position > 1000000 THEN
         IF NOT has_sequence_privilege(p_sequence, 'UPDATE') THEN
             RAISE insufficient_privilege USING
                 MESSAGE = 'chinook_sim: a sequence is far behind its table; '
@@ -55,10 +55,12 @@ BEGIN
                     || quote_ident(current_user);
         END IF;
         PERFORM setval(p_sequence, p_highest);
-    ELSIF steps > 0 THEN
-        -- Unlike setval, this cannot go back, whoever else uses the sequence meanwhile.
-        PERFORM count(nextval(p_sequence)) FROM generate_series(1, steps);
+        RETURN;
     END IF;
+    -- Unlike setval, this cannot go back, whoever else uses the sequence meanwhile.
+    WHILE position < p_highest LOOP
+        position := nextval(p_sequence);
+    END LOOP;
 END
 """,
     ),
@@ -166,15 +168,19 @@ DECLARE
     basket integer[];
     prices numeric[];
     amount numeric;
+    sound boolean;
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
             MESSAGE = 'simulate_new_sale: a right is missing; GRANT ' || missing
                 || ' TO ' || quote_ident(current_user);
     END IF;
-    IF p_invoice_date IS NULL OR NOT isfinite(p_invoice_date) THEN
+    -- Days that no client could read back are none.
+    IF p_invoice_date IS NULL
+       OR p_invoice_date < '0001-01-01' OR p_invoice_date >= '9999-12-31' THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_new_sale: the moment of the sale is missing; give a timestamp';
+            MESSAGE = 'simulate_new_sale: the moment of the sale is missing; give a timestamp '
+                || 'of the years 1 to 9999';
     END IF;
 
     -- Lowest and highest ids, and ids that a sequence does not know of. Each time another column is
@@ -218,8 +224,9 @@ BEGIN
         END IF;
     END LOOP;
     LOOP
-        SELECT array_agg(t.{track_id}), array_agg(t.{price}), sum(t.{price})
-          INTO basket, prices, amount FROM {track} t WHERE t.{track_id} = ANY (wanted);
+        SELECT array_agg(t.{track_id}), array_agg(t.{price}), sum(t.{price}),
+               bool_and({whole_cents})
+          INTO basket, prices, amount, sound FROM {track} t WHERE t.{track_id} = ANY (wanted);
         EXIT WHEN cardinality(basket) = size;
         -- One of the ids is a gap. All are drawn again, as each basket of a size must be as likely
         -- as any other; the size stays, so that small ones do not become more likely, unless there
@@ -230,6 +237,11 @@ BEGIN
         END IF;
         wanted := {schema}.chinook_sim_any_tracks(size, ARRAY[]::integer[]);
     END LOOP;
+
+    IF NOT sound THEN
+        RAISE data_exception USING MESSAGE =
+            'simulate_new_sale: a price in {track_text} is not in whole cents; correct it';
+    END IF;
 
     FOR attempt IN 1 .. 201 LOOP
         candidate := lowest + floor(random() * (highest - lowest + 1))::bigint;
@@ -289,6 +301,11 @@ BEGIN
     IF cardinality(added) = 0 THEN
         RETURN NULL;
     END IF;
+    PERFORM 1 FROM {track} t WHERE t.{track_id} = added[1] AND {whole_cents};
+    IF NOT FOUND THEN
+        RAISE data_exception USING MESSAGE =
+            'simulate_update_sale: a price in {track_text} is not in whole cents; correct it';
+    END IF;
     SELECT max(l.{line_id}) INTO last_line FROM {line} l;
     IF last_line > coalesce(pg_sequence_last_value({line_sequence}), 0) THEN
         PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
@@ -346,6 +363,7 @@ DECLARE
     largest integer;
     last_invoice bigint;
     last_line bigint;
+    short record;
     made record;
 BEGIN
     IF missing IS NOT NULL THEN
@@ -353,9 +371,9 @@ BEGIN
             MESSAGE = 'simulate_sales: a right is missing; GRANT ' || missing
                 || ' TO ' || quote_ident(current_user);
     END IF;
-    IF p_day IS NULL OR NOT isfinite(p_day) THEN
+    IF p_day IS NULL OR p_day < '0001-01-01' OR p_day >= '9999-12-31' THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_sales: the day is missing; give a date';
+            MESSAGE = 'simulate_sales: the day is missing; give a date of the years 1 to 9999';
     END IF;
     IF p_count IS NULL OR p_count < 0 THEN
         RAISE invalid_parameter_value USING
@@ -363,8 +381,9 @@ BEGIN
     END IF;
     -- Arrays of integers, because an element of one is found at once; prices in cents therefore.
     customers := ARRAY(SELECT c.{customer_id} FROM {customer} c);
-    SELECT array_agg(t.{track_id}), array_agg((t.{price} * 100)::bigint),
-           bool_and(t.{price} * 100 = floor(t.{price} * 100))
+    SELECT array_agg(t.{track_id}),
+           array_agg(CASE WHEN {whole_cents} THEN (t.{price} * 100)::bigint END),
+           bool_and({whole_cents})
       INTO tracks, cents, whole_cents FROM {track} t;
     largest := least(5, cardinality(tracks));
     IF cardinality(customers) = 0 THEN
@@ -383,6 +402,17 @@ BEGIN
            (SELECT max(l.{line_id}) FROM {line} l) INTO last_invoice, last_line;
     PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, last_invoice);
     PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+
+    SELECT t.name, t.ids_left INTO short
+      FROM (VALUES ('{invoice_text}', {invoices_left}, p_count::bigint),
+                   ('{line_text}', {lines_left}, p_count::bigint * largest))
+           AS t (name, ids_left, needed)
+     WHERE t.needed > t.ids_left LIMIT 1;
+    IF FOUND THEN
+        RAISE sequence_generator_limit_exceeded USING
+            MESSAGE = 'simulate_sales: ' || short.name || ' has ' || short.ids_left
+                || ' ids left; make a smaller day, or widen its id column to BIGINT';
+    END IF;
 
     WITH drawn AS MATERIALIZED (
         SELECT n, nextval({invoice_sequence}) AS id,
@@ -493,29 +523,33 @@ def upgrade() -> None:
     if taken:
         raise MigrationRefused(
             f"not upgraded: {', '.join(taken)} is there already, and not ours; rename it "
-            f"(ALTER FUNCTION {taken[0]} RENAME TO …) or drop it, and run the upgrade again"
+            f"(ALTER ROUTINE {taken[0]} RENAME TO …) or drop it, and run the upgrade again"
         )
     for name, (parameters, result, body) in _rendered(here).items():
+        shops = "" if name in INTERNAL else f"{here.spell(here.schema or 'public')}, "
         # Planning anew at each call takes longer than the look-ups of one sale.
         plans = "" if name == "simulate_sales" else "SET plan_cache_mode = force_generic_plan "
         op.execute(
             f"CREATE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} LANGUAGE plpgsql "
-            f"SECURITY INVOKER SET search_path = pg_catalog, pg_temp {plans}"
+            f"SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp {plans}"
             f"AS $function${body}$function$"
         )
+        # So that a downgrade knows whether it is still the one that was installed.
+        digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+        mark("FUNCTION", f"{here.ours(name)}({_types(parameters)})", f", {digest}")
 
 
 def downgrade() -> None:
     here = site()
     if not here.postgresql:
         return
-    for name, (parameters, _, body) in reversed(_rendered(here).items()):
+    for name, (parameters, _, _) in reversed(FUNCTIONS.items()):
         signature = f"{here.ours(name)}({_types(parameters)})"
         found = here.look.scalar(
-            text("SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure(:signature)"),
+            text("SELECT md5(prosrc) FROM pg_proc WHERE oid = to_regprocedure(:signature)"),
             {"signature": signature},
         )
-        if found is not None and found.strip() != body.strip():
+        if found is not None and marked(here, "pg_proc", signature) != f", {found}":
             raise MigrationRefused(
                 f"not downgraded: {signature} was changed since it was installed; rename it "
                 f"(ALTER FUNCTION {signature} RENAME TO …) to keep it, and run it again"
@@ -560,6 +594,7 @@ def _names(here: Site) -> dict[str, str]:
         f"c.{here.spell(customer.c[column].name)}"
         for column in ("Address", "City", "State", "Country", "PostalCode")
     ]
+    price = f"t.{here.spell(track.c.UnitPrice.name)}"
     objects = {
         "customer": here.spell(customer),
         "track": here.spell(track),
@@ -586,6 +621,14 @@ def _names(here: Site) -> dict[str, str]:
         "invoice_columns": here.spell(*(column.name for column in invoice.columns)),
         "line_columns": here.spell(*(column.name for column in line.columns)),
         "billing": ", ".join(address),
+        "invoice_text": _quote(objects["invoice"]),
+        "line_text": _quote(objects["line"]),
+        "invoices_left": _left(
+            objects["invoice_sequence"], objects["invoice"], names["invoice_id"]
+        ),
+        "lines_left": _left(objects["line_sequence"], objects["line"], names["line_id"]),
+        "whole_cents": f"coalesce({price} >= 0 AND {price} < 100000000"
+        f" AND {price} * 100 = floor({price} * 100), false)",
         "customer_bytes": _bytes("customer"),
         "second_bytes": _bytes("second"),
         "size_bytes": _bytes("size"),
@@ -598,6 +641,19 @@ def _names(here: Site) -> dict[str, str]:
         ),
         "missing_for_sales": _missing(objects, f"{new_sales}, SELECT run, INSERT run"),
     }
+
+
+def _left(sequence: str, table: str, column: str) -> str:
+    """Return an expression for the ids that a sequence, and the column it is for, have left."""
+    return (
+        "(SELECT greatest(0, (least(q.seqmax, "
+        "CASE a.atttypid WHEN 'int4'::regtype THEN 2147483647 ELSE q.seqmax END) "
+        "- coalesce(pg_sequence_last_value(q.seqrelid), q.seqstart - 1)) "
+        "/ q.seqincrement) FROM pg_sequence q, pg_attribute a "
+        f"WHERE q.seqrelid = '{_quote(sequence)}'::regclass "
+        f"AND a.attrelid = '{_quote(table)}'::regclass "
+        f"AND quote_ident(a.attname) = '{_quote(column)}')"
+    )
 
 
 def _missing(objects: dict[str, str], rights: str) -> str:
