@@ -7,12 +7,13 @@ no invoice with a time of day: so are all invoices of every Chinook, and no day 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, func, select, true, type_coerce, update
+from sqlalchemy import String, func, select, type_coerce, update
 from sqlalchemy.orm import aliased
 
 from chinook_sim.batch import IdRanges
@@ -23,6 +24,8 @@ from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import d1
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.orm import Session
 
@@ -81,17 +84,33 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         ).one()
         first, last = (start.date(), end.date()) if start else (None, None)
         days = (target - last).days if last else 0
-        ids = connection.scalars(
-            select(Invoice.invoice_id).where(*history).order_by(Invoice.invoice_id)
+        dated = connection.execute(
+            select(Invoice.invoice_id, Invoice.invoice_date)
+            .where(*history)
+            .order_by(Invoice.invoice_id)
         ).all()
+        ids = [number for number, _ in dated]
         planned = Alignment(days, len(ids) if days else 0, first, last, target)
         if dry_run or not days:
             return planned
-        parameters = {"days": days, "first": str(first), "last": str(last)}
+        parameters = {
+            "days": days,
+            "first": str(first),
+            "last": str(last),
+            "digest": _digest(dated, timedelta(days=days)),
+        }
         asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
         enter(connection, asked, IdRanges.of(ids), sales=len(ids))
         _shift(connection, asked.run_id, days)
         return replace(planned, run_id=asked.run_id)
+
+
+def _digest(dated: Iterable[Sequence[Any]], moved: timedelta = timedelta(0)) -> str:
+    """Return SHA-256 of ids and dates, in the order of the ids."""
+    digest = hashlib.sha256()
+    for number, moment in dated:
+        digest.update(f"{number} {moment + moved}\n".encode())
+    return digest.hexdigest()
 
 
 def _history(connection: Connection) -> list[ColumnElement[bool]]:
@@ -109,12 +128,7 @@ def _history(connection: Connection) -> list[ColumnElement[bool]]:
 
 def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be from before the ledger."""
-    highest = baseline(connection)
-    return [
-        ~simulated(connection, invoice),
-        # Nothing was there when the ledger was made: then it does not know.
-        true() if highest is None else invoice.invoice_id <= highest,
-    ]
+    return [~simulated(connection, invoice), invoice.invoice_id <= baseline(connection)]
 
 
 def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
@@ -153,17 +167,17 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
     """Move the invoices of an alignment back to where they were.
 
     Raises:
-        UndoRefused: some were dated anew since.
+        UndoRefused: some were dated anew or deleted since.
     """
-    after = datetime.combine(run.day, time()) + timedelta(days=1)
-    anew = connection.scalar(
-        select(func.count())
+    parameters = json.loads(run.parameters)
+    dated = connection.execute(
+        select(Invoice.invoice_id, Invoice.invoice_date)
         .where(Invoice.invoice_id.in_(invoices_of(connection, run.run_id)))
-        .where(~_at_midnight(connection, Invoice) | (Invoice.invoice_date >= after))
+        .order_by(Invoice.invoice_id)
     )
-    if anew:
+    if _digest(dated) != parameters["digest"]:
         raise UndoRefused(
-            f"not undone: {anew} of the invoices moved were dated anew since, and where they "
-            "belong is not known"
+            "not undone: some of the invoices moved were dated anew or deleted since, and where "
+            "they belong is not known"
         )
-    _shift(connection, run.run_id, -json.loads(run.parameters)["days"])
+    _shift(connection, run.run_id, -parameters["days"])

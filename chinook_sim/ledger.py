@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from chinook_sim.naming import Chinook
 
 __all__ = [
+    "ONCE",
     "Asked",
     "Backend",
     "backend_of",
@@ -57,6 +58,7 @@ __all__ = [
     "latest_runs",
     "made_already",
     "mark_undone",
+    "once_key",
     "outcome",
     "record",
     "require",
@@ -70,6 +72,9 @@ RUN = Run.__table__
 
 BASELINE = "baseline"
 """The run_id and kind of the row that the migration writes."""
+
+ONCE = "once:"
+"""How the keys that we make ourselves begin."""
 
 PATIENCE = 5
 """Seconds that `outcome` waits for a transaction to end by itself, and again after ending it."""
@@ -106,6 +111,11 @@ class Asked:
     run_id: str = field(default_factory=lambda: str(uuid4()))
 
     @property
+    def once(self) -> bool:
+        """Whether the key is the day's own."""
+        return self.key == once_key(self.day)
+
+    @property
     def parameters_text(self) -> str:
         """The parameters as JSON, always in the same words."""
         return json.dumps(self.parameters, sort_keys=True)
@@ -115,6 +125,11 @@ class Asked:
         """SHA-256 of all that was asked for but the seed, in hexadecimal."""
         words = f"{self.day} {self.count} {self.profile} {self.parameters_text}"
         return hashlib.sha256(words.encode()).hexdigest()
+
+
+def once_key(day: date) -> str:
+    """Return the key under which a day's sales exist once."""
+    return f"{ONCE}{day}"
 
 
 class Backend(NamedTuple):
@@ -133,16 +148,20 @@ def require(chinook: Chinook) -> None:
     if not chinook.ledger:
         raise NoLedger(
             "there is no ledger in this database, and without one nobody knows what was run; "
-            "`chinook-sim init` or `alembic upgrade head` makes it"
+            "`chinook-sim init` or `alembic upgrade head` makes it, and where it was dropped, "
+            "`alembic downgrade 0002` before that"
         )
 
 
-def standing(connection: Connection, kind: str, key: str) -> Row[Any] | None:
+def standing(
+    connection: Connection, kind: str, key: str, *, locked: bool = True
+) -> Row[Any] | None:
     """Return the run that a key stands for, or None.
 
-    Whoever else asks for the same key waits until this transaction has ended.
+    If it is to be locked, whoever else asks for the same key waits until this transaction has
+    ended.
     """
-    if connection.dialect.name == "postgresql":
+    if locked and connection.dialect.name == "postgresql":
         lock = hashlib.sha256(f"chinook_sim {kind} {key}".encode()).digest()[:8]
         connection.execute(
             text("SELECT pg_advisory_xact_lock(:key)"),
@@ -154,13 +173,17 @@ def standing(connection: Connection, kind: str, key: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
+def made_already(
+    connection: Connection, asked: Asked, *, locked: bool = True
+) -> BatchSummary | None:
     """Return the batch that a request's key stands for, or None where it is to be made.
 
     Raises:
         KeyTaken: it was asked for in other words.
     """
-    row = None if asked.key is None else standing(connection, asked.kind, asked.key)
+    if asked.key is None:
+        return None
+    row = standing(connection, asked.kind, asked.key, locked=locked)
     if row is None:
         return None
     differences: dict[str, tuple[object, object]] = {
@@ -176,9 +199,10 @@ def made_already(connection: Connection, asked: Asked) -> BatchSummary | None:
     }
     if differences:
         told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
+        whose = f"the sales of {asked.day}" if asked.once else f"the batch of key {asked.key!r}"
         raise KeyTaken(
-            f"the key {asked.key!r} stands for a batch that is there already and differs: {told}; "
-            "ask for the same, or use another key",
+            f"{whose} were made once already, and differ: {told}; ask for the same, or take run "
+            f"{row.run_id[:8]} out with `chinook-sim undo`",
             key=str(asked.key),
             differences=differences,
         )
@@ -361,10 +385,10 @@ def _parts(connection: Connection, invoice: Any) -> tuple[Any, ColumnElement[boo
     return part, number.between(first, last) & ((number - first) % step == 0)
 
 
-def baseline(connection: Connection) -> int | None:
-    """Return the highest invoice id there was before us; None where there was none."""
+def baseline(connection: Connection) -> int:
+    """Return the highest invoice id there was before us; 0 where there was no invoice."""
     highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == BASELINE)
-    return connection.scalar(highest)
+    return connection.scalar(highest) or 0
 
 
 def latest_runs(connection: Connection, most: int) -> Sequence[Row[Any]]:
@@ -389,6 +413,7 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
     Raises:
         InvalidInput: there is none, or more than one.
     """
+    given = str(given).lower()
     if not re.fullmatch("[0-9a-f-]{4,36}", given):
         raise InvalidInput(
             f"{given[:40]!r} is no run; `chinook-sim status` lists them, and the first characters "

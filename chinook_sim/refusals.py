@@ -13,6 +13,7 @@ ADVICE = {
     "23503": "the catalogue changed meanwhile; run it again",
     "23505": "another writer took the same ids, or a sequence is behind its table; run it again",
     "25006": "the database takes no writes; use the primary, or a role that may write",
+    "25P01": "the connection is in autocommit mode, and a batch needs a transaction",
     "40001": "another transaction came between; run it again",
     "40P01": "another transaction came between; run it again",
     "42501": "grant the role what is missing, or use one that has it",

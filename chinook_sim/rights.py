@@ -76,7 +76,7 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
     else:
         # UPDATE, as the sales are locked before they are looked at.
         yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
-        yield from (("SELECT", line), ("DELETE", line))
+        yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
     if chinook.ledger:
         run = quoted(connection, Run.__table__)
         yield "SELECT", run

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
-from chinook_sim.ledger import Asked, made_already, record, require
+from chinook_sim.ledger import ONCE, Asked, made_already, once_key, record, require
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
@@ -131,7 +131,7 @@ def generate_day(
     request = _Request(n, day, timezone, seed, once, key, start)
     with all_or_nothing(session) as (connection, chinook):
         asked = request.settle(connection)
-        found = _found(connection, chinook, asked)
+        found = _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
         plan = _plan(asked, start, catalogue or read_catalogue(connection))
@@ -163,7 +163,7 @@ def plan_day(
         connection = connection_of(session)
         chinook = recognise(connection)
         asked = request.settle(connection)
-        found = _found(connection, chinook, asked)
+        found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
         plan = _plan(asked, 0, read_catalogue(connection))
@@ -188,10 +188,13 @@ def check_key(key: str) -> str:
     """Return a key as it is.
 
     Raises:
-        InvalidInput: it is no text of 1 to 200 printable characters.
+        InvalidInput: it is no text of 1 to 200 printable characters, or begins with `once:`, as
+            those of `once` do.
     """
     if not isinstance(key, str) or not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
         raise InvalidInput(f"a key must be 1 to {KEY_LENGTH} printable characters, not {key!r:.60}")
+    if not key.strip() or key.startswith(ONCE):
+        raise InvalidInput(f"a key must not be blank, nor begin with {ONCE!r}; choose another name")
     return key
 
 
@@ -211,11 +214,10 @@ def all_or_nothing(
     """
     with translated():
         connection = connection_of(session)
-        _begin(connection)
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = recognise(connection)
         try:
-            with session.begin_nested(), translated():
+            with _writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
                 yield connection_of(session), chinook
         except BatchFailed as error:
@@ -227,16 +229,26 @@ def all_or_nothing(
             raise BatchFailed(f"{error}: {lacking}", sqlstate=error.sqlstate) from error
 
 
-def _begin(connection: Connection) -> None:
+@contextmanager
+def _writing(connection: Connection) -> Iterator[None]:
     """Open SQLite's transaction, for writing, where the driver has not.
 
     Python's sqlite3 opens none before a SAVEPOINT, which would then be the outermost transaction:
     releasing it commits. And one that only reads at first may not write once another has.
     """
-    if connection.dialect.name == "sqlite":
-        driver: Any = connection.connection.driver_connection
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite" or driver.in_transaction:
+        yield
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # With the write lock there is nothing to wait for before COMMIT; but while anybody reads,
+    # SQLite would wait each time that its cache is full, and could be written out early.
+    patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager
@@ -298,18 +310,20 @@ class _Request:
             kind="generate",
             day=day,
             count=self._count,
-            key=f"once:{day}" if self._once else self._key,
+            key=once_key(day) if self._once else self._key,
             seed=self._seed,
             timezone=self._timezone,
             parameters=self._parameters,
         )
 
 
-def _found(connection: Connection, chinook: Chinook, asked: Asked) -> BatchSummary | None:
+def _found(
+    connection: Connection, chinook: Chinook, asked: Asked, *, locked: bool
+) -> BatchSummary | None:
     """Return the batch that was asked for by a key, where it is there already."""
     if asked.key is not None:
         require(chinook)
-    return made_already(connection, asked)
+    return made_already(connection, asked, locked=locked)
 
 
 def _plan(asked: Asked, start: int, catalogue: Catalogue) -> SalePlan:

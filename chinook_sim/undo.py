@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import Numeric, delete, func, select, text
 
 from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back
@@ -39,7 +40,7 @@ class Undone:
         run_id: the run.
         kind: what it had done; see `Run`.
         day: its day.
-        sales: the number of sales taken out, or of invoices moved back.
+        sales: the number of sales the run had made, or of invoices moved back.
         lines: the number of their lines.
         revenue: the sum of their totals.
         existed: whether it had been undone before, and nothing was done now.
@@ -84,23 +85,28 @@ def undo(session: Session, run: str) -> Undone:
 
 def _take_out(connection: Connection, run: Row[Any]) -> None:
     ids = invoices_of(connection, run.run_id)
-    # Locked first: from here on nobody adds a line, and nobody cancels.
-    locked = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(ids)).with_for_update()
-    found = connection.scalar(select(func.count()).select_from(locked.subquery())) or 0
+    # Locked first, the lines too: from here on nobody changes them, nor comes to refer to them.
+    found = 0
+    for key in (InvoiceLine.invoice_line_id, Invoice.invoice_id):
+        locked = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
+        found = connection.scalar(select(func.count()).select_from(locked.subquery())) or 0
+    if not found:
+        # All were cancelled: there is nothing to compare, and nothing to lose.
+        return
     if found != run.sales:
         raise UndoRefused(
             f"not undone: {run.sales - found} of the run's {run.sales} sales were cancelled since; "
             "delete the others yourself if they shall go"
         )
-    if _digest(connection, run) != run.digest:
+    if _digest(connection, run) != run.digest or _amounts_changed(connection, run):
         raise UndoRefused(
             "not undone: the run's sales were changed since; delete them yourself if they shall go"
         )
-    for table, column, key in _referring(connection):
-        theirs = select(key.label("id")).where(key.class_.invoice_id.in_(ids)).subquery("sold")
-        refers = text(f"EXISTS (SELECT 1 FROM {table} r WHERE r.{column} = sold.id)")  # noqa: S608
+    for table, sold, condition in _referring(connection):
+        refers = text(f"EXISTS (SELECT 1 FROM {table} r WHERE {condition})")  # noqa: S608
+        theirs = select(func.count()).select_from(sold).where(sold.invoice_id.in_(ids), refers)
         # Not left to the foreign key: it may cascade, and take what is not the run's.
-        if connection.scalar(select(func.count()).select_from(theirs).where(refers)):
+        if connection.scalar(theirs):
             raise UndoRefused(f"not undone: {table} refers to its sales; delete those rows first")
     connection.execute(delete(InvoiceLine).where(InvoiceLine.invoice_id.in_(ids)))
     connection.execute(delete(Invoice).where(Invoice.invoice_id.in_(ids)))
@@ -132,6 +138,22 @@ def _digest(connection: Connection, run: Row[Any]) -> str:
     return digest.hexdigest()
 
 
+def _amounts_changed(connection: Connection, run: Row[Any]) -> bool:
+    """Tell whether quantities or totals, which the digest does not hold, are others now."""
+    ids = invoices_of(connection, run.run_id)
+    # Rounded, as SQLite keeps amounts as floating-point numbers.
+    prices = func.round(InvoiceLine.unit_price * 100, type_=Numeric)
+    lines = select(func.sum(prices)).where(InvoiceLine.invoice_id == Invoice.invoice_id)
+    totals = select(func.count()).where(
+        Invoice.invoice_id.in_(ids),
+        func.round(Invoice.total * 100, type_=Numeric) != lines.scalar_subquery(),
+    )
+    quantities = select(func.count()).where(
+        InvoiceLine.invoice_id.in_(ids), InvoiceLine.quantity != 1
+    )
+    return bool(connection.scalar(totals) or connection.scalar(quantities))
+
+
 def _columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]:
     """Return the columns of an answer, a slice of its rows at a time."""
     answer = connection.execute(question, execution_options={"yield_per": SLICE})
@@ -139,27 +161,52 @@ def _columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]
         yield tuple(zip(*rows, strict=True))
 
 
-def _referring(connection: Connection) -> list[tuple[str, str, Any]]:
-    """Return the tables, other than Chinook's own, that refer to sales: table, column, to what."""
-    tables = {"invoice": Invoice.__table__, "line": InvoiceLine.__table__}
-    names = {key: quoted(connection, table) for key, table in tables.items()}
+def _referring(connection: Connection) -> list[tuple[str, Any, str]]:
+    """Return what may refer to sales, Chinook's own lines aside.
+
+    Returns:
+        For each foreign key: the table it is of, the class it points at, and the condition on
+        which a row `r` of that table refers to a row of the class.
+    """
+    models = {True: Invoice, False: InvoiceLine}
+    names = {
+        "invoice": quoted(connection, Invoice.__table__),
+        "line": quoted(connection, InvoiceLine.__table__),
+    }
     if connection.dialect.name == "postgresql":
         rows = connection.execute(_POSTGRESQL_REFERENCES, names)
     else:
-        names = {key: name.strip('"').lower() for key, name in names.items()}
-        rows = connection.execute(_SQLITE_REFERENCES, names)
-    return [(row.table_name, row.column_name, _KEYS[bool(row.to_invoice)]) for row in rows]
+        lowered = {key: name.strip('"').lower() for key, name in names.items()}
+        rows = connection.execute(_SQLITE_REFERENCES, lowered)
+    pairs: dict[tuple[str, str, bool], list[tuple[str, str | None]]] = defaultdict(list)
+    for row in rows:
+        whose = row.table_name, str(row.key), bool(row.to_invoice)
+        pairs[whose].append((row.from_column, row.to_column))
+    found = []
+    for (table, _, to_invoice), columns in pairs.items():
+        sold = models[to_invoice]
+        of = quoted(connection, sold.__table__)
+        (key,) = sold.__table__.primary_key.columns
+        condition = " AND ".join(
+            # SQLite leaves out the column that is referred to where it is the primary key.
+            f"r.{theirs} = {of}.{ours or quoted(connection, key.name)}"
+            for theirs, ours in columns
+        )
+        found.append((table, sold, condition))
+    return found
 
-
-_KEYS = {True: Invoice.invoice_id, False: InvoiceLine.invoice_line_id}
 
 _POSTGRESQL_REFERENCES = text(
     """
-    SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name,
-           quote_ident(a.attname) AS column_name,
+    SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name, c.oid AS key,
+           quote_ident(theirs.attname) AS from_column, quote_ident(ours.attname) AS to_column,
            c.confrelid = CAST(:invoice AS regclass) AS to_invoice
       FROM pg_catalog.pg_constraint c
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+      CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS pair (theirs, ours)
+      JOIN pg_catalog.pg_attribute theirs
+        ON theirs.attrelid = c.conrelid AND theirs.attnum = pair.theirs
+      JOIN pg_catalog.pg_attribute ours
+        ON ours.attrelid = c.confrelid AND ours.attnum = pair.ours
      WHERE c.contype = 'f'
        AND c.confrelid IN (CAST(:invoice AS regclass), CAST(:line AS regclass))
        AND c.conrelid <> CAST(:line AS regclass)
@@ -168,8 +215,9 @@ _POSTGRESQL_REFERENCES = text(
 
 _SQLITE_REFERENCES = text(
     """
-    SELECT '"' || replace(m.name, '"', '""') || '"' AS table_name,
-           '"' || replace(f."from", '"', '""') || '"' AS column_name,
+    SELECT '"' || replace(m.name, '"', '""') || '"' AS table_name, f.id AS key,
+           '"' || replace(f."from", '"', '""') || '"' AS from_column,
+           '"' || replace(f."to", '"', '""') || '"' AS to_column,
            lower(f."table") = :invoice AS to_invoice
       FROM sqlite_master m, pragma_foreign_key_list(m.name) f
      WHERE m.type = 'table' AND lower(f."table") IN (:invoice, :line) AND lower(m.name) <> :line

@@ -99,7 +99,7 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     # A name that is a directory, or a path out of the zone data, fails in other ways.
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
         raise InvalidInput(
             f"{name!r} is not a time zone; use an IANA name such as Europe/Paris or UTC"
         ) from None

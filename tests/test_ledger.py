@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,11 +29,14 @@ from chinook_sim import (
 )
 from chinook_sim.ledger import backend_of, outcome
 from chinook_sim.migrate import upgrade
+from chinook_sim.simulate import generate_day
 from chinook_sim.verification import verify_day
 from chinook_sim.window import d1
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from pathlib import Path
+
+    from conftest import Ground, Shop
     from postgres import Server
 
     from chinook_sim.batch import BatchSummary
@@ -130,7 +135,7 @@ def test_a_key_stands_for_one_request(shop: Shop) -> None:
     assert len(runs(shop)) == 1
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "two\nlines", 7])
+@pytest.mark.parametrize("key", ["", " ", "x" * 201, "two\nlines", "once:2026-01-31", 7])
 def test_a_key_is_short_and_printable(key: Any) -> None:
     with pytest.raises(InvalidInput, match="key"):
         generate_d1(None, 1, key=key)  # type: ignore[arg-type]
@@ -198,6 +203,8 @@ def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
         ("DELETE FROM [Invoice] WHERE [InvoiceId] = {0}", "cancelled"),
         ("UPDATE [InvoiceLine] SET [UnitPrice] = 5 WHERE [InvoiceId] = {0}", "changed"),
         ("UPDATE [Invoice] SET [InvoiceDate] = '2026-01-31 00:00:00'", "changed"),
+        ("UPDATE [Invoice] SET [Total] = [Total] + 5 WHERE [InvoiceId] = {0}", "changed"),
+        ("UPDATE [InvoiceLine] SET [Quantity] = 2 WHERE [InvoiceId] = {0}", "changed"),
         (
             "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
             "[Quantity]) {1} VALUES (9999, {0}, 3, 0.99, 1)",
@@ -239,6 +246,76 @@ def test_rows_of_others_are_not_taken_along(shop: Shop, table: str, key: str) ->
     )
     take_back(shop, made.run_id)
     assert shop.value("SELECT count(*) FROM shipment") == 1
+
+
+@each
+@pytest.mark.parametrize("rule", ["ON DELETE CASCADE", ""])
+def test_a_key_of_two_columns_is_followed_whole(shop: Shop, rule: str) -> None:
+    made = make(shop)
+    own = shop.value("SELECT max([InvoiceId]) FROM [Invoice]")
+    # Ids that are customers' must not be taken for invoices', nor the other way round.
+    shop.execute(
+        "CREATE UNIQUE INDEX pair ON [Invoice] ([CustomerId], [InvoiceId])",
+        "CREATE TABLE loyalty (customer integer, invoice integer, FOREIGN KEY (customer, invoice) "
+        f"REFERENCES [Invoice] ([CustomerId], [InvoiceId]) {rule})",
+        "INSERT INTO loyalty SELECT [CustomerId], [InvoiceId] FROM [Invoice] "
+        f"WHERE [InvoiceId] IN (2, {own})",
+    )
+    with pytest.raises(UndoRefused, match="loyalty"):
+        take_back(shop, made.run_id)
+    assert shop.value("SELECT count(*) FROM loyalty") == 2
+    shop.execute(f"DELETE FROM loyalty WHERE invoice = {own}")
+    take_back(shop, made.run_id)
+    assert shop.value("SELECT count(*) FROM loyalty") == 1
+
+
+@on_postgresql
+def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: Shop) -> None:
+    made = make(shop)
+    shop.execute(
+        "CREATE TABLE shipment "
+        "(sold integer REFERENCES [InvoiceLine] ([InvoiceLineId]) ON DELETE CASCADE)"
+    )
+    assert shop.server is not None
+    with (
+        shop.server.connect(shop.url.database or "") as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        with other.transaction():
+            insert = "INSERT INTO shipment SELECT max([InvoiceLineId]) FROM [InvoiceLine]"
+            other.execute(shop.sql(insert))
+            undoing = pool.submit(take_back, shop, made.run_id)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while not shop.value(waiting) and not undoing.done():
+                time.sleep(0.01)
+        with pytest.raises(UndoRefused, match="shipment"):
+            undoing.result(timeout=60)
+    assert shop.value("SELECT count(*) FROM shipment") == 1
+
+
+@each
+def test_a_run_whose_sales_are_all_gone_can_be_asked_for_again(shop: Shop) -> None:
+    made = make(shop, once=True)
+    shop.execute(
+        "DELETE FROM [InvoiceLine] WHERE [InvoiceId] > 30",
+        "DELETE FROM [Invoice] WHERE [InvoiceId] > 30",
+    )
+    assert not take_back(shop, made.run_id)
+    assert not make(shop, once=True).existed
+
+
+def test_sqlite_does_not_wait_for_readers_in_the_middle_of_a_batch(
+    ground: Ground, tmp_path: Path
+) -> None:
+    (case,) = [case for case in by_turns() if case.id == "sqlite-int"]
+    shop = ground.shop(case, tmp_path)
+    with Session(shop.engine) as session, session.begin():
+        pragma = text("PRAGMA busy_timeout")
+        usual = session.scalar(pragma)
+        during: set[int] = set()
+        generate_day(session, 5, day=DAY, progress=lambda _: during.add(session.scalar(pragma)))
+        assert during == {0}
+        assert session.scalar(pragma) == usual
 
 
 @each
@@ -345,8 +422,8 @@ def test_sales_from_before_the_ledger_are_not_history(shop: Shop) -> None:
 
 @each
 def test_sales_on_a_day_of_the_history_are_told_apart(shop: Shop) -> None:
-    # As in a shop that was filled after the migration: only the ledger knows then.
-    shop.execute("UPDATE chinook_sim_run SET last_invoice_id = NULL WHERE kind = 'baseline'")
+    # As if there had been more invoices once: only the ledger's ids tell then.
+    shop.execute("UPDATE chinook_sim_run SET last_invoice_id = 1000 WHERE kind = 'baseline'")
     day = date.fromisoformat(min(dates(shop).values())[:10])
     make(shop, 50, day=day)
     sold = dates(shop, "[InvoiceId] > 30")
@@ -356,12 +433,35 @@ def test_sales_on_a_day_of_the_history_are_told_apart(shop: Shop) -> None:
 
 
 @each
-def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE [Invoice] SET [InvoiceDate] = '2030-01-01 12:00:00' WHERE [InvoiceId] = 3",
+        "UPDATE [Invoice] SET [InvoiceDate] = '2020-02-03 00:00:00' WHERE [InvoiceId] = 3",
+        "DELETE FROM [InvoiceLine] WHERE [InvoiceId] = 3;"
+        "DELETE FROM [Invoice] WHERE [InvoiceId] = 3",
+    ],
+    ids=["to a time of day", "to another day", "deleted"],
+)
+def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop, change: str) -> None:
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
-    shop.execute("UPDATE [Invoice] SET [InvoiceDate] = '2030-01-01 12:00:00' WHERE [InvoiceId] = 3")
-    with pytest.raises(UndoRefused, match="1 of"):
+    shop.execute(*change.split(";"))
+    before = dates(shop)
+    with pytest.raises(UndoRefused, match="dated anew or deleted"):
         take_back(shop, moved.run_id)
+    assert dates(shop) == before
+
+
+@unmigrated
+def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: Shop) -> None:
+    shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    with Session(shop.engine) as session, session.begin():
+        SaleFactory(session).create(datetime(2026, 1, 29))  # noqa: DTZ001
+    with Session(shop.engine) as session, session.begin():
+        assert align(session).invoices == 0
 
 
 @each

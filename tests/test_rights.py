@@ -156,6 +156,7 @@ def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
             "UPDATE ON [Invoice]",
             "DELETE ON [Invoice]",
             "SELECT ON [InvoiceLine]",
+            "UPDATE ON [InvoiceLine]",
             "DELETE ON [InvoiceLine]",
             "SELECT ON chinook_sim_run",
             "INSERT ON chinook_sim_run",
