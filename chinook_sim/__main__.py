@@ -1,5 +1,18 @@
-"""`python -m chinook_sim` is `chinook-sim`."""
+"""The command's door: `chinook-sim`, and `python -m chinook_sim`, which is the same."""
 
-from chinook_sim.cli import main
+import signal
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Import the command, and run it."""
+    # While it is imported there is nothing to take back: an interrupt just ends the process.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from chinook_sim.cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

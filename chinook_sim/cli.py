@@ -8,15 +8,17 @@ that needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -74,6 +76,8 @@ class Common:
     location: Location | None = None
     lock_timeout: int = 30
     statement_timeout: int | None = None
+    done: bool = False
+    """Whether what the command was asked for is committed."""
 
     def find(self) -> Location:
         """Find the database that is meant."""
@@ -84,7 +88,14 @@ class Common:
     def say(self, line: str) -> None:
         """Tell a person what is going on."""
         if not self.quiet:
-            click.echo(line, err=True)
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Write one line to standard error, without any secret."""
+        secrets = self.location.secrets if self.location else ()
+        # Nobody may be there to read it, which is no reason to fail.
+        with suppress(OSError):
+            click.echo(scrub(" ".join(line.split()), secrets), err=True)
 
     def note(self, line: str) -> None:
         """Tell a person who asked for details."""
@@ -98,9 +109,11 @@ class Common:
                 click.echo(json.dumps(record, ensure_ascii=False))
             elif not self.quiet:
                 click.echo("\n".join(lines))
-        except BrokenPipeError:
-            # Whoever read the output has gone; what was asked for is done.
+        except OSError as error:
+            # What was asked for is done all the same. What is still in the buffer goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.warn(f"done, but the result could not be printed: {error.strerror}")
 
 
 def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -476,11 +489,10 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
     try:
         with open_connection(engine, location, say=settings.say) as connection:
             connection.begin()
-            if writing:
-                limit(connection, settings.lock_timeout, settings.statement_timeout)
+            limit(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
             if writing:
-                commit(connection)
+                commit(settings, connection)
     except DBAPIError as error:
         refusal = refusal_of(error)
         said = refusal.line if refusal else type(error).__name__
@@ -492,12 +504,13 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
         raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
 
 
-def commit(connection: Connection) -> None:
+def commit(settings: Common, connection: Connection) -> None:
     """Commit, and do not guess where the answer is lost."""
     from sqlalchemy.exc import DBAPIError
 
     try:
         connection.commit()
+        settings.done = True
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
@@ -592,7 +605,7 @@ def find_outcome(
             recognise(connection)
             connection.rollback()
             committed = outcome(connection, run_id, backend, undone=undone)
-    except (ChinookSimError, DBAPIError):
+    except (ChinookSimError, DBAPIError, KeyboardInterrupt):
         raise unanswered from None
     if committed is None:
         raise unanswered
@@ -601,6 +614,7 @@ def find_outcome(
             "the connection was lost while committing: not committed, nothing was written; "
             "run it again"
         ) from unanswered
+    settings.done = True
     settings.say(f"run {run_id}: committed")
 
 
@@ -774,7 +788,7 @@ def picture(hours: tuple[int, ...]) -> str:
     """Draw the sales of each hour as a row of bars."""
     try:
         bars = " ▁▂▃▄▅▆▇█"
-        bars.encode(sys.stdout.encoding or "ascii")
+        bars.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except UnicodeEncodeError:
         bars = " .:-=+*#@"
     most = max(hours, default=0) or 1
@@ -789,11 +803,18 @@ def main() -> NoReturn:
     """Run the command, and end the process with its exit status."""
     # A terminated job shall take its statement and its transaction back, like an interrupted one.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The driver's warnings, of a connection that it gives up, are told in our own words.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A character that a terminal has not must not fail what is committed.
+            stream.reconfigure(errors="backslashreplace")
     settings = Common()
     try:
         load_dotenv(Path.cwd())
         code = cli.main(obj=settings, standalone_mode=False) or DONE
-        sys.stdout.flush()
     except click.ClickException as error:
         command = (
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
@@ -807,15 +828,20 @@ def main() -> NoReturn:
     except ChinookSimError as error:
         code = complain(settings, FAILED, error)
     except (KeyboardInterrupt, click.Abort):
-        code = complain(settings, INTERRUPTED, "interrupted; nothing was written")
+        if settings.done:
+            settings.warn("interrupted when all was done, and committed")
+            code = DONE
+        else:
+            code = complain(settings, INTERRUPTED, "interrupted; nothing was written")
     except Exception as error:
         code = complain(settings, FAILED, f"unexpected {type(error).__name__}: {error}")
+    # The exit status is settled: a signal while Python takes itself down must not change it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def complain(settings: Common, code: int, error: object) -> int:
-    """Print one line that says what is wrong, without any secret, and return the exit status."""
-    secrets = settings.location.secrets if settings.location else ()
-    line = " ".join(str(error).split())
-    click.echo(f"Error: {scrub(line, secrets)}", err=True)
+    """Print one line that says what is wrong, and return the exit status."""
+    settings.warn(f"Error: {error}")
     return code

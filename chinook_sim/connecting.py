@@ -34,7 +34,7 @@ ATTEMPT = 8
 BUSY = 30
 """Seconds that SQLite waits for another writer, unless told otherwise."""
 
-FOR_EVER = 1e6
+FOR_EVER = 10**6
 
 KEEPALIVE = {
     "keepalives_idle": 30,
@@ -98,17 +98,18 @@ def limit(connection: Connection, lock_timeout: int, statement_timeout: int | No
 
 def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
+    patience = patience or FOR_EVER
 
     def connect() -> sqlite3.Connection:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
-        # SAVEPOINT or a CREATE TABLE.
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=patience or FOR_EVER, isolation_level=None
-        )
+        # SAVEPOINT or a CREATE TABLE. A writer waits only where it is said below, since SQLite
+        # would also wait, again and again, to write out early what its cache has no room for.
+        timeout = 0 if writing else patience
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             # Reads the file, which opening it does not: it may be no database at all.
-            connection.execute("PRAGMA schema_version")
+            _patiently(patience, lambda: connection.execute("PRAGMA schema_version"))
         except sqlite3.Error:
             connection.close()
             raise
@@ -120,9 +121,27 @@ def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) ->
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
+        _patiently(patience, lambda: connection.exec_driver_sql(statement))
+
+    @event.listens_for(engine, "commit")
+    def commit(connection: Connection) -> None:
+        _patiently(patience, lambda: connection.exec_driver_sql("COMMIT"))
 
     return engine
+
+
+def _patiently(patience: float, work: Callable[[], object]) -> None:
+    """Do something once others have let go of the file; while SQLite waits no signal is heard."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            work()
+        except (sqlite3.OperationalError, OperationalError) as error:
+            if "database is locked" not in str(error) or time.monotonic() > end:
+                raise
+        else:
+            return
+        time.sleep(0.02)
 
 
 def open_connection(
@@ -162,7 +181,7 @@ def open_connection(
             reason = _reason(error, location)
             if not _may_pass(error, location) or clock() + pause > end:
                 raise DatabaseUnavailable(
-                    f"{location.shown} cannot be used: {reason}; {_advice(location)}"
+                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}"
                 ) from None
         if pause == 0.5:
             say(f"waiting for {location.shown}: {reason}")
@@ -188,7 +207,9 @@ def _may_pass(error: DBAPIError, location: Location) -> bool:
     return "FATAL" not in said or any(word in said for word in waking)
 
 
-def _advice(location: Location) -> str:
+def _advice(location: Location, reason: str) -> str:
+    if "database is locked" in reason:
+        return "another program has it for itself; run it again when it has ended"
     if location.path is not None:
         return "name a SQLite file that may be read and written"
     return f"check {location.source}, and that the server is running"

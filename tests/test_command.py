@@ -6,12 +6,13 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,8 @@ import pytest
 from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
-from chinook_sim.cli import main
+from chinook_sim.cli import Common, main
+from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +50,7 @@ def call(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Answer]]:
     """Run the command inside this process: for many small cases, a tenth of the time."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str, stdin: bytes = b"") -> Answer:
         monkeypatch.setattr(sys, "argv", ["chinook-sim", *arguments])
@@ -58,7 +60,8 @@ def call(
         return Answer(int(ended.value.code or 0), *capsys.readouterr())
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 # One server and no migration will do here: test_behaviour.py has the whole table.
@@ -418,6 +421,92 @@ def test_verify_fails_where_something_is_wrong(command: Command, stocked: Path) 
     assert told["passed"] is False
     assert command("verify", "--day", "2010-02-01").returncode == 1
     assert command("verify", "--day", "2010-02-01", "--expect", "0").returncode == 0
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("/dev/full", "done, but the result could not be printed"), (None, "")],
+    ids=["full", "closed"],
+)
+def test_what_is_done_is_done_where_it_cannot_be_printed(
+    stocked: Path, output: str | None, said: str, form: tuple[str, ...]
+) -> None:
+    before = total(stocked)
+    command = [sys.executable, "-m", "chinook_sim", "generate", "5", *form]
+    shell = f"exec {shlex.join(command)} {'>&-' if output is None else '>' + output}"
+    done = subprocess.run(["sh", "-c", shell], cwd=stocked.parent, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr.decode()
+    assert done.stderr.count(b"\n") == bool(said)
+    assert total(stocked) == before + 5
+
+
+def test_a_character_that_the_output_has_not_is_escaped(command: Command, stocked: Path) -> None:
+    environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    done = command("generate", "5", "--key", "日本", "--json", cwd=stocked.parent, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\u65e5" in done.stdout
+
+
+def test_an_error_that_nobody_can_read_keeps_its_exit_status(stocked: Path) -> None:
+    command = [sys.executable, "-m", "chinook_sim", "generate", "x"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=stocked.parent, stderr=full, check=False)
+    assert done.returncode == 2
+
+
+def test_a_signal_after_the_commit_takes_nothing_back(stocked: Path) -> None:
+    before = total(stocked)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, b"x" * 4096):
+            pass
+    os.set_blocking(writing, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chinook_sim", "generate", "5", "--json"],
+        cwd=stocked.parent,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writing)
+    until = time.monotonic() + 60
+    while total(stocked) == before:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.2)  # it stands before the full pipe now, or will be told before it does
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    os.close(reading)
+    assert process.returncode == 0, errors
+    assert b"nothing was written" not in errors
+    assert total(stocked) == before + 5
+
+
+def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
+    with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chinook_sim", "generate", "5", "--lock-timeout", "0", "-v"],
+            cwd=stocked.parent,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        process.stderr.readline()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().count(b"\n") == 0
+
+
+def test_what_is_told_on_the_way_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Common(
+        location=find_database({}, option="postgresql://me:s3cr3t@host/shop", directory=Path())
+    )
+    settings.say("trying again: the server said s3cr3t\nand more")
+    assert capsys.readouterr().err == "trying again: the server said *** and more\n"
 
 
 def test_a_reader_that_goes_away_is_no_failure(stocked: Path) -> None:

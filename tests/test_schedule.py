@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, cases, parameters
 from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from chinook_sim import generate_d1
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,6 +205,30 @@ def test_waiting_for_a_lock_ends(shop: Shop, command: Command) -> None:
     writer.rollback()
     writer.close()
     assert command("generate", "5", DATABASE_URL=shop.text).returncode == 0
+
+
+@on_one
+@pytest.mark.parametrize(
+    "looking", [("generate", "5", "--dry-run"), ("align", "--dry-run"), ("init",)]
+)
+def test_so_does_waiting_where_nothing_is_written(
+    shop: Shop, command: Command, looking: tuple[str, ...]
+) -> None:
+    with shop.engine.connect() as writer:
+        writer.execute(text(shop.sql("LOCK TABLE [Invoice], [Track] IN ACCESS EXCLUSIVE MODE")))
+        done = command(*looking, "--lock-timeout", "1", DATABASE_URL=shop.text)
+    assert done.returncode in (3, 4)
+    assert "lock timeout" in done.stderr
+
+
+@on_one
+def test_a_dry_run_does_not_wait_for_a_key(shop: Shop, command: Command) -> None:
+    night = ("generate", "5", "--day", "2026-01-31", "--once")
+    with Session(shop.engine) as session:
+        generate_d1(session, 5, day=date(2026, 1, 31), once=True)
+        done = command(*night, "--dry-run", DATABASE_URL=shop.text)
+    assert answer(command(*night, "--json", DATABASE_URL=shop.text))["existed"] is False
+    assert done.returncode == 0
 
 
 @on_one
