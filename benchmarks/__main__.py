@@ -1,183 +1,198 @@
-"""How fast sales are written, against plain rows that were made before; see README.md here."""
+"""How fast sales are made and written, each next to its rival; see README.md here."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import random
+import re
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date, datetime, timedelta
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import generate_d1, recognise
+from benchmarks import rivals, shop
+from benchmarks.slow_wire import slow_wire
+from chinook_sim import Customer, Invoice, InvoiceLine, SaleFactory, Track
 from chinook_sim.batch import SalePlan
 from chinook_sim.catalogue import read_catalogue
-from chinook_sim.migrate import upgrade
-from chinook_sim.naming import connection_of
-from chinook_sim.standin import fill
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from postgres import Server
+from chinook_sim.naming import connection_of, recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-DAY = date(2026, 1, 31)
+TURNS = 5
+"""How often each run and its rival are timed, in turn."""
 
-CALLS = 5_000
-"""Calls of a function that makes one sale."""
-
-TABLES = {
-    "Invoice": '"InvoiceId", "CustomerId", "InvoiceDate", "BillingAddress", "BillingCity", '
-    '"BillingState", "BillingCountry", "BillingPostalCode", "Total"',
-    "InvoiceLine": '"InvoiceLineId", "InvoiceId", "TrackId", "UnitPrice", "Quantity"',
-}
+DELAY = 0.010
+"""Seconds that the slow wire adds, each way."""
 
 
-def stocked(engine: Engine) -> Engine:
-    """Make the stand-in Chinook, with all its keys and indexes."""
-    with engine.begin() as connection:
-        upgrade(connection)
-        fill(connection, 1, date(2026, 1, 1))
-    return engine
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        what: what was measured, against what.
+        size: how many sales, calls or rows.
+        ours: our figure, in `unit`.
+        rival: the rival's, or None.
+        unit: of both.
+        ratio: what `goal` speaks of.
+        goal: what is to be reached.
+        reached: whether it was.
+    """
+
+    what: str
+    size: int
+    ours: float
+    rival: float | None
+    unit: str
+    ratio: float
+    goal: str
+    reached: bool
 
 
-def ours(engine: Engine, sales: int) -> Callable[[], None]:
-    """Return a run of `generate_d1` that is rolled back."""
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
 
-    def run() -> None:
-        with Session(engine) as session:
-            generate_d1(session, sales, day=DAY, seed=7)
-            session.rollback()
-
-    return run
-
-
-def rows_of(engine: Engine, sales: int) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows that a batch leaves, as the database has them."""
-    with Session(engine) as session:
-        batch = generate_d1(session, sales, day=DAY, seed=7)
-        first = batch.invoice_ids[0]
-        found = {
-            table: [
-                tuple(row)
-                for row in session.execute(
-                    text(f'SELECT {columns} FROM "{table}" WHERE "InvoiceId" >= {first}')
-                )
-            ]
-            for table, columns in TABLES.items()
-        }
-        session.rollback()
-    return found
+    batch: int
+    old_way: int
+    over_wire: int
+    calls: int
+    made: int
+    memory: int
+    objects: int
+    turns: int
 
 
-def plain_copy(engine: Engine, sales: int) -> Callable[[], None]:
-    """Return a run that copies the same rows, ready-made as text."""
-    ready = {
-        table: "".join(
-            "\t".join(r"\N" if value is None else str(value).replace("\\", r"\\") for value in row)
-            + "\n"
-            for row in rows
-        ).encode()
-        for table, rows in rows_of(engine, sales).items()
-    }
-
-    def run() -> None:
-        with engine.connect() as connection:
-            connection.begin()
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor:
-                for table, block in ready.items():
-                    with cursor.copy(f'COPY "{table}" ({TABLES[table]}) FROM STDIN') as copy:
-                        copy.write(block)
-            connection.rollback()
-
-    return run
+FULL = Sizes(100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000, TURNS)
+QUICK = Sizes(20_000, 1_000, 100, 500, 1_000_000, 200_000, 200, 3)
 
 
-def plain_executemany(engine: Engine, sales: int) -> Callable[[], None]:
-    """Return a run that inserts the same rows through the driver's executemany."""
-    ready = rows_of(engine, sales)
-
-    def run() -> None:
-        with engine.connect() as connection:
-            connection.begin()
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            for table, rows in ready.items():
-                marks = ", ".join("?" * len(rows[0]))
-                statement = f'INSERT INTO "{table}" ({TABLES[table]}) VALUES ({marks})'
-                connection.exec_driver_sql(statement, rows)
-            connection.rollback()
-
-    return run
-
-
-def compare(name: str, sales: int, run: Callable[[], None], rival: Callable[[], None]) -> None:
-    """Time two runs in turn, three times each, and print the ratio of the medians."""
-    times: dict[Callable[[], None], list[float]] = {run: [], rival: []}
-    for _ in range(3):
-        for each, taken in times.items():
+def in_turn(*runs: Callable[[], object], turns: int, tidy: Engine | None = None) -> list[float]:
+    """Time runs in turn, and return the median of each, in seconds."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(turns):
+        for run, taken in zip(runs, times, strict=True):
+            if tidy is not None:
+                shop.tidy(tidy)
             begun = time.perf_counter()
-            each()
+            run()
             taken.append(time.perf_counter() - begun)
-    mine, theirs = (statistics.median(taken) for taken in times.values())
-    print(f"{name:42} {sales / mine:>12,.0f} {sales / theirs:>14,.0f} {mine / theirs:>8.2f}")
+    return [statistics.median(taken) for taken in times]
 
 
-def sampling_alone(engine: Engine, sales: int) -> None:
-    """Time making and adding up sales, with no database in it."""
-    with Session(engine) as session:
-        recognise(session)
-        plan = SalePlan(read_catalogue(connection_of(session)), 7, DAY, 0, sales)
-    begun = time.perf_counter()
-    for _ in plan.slices():
-        pass
-    print(f"{'making sales, no database':42} {sales / (time.perf_counter() - begun):>12,.0f}")
+def at_most(
+    what: str, size: int, times: list[float], goal: float, *, rate: bool = True, unit: str = ""
+) -> Row:
+    """Make a row of which the ratio of times shall be at most so much."""
+    ours, rival = times
+    ratio = ours / rival
+    figures = (size / ours, size / rival) if rate else (ours, rival)
+    unit = unit or ("sales/s" if rate else "s")
+    return Row(what, size, *figures, unit, ratio, f"≤ {goal}", ratio <= goal)
 
 
-def functions(engine: Engine, sales: int) -> None:
-    """Time the SQL functions: one sale a statement, and a whole day against plain COPY."""
+def postgresql(engine: Engine, server: shop.Server, sizes: Sizes) -> Iterator[Row]:
+    """Measure what is written to PostgreSQL."""
+    n = sizes.batch
+    copy = shop.plain_copy(engine, n)
+    times = in_turn(shop.ours(engine, n), copy, turns=sizes.turns, tidy=engine)
+    yield at_most("generate_d1, PostgreSQL : COPY of ready-made text", n, times, 1.05)
 
-    def one_by_one() -> None:
-        with engine.connect() as connection:
-            call = text("SELECT * FROM simulate_new_sale(:at)")
-            for second in range(CALLS):
-                connection.execute(call, {"at": datetime(2026, 1, 31) + timedelta(seconds=second)})  # noqa: DTZ001
-            connection.rollback()
+    n = sizes.old_way
+    rivals.install(engine)
+    old, ours = in_turn(
+        rivals.one_by_one(engine, n), shop.ours(engine, n), turns=min(sizes.turns, 3), tidy=engine
+    )
+    yield Row("generate_d1 : the old way", n, n / ours, n / old, "sales/s", old / ours, "≥ 50", old >= 50 * ours)  # fmt: skip # noqa: E501
 
-    def within() -> None:
-        with engine.connect() as connection:
-            connection.execute(
-                text(
-                    "SELECT count(*) FROM generate_series(1, :calls) n, LATERAL "
-                    "simulate_new_sale(timestamp '2026-01-31' + n * interval '1 second')"
-                ),
-                {"calls": CALLS},
-            )
-            connection.rollback()
+    with slow_wire(server.port, DELAY) as port:
+        slow = create_engine(engine.url.set(port=port))
+        with slow.connect():
+            pass
+        few = sizes.over_wire
+        (old,) = in_turn(rivals.one_by_one(slow, few), turns=1, tidy=engine)
+        ours, plain = in_turn(
+            shop.ours(slow, n), shop.plain_copy(engine, n, slow), turns=sizes.turns, tidy=engine
+        )
+        slow.dispose()
+    old = old / few * n
+    what = f"… with {DELAY * 1000:.0f} ms added each way"
+    yield Row(what, n, n / ours, n / old, "sales/s", old / ours, "≥ 2000", old >= 2000 * ours)
+    ratio = old / plain
+    yield Row(f"COPY {what}", n, n / plain, n / old, "sales/s", ratio, "(the limit)", True)
+
+    yield from functions(engine, server, sizes)
+
+    n = sizes.batch
+    copy = shop.plain_copy(engine, n)
 
     def a_day() -> None:
         with engine.connect() as connection:
-            connection.execute(text(f"SELECT simulate_sales('2026-01-31', {sales})"))
+            connection.execute(text(f"SELECT simulate_sales('2026-01-31', {n})"))
             connection.rollback()
 
-    compare(
-        "simulate_new_sale, within one statement, against a round trip each",
-        CALLS,
-        within,
-        one_by_one,
-    )
-    compare("simulate_sales, against plain COPY", sales, a_day, plain_copy(engine, sales))
+    times = in_turn(a_day, copy, turns=sizes.turns, tidy=engine)
+    yield at_most("simulate_sales : COPY of ready-made text", n, times, 1.3)
+
+
+def functions(engine: Engine, server: shop.Server, sizes: Sizes) -> Iterator[Row]:
+    """Measure one sale in SQL."""
+    n, turns = sizes.calls, sizes.turns * 3
+    ours = rivals.calls(engine, "simulate_new_sale", n)
+    least = rivals.calls(engine, "least_sale", n)
+    times = in_turn(ours, least, turns=turns, tidy=engine)
+    yield at_most("simulate_new_sale : the least function", n, times, 1.6, unit="calls/s")
+    rivals.install(engine, "SET plan_cache_mode = force_generic_plan")
+    times = in_turn(ours, least, turns=turns, tidy=engine)
+    yield at_most("… planned once, as ours is", n, times, 1.6, unit="calls/s")
+
+    url = server.url(server.create_database())
+    many = shop.stocked(create_engine(url, poolclass=NullPool), 100)
+    times = in_turn(rivals.calls(many, "simulate_new_sale", n), ours, turns=turns)
+    yield at_most("… with 100 times the tracks : with 3,503", n, times, 1.1, unit="calls/s")
+
+
+def sqlite(engine: Engine, sizes: Sizes) -> Iterator[Row]:
+    """Measure what is written to SQLite."""
+    n = sizes.batch
+    times = in_turn(shop.ours(engine, n), shop.plain_executemany(engine, n), turns=sizes.turns)
+    yield at_most("generate_d1, SQLite : executemany of ready-made rows", n, times, 1.15)
+
+
+def sampling(engine: Engine, sizes: Sizes) -> Iterator[Row]:
+    """Measure making sales, with no database."""
+    with Session(engine) as session:
+        recognise(session)
+        catalogue = read_catalogue(connection_of(session))
+
+    def make(count: int) -> Callable[[], None]:
+        def run() -> None:
+            for _ in SalePlan(catalogue, 7, shop.DAY, 0, count).slices():
+                pass
+
+        return run
+
+    n = sizes.made
+    many, few = in_turn(make(n), make(n // 10), turns=sizes.turns)
+    yield Row("making sales : a tenth as many", n, n / many, n / 10 / few, "sales/s", n / many / 5e6, "≥ 5,000,000/s", n / many >= 5e6)  # fmt: skip # noqa: E501
 
 
 def peak_memory(url: str, sales: int) -> float:
@@ -187,10 +202,9 @@ def peak_memory(url: str, sales: int) -> float:
         "from sqlalchemy import create_engine\n"
         "from sqlalchemy.orm import Session\n"
         "from chinook_sim import generate_d1\n"
-        "engine = create_engine(sys.argv[1])\n"
-        "with Session(engine) as session:\n"
+        "with Session(create_engine(sys.argv[1])) as session:\n"
         "    generate_d1(session, int(sys.argv[2]), day=datetime.date(2026, 1, 31), seed=7)\n"
-        "    session.commit()\n"
+        "    session.rollback()\n"
         # ru_maxrss would be the parent's: a process keeps it from before its exec.
         "status = pathlib.Path('/proc/self/status').read_text()\n"
         "print(re.search('VmHWM:[^0-9]*([0-9]+)', status)[1])\n"
@@ -201,41 +215,142 @@ def peak_memory(url: str, sales: int) -> float:
     return int(done.stdout) / 1024
 
 
+def memory(name: str, url: str, sizes: Sizes) -> Row:
+    """Measure how much memory a large batch takes more than a small one."""
+    many, few = peak_memory(url, sizes.memory), peak_memory(url, 4_000)
+    what = f"peak memory, {name} : with 4,000 sales"
+    reached = many - few <= 30 and many <= 200
+    return Row(what, sizes.memory, many, few, "MB", many / few, "+ ≤ 30, ≤ 200 MB", reached)
+
+
+def objects(name: str, engine: Engine, sizes: Sizes) -> Row:
+    """Measure sales made one at a time, as objects, against a loop written by hand."""
+    n = sizes.objects
+
+    def ours() -> None:
+        with Session(engine) as session:
+            factory = SaleFactory(session, seed=7)
+            for _ in range(n):
+                factory.create(shop.DAY)
+            session.rollback()
+
+    def by_hand() -> None:
+        chance = random.Random(7)
+        with Session(engine) as session:
+            customers = session.execute(select(Customer)).scalars().all()
+            tracks = session.execute(select(Track.track_id, Track.unit_price)).all()
+            for _ in range(n):
+                buyer = chance.choice(customers)
+                basket = chance.sample(tracks, chance.randint(1, 5))
+                session.add(
+                    Invoice(
+                        customer_id=buyer.customer_id,
+                        invoice_date=datetime(2026, 1, 31)  # noqa: DTZ001
+                        + timedelta(seconds=chance.randrange(86_400)),
+                        billing_address=buyer.address,
+                        billing_city=buyer.city,
+                        billing_state=buyer.state,
+                        billing_country=buyer.country,
+                        billing_postal_code=buyer.postal_code,
+                        total=sum((price for _, price in basket), Decimal(0)),
+                        lines=[
+                            InvoiceLine(track_id=track, unit_price=price, quantity=1)
+                            for track, price in basket
+                        ],
+                    )
+                )
+                session.flush()
+            session.rollback()
+
+    times = in_turn(ours, by_hand, turns=sizes.turns)
+    return at_most(f"SaleFactory.create, {name} : an ORM loop by hand", n, times, 1.3)
+
+
+def command(directory: Path, sizes: Sizes) -> Iterator[Row]:
+    """Measure the command as a whole process."""
+
+    def process(line: str) -> Callable[[], object]:
+        words = [str(Path(sys.executable).parent / shlex.split(line)[0]), *shlex.split(line)[1:]]
+        return lambda: subprocess.run(words, cwd=directory, check=True, capture_output=True)
+
+    process("chinook-sim generate 10")()
+    turns = sizes.turns * 2
+    bare, shown, whole = in_turn(
+        process("python -c pass"),
+        process("chinook-sim --help"),
+        process("chinook-sim generate 10"),
+        turns=turns,
+    )
+    more = shown - bare
+    yield Row("chinook-sim --help : bare Python", 1, shown, bare, "s", more, "+ ≤ 0.09 s", more <= 0.09)  # fmt: skip # noqa: E501
+    yield Row("chinook-sim generate 10, embedded", 10, whole, bare, "s", whole, "≤ 0.7 s", whole <= 0.7)  # fmt: skip # noqa: E501
+
+
+def measure(sizes: Sizes) -> Iterator[Row]:
+    """Measure everything."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(shop.Server(18))
+        embedded = create_engine(f"sqlite:///{directory / 'shop.db'}", poolclass=NullPool)
+        event.listen(embedded, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
+        shop.stocked(embedded)
+        url = server.url(server.create_database())
+        served = shop.stocked(create_engine(url, poolclass=NullPool))
+        yield from sampling(embedded, sizes)
+        yield from sqlite(embedded, sizes)
+        yield objects("SQLite", embedded, sizes)
+        yield from command(directory, sizes)
+        yield from postgresql(served, server, sizes)
+        yield objects("PostgreSQL", served, sizes)
+        yield memory("SQLite", str(embedded.url), sizes)
+        yield memory("PostgreSQL", url.render_as_string(hide_password=False), sizes)
+
+
+def machine() -> dict[str, Any]:
+    """Describe what was measured on."""
+    info = Path("/proc/cpuinfo")
+    model = re.search("model name.*: (.*)", info.read_text()) if info.is_file() else None
+    from importlib.metadata import version
+    from sqlite3 import sqlite_version
+
+    return {
+        "processor": model[1] if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "postgresql": "18, same machine, fsync=off",
+        "sqlite": sqlite_version,
+        **{name: version(name) for name in ("chinook-sim", "sqlalchemy", "psycopg", "numpy")},
+    }
+
+
+def figure(value: float | None) -> str:
+    """Write a figure as precisely as it is worth."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def main() -> None:
-    """Run everything and print one table."""
+    """Run everything, print one table, and keep it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--sales", type=int, default=100_000, help="sales of a timed batch")
-    parser.add_argument("--large", type=int, default=1_000_000, help="sales for peak memory")
+    parser.add_argument("--quick", action="store_true", help="smaller, in less than two minutes")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write")
     options = parser.parse_args()
-    sales: int = options.sales
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores")
-    print(f"{'':42} {'sales/s':>12} {'plain rows/s':>14} {'time ratio':>8}")
-    with tempfile.TemporaryDirectory() as directory, Server(18) as server:
-        path = Path(directory) / "chinook.db"
-        sqlite = stocked(create_engine(f"sqlite:///{path}", poolclass=NullPool))
-        database = server.create_database()
-        postgresql = stocked(create_engine(server.url(database), poolclass=NullPool))
-        sampling_alone(sqlite, sales * 10)
-        compare(
-            "PostgreSQL 18, COPY, against plain COPY",
-            sales,
-            ours(postgresql, sales),
-            plain_copy(postgresql, sales),
+    about = machine()
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    print(f"{'what : against what':52} {'size':>9} {'ours':>10} {'rival':>10} {'':8} {'ratio':>8}")
+    rows = []
+    for row in measure(QUICK if options.quick else FULL):
+        rows.append(row)
+        print(
+            f"{row.what:52} {row.size:>9,} {figure(row.ours):>10} {figure(row.rival):>10} "
+            f"{row.unit:8} {figure(row.ratio):>8}  {row.goal}{'' if row.reached else '  MISSED'}",
+            flush=True,
         )
-        functions(postgresql, sales)
-        compare(
-            "SQLite, against plain executemany",
-            sales,
-            ours(sqlite, sales),
-            plain_executemany(sqlite, sales),
-        )
-        url = server.url(database).render_as_string(hide_password=False)
-        for name, where in (("PostgreSQL", url), ("SQLite", f"sqlite:///{path}")):
-            small, large = (peak_memory(where, count) for count in (1_000, options.large))
-            print(
-                f"{name}: peak memory {small:.0f} MB for 1,000 sales, "
-                f"{large:.0f} MB for {options.large:,}: {large / small:.2f} times"
-            )
+    record = {"machine": about, "quick": options.quick, "rows": [asdict(row) for row in rows]}
+    options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    print(f"written to {options.json}")
 
 
-main()
+if __name__ == "__main__":
+    main()

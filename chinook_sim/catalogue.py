@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import select, type_coerce
+from sqlalchemy import func, select, true, type_coerce
 from sqlalchemy.types import NullType
 
 from chinook_sim.errors import CatalogueUnusable
@@ -61,20 +61,19 @@ def read_catalogue(connection: Connection) -> Catalogue:
         CatalogueUnusable: there are no customers or no tracks, or a price is missing, negative or
             not in whole cents.
     """
-    customers = connection.execute(
-        select(
+    tracks, customers = _read(
+        connection,
+        # Prices as the driver gives them: rounding to the cent would hide one that has none.
+        (Track.track_id, type_coerce(Track.unit_price, NullType())),
+        (
             Customer.customer_id,
             Customer.address,
             Customer.city,
             Customer.state,
             Customer.country,
             Customer.postal_code,
-        ).order_by(Customer.customer_id)
-    ).all()
-    # As the driver gives them: rounding to the cent would hide a price that has none.
-    tracks = connection.execute(
-        select(Track.track_id, type_coerce(Track.unit_price, NullType())).order_by(Track.track_id)
-    ).all()
+        ),
+    )
     _refuse_empty(connection, Customer.__table__, customers)
     _refuse_empty(connection, Track.__table__, tracks)
     return Catalogue(
@@ -83,6 +82,28 @@ def read_catalogue(connection: Connection) -> Catalogue:
         track_ids=np.array([row[0] for row in tracks], dtype=np.int64),
         prices=_cents(connection, tracks),
     )
+
+
+def _read(connection: Connection, *tables: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of tables, of the columns given, in the order of the first, their key."""
+    if connection.dialect.name != "postgresql":
+        return [sorted(map(tuple, connection.execute(select(*columns)))) for columns in tables]
+    # In one round trip, and each column as one array, which drivers read ten times as fast as rows.
+    first, *others = (
+        select(
+            *(
+                type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
+                for place, column in enumerate(columns)
+            )
+        ).subquery()
+        for columns in tables
+    )
+    together: Any = first
+    for other in others:
+        together = together.join(other, true())
+    row = iter(connection.execute(select(first, *others).select_from(together)).one())
+    # An array of nothing is NULL.
+    return [sorted(zip(*((next(row) or ()) for _ in columns), strict=True)) for columns in tables]
 
 
 def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.batch import draw_batch
 from chinook_sim.catalogue import read_catalogue
@@ -25,10 +25,14 @@ from chinook_sim.writers.ids import allocate, catch_up
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from chinook_sim.batch import BatchSummary
-    from chinook_sim.catalogue import Catalogue
+    from chinook_sim.batch import BatchSummary, SaleBatch
+    from chinook_sim.catalogue import BillingAddress, Catalogue
+    from chinook_sim.naming import Chinook
 
 __all__ = ["SaleFactory"]
+
+AHEAD = 64
+"""Sales made ahead of the one that is asked for: making one takes as long as making these."""
 
 
 class SaleFactory:
@@ -59,7 +63,8 @@ class SaleFactory:
         """
         self.seed = draw_seed() if seed is None else check_seed(seed)
         self._session = session
-        self._catalogue: Catalogue | None = None
+        self._known: tuple[Chinook, Catalogue] | None = None
+        self._ahead: _Ahead | None = None
         self._made: Counter[date] = Counter()
         self._in_step = False
 
@@ -78,31 +83,38 @@ class SaleFactory:
             CatalogueUnusable: as for `generate_d1`.
         """
         day, moment = _when(at)
-        catalogue = self._catalogue = self._catalogue or self._read_catalogue()
-        index = self._made[day]
-        sale = draw_batch(catalogue, self.seed, day, index, index + 1)
-        self._made[day] += 1
-        billing = catalogue.billing[int(sale.customers[0])]
+        sale = self._next(day)
         return Invoice(
-            customer_id=int(sale.customer_ids[0]),
-            invoice_date=moment or bounds(day)[0] + timedelta(seconds=int(sale.seconds[0])),
-            billing_address=billing.address,
-            billing_city=billing.city,
-            billing_state=billing.state,
-            billing_country=billing.country,
-            billing_postal_code=billing.postal_code,
-            total=sale.revenue,
+            customer_id=sale.customer,
+            invoice_date=moment or bounds(day)[0] + timedelta(seconds=sale.second),
+            billing_address=sale.billing.address,
+            billing_city=sale.billing.city,
+            billing_state=sale.billing.state,
+            billing_country=sale.billing.country,
+            billing_postal_code=sale.billing.postal_code,
+            total=Decimal(sale.total).scaleb(-2),
             lines=[
                 InvoiceLine(track_id=track, unit_price=Decimal(cents).scaleb(-2), quantity=1)
-                for track, cents in zip(sale.track_ids.tolist(), sale.prices.tolist(), strict=True)
+                for track, cents in sale.lines
             ],
         )
 
-    def _read_catalogue(self) -> Catalogue:
+    def _next(self, day: date) -> _Sale:
+        index = self._made[day]
+        ahead = self._ahead
+        if ahead is None or ahead.day != day or not 0 <= index - ahead.start < AHEAD:
+            _, catalogue = self._known or self._know()
+            ahead = self._ahead = _Ahead(
+                day, index, _sales(draw_batch(catalogue, self.seed, day, index, index + AHEAD))
+            )
+        self._made[day] += 1
+        return ahead.sales[index - ahead.start]
+
+    def _know(self) -> tuple[Chinook, Catalogue]:
         with translated():
             connection = connection_of(self._session)
-            recognise(connection)
-            return read_catalogue(connection)
+            self._known = recognise(connection), read_catalogue(connection)
+        return self._known
 
     def create(self, at: datetime | date) -> Invoice:
         """Make the next sale of a day, add it to the session and flush it.
@@ -118,7 +130,8 @@ class SaleFactory:
             BatchFailed: the database did not take it; nothing of it was kept.
         """
         invoice = self.build(at)
-        with all_or_nothing(self._session) as (connection, chinook):
+        known, _ = self._known or self._know()
+        with all_or_nothing(self._session, chinook=known) as (connection, chinook):
             if not (chinook.invoice_ids.default and chinook.line_ids.default):
                 invoice_ids, line_ids = allocate(
                     connection, chinook, invoices=1, lines=len(invoice.lines)
@@ -153,10 +166,45 @@ class SaleFactory:
             day=day,
             seed=self.seed,
             start=self._made[day],
-            catalogue=self._catalogue,
+            catalogue=self._known[1] if self._known else None,
         )
         self._made[day] += summary.count
         return summary
+
+
+class _Sale(NamedTuple):
+    """One sale, as plain values; amounts in cents."""
+
+    customer: int
+    second: int
+    billing: BillingAddress
+    total: int
+    lines: list[tuple[int, int]]
+
+
+class _Ahead(NamedTuple):
+    """Sales of a day that were made ahead, from one on."""
+
+    day: date
+    start: int
+    sales: list[_Sale]
+
+
+def _sales(batch: SaleBatch) -> list[_Sale]:
+    lines = list(zip(batch.track_ids.tolist(), batch.prices.tolist(), strict=True))
+    ends = batch.offsets.tolist()
+    return [
+        _Sale(customer, second, batch.catalogue.billing[position], total, lines[first:last])
+        for customer, second, position, total, first, last in zip(
+            batch.customer_ids.tolist(),
+            batch.seconds.tolist(),
+            batch.customers.tolist(),
+            batch.totals.tolist(),
+            ends[:-1],
+            ends[1:],
+            strict=True,
+        )
+    ]
 
 
 def _when(at: datetime | date) -> tuple[date, datetime | None]:

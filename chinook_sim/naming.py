@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Engine, Table, bindparam, text
@@ -96,6 +97,7 @@ class Chinook:
         invoice_ids: where the ids of Invoice come from.
         line_ids: where the ids of InvoiceLine come from.
         ledger: whether our ledger is beside its tables.
+        today: the database's CURRENT_DATE when it was looked at.
     """
 
     spelling: Spelling
@@ -104,6 +106,7 @@ class Chinook:
     invoice_ids: IdSource
     line_ids: IdSource
     ledger: bool
+    today: date
 
     @property
     def ids_come_back(self) -> bool:
@@ -144,6 +147,7 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.ids_of(Invoice.__table__),
         place.ids_of(InvoiceLine.__table__),
         place.ledger,
+        place.today,
     )
 
 
@@ -227,6 +231,7 @@ class _Column:
     on_path: bool
     visible: bool
     ledger: bool
+    today: date
     ids: IdSource
 
 
@@ -239,6 +244,7 @@ class Place:
     on_path: bool
     visible: bool
     ledger: bool
+    today: date
     columns: dict[str, dict[str, IdSource]]
 
     def spell(self, name: str) -> str:
@@ -303,6 +309,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         # One table behind a temporary one of the same name, and all need their schema.
         visible=all(row.visible for row in found),
         ledger=found[0].ledger,
+        today=found[0].today,
         columns=columns,
     )
 
@@ -366,7 +373,7 @@ _POSTGRESQL_COLUMNS = text(
            n.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid)
            AND coalesce(pg_catalog.pg_table_is_visible(ledger.oid), true) AS visible,
-           ledger.oid IS NOT NULL AS ledger,
+           ledger.oid IS NOT NULL AS ledger, CURRENT_DATE AS today,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                            WHEN 'int4'::regtype THEN 2147483647
@@ -462,6 +469,7 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.on_path,
             row.visible,
             row.ledger,
+            row.today,
             ids,
         )
 
@@ -472,7 +480,8 @@ _SQLITE_COLUMNS = text(
     """
     SELECT t.name AS table_name, c.name AS column_name,
            EXISTS (SELECT 1 FROM sqlite_master l
-                    WHERE l.type = 'table' AND l.name = 'chinook_sim_run') AS ledger
+                    WHERE l.type = 'table' AND l.name = 'chinook_sim_run') AS ledger,
+           CURRENT_DATE AS today
       FROM sqlite_master t, pragma_table_info(t.name) c
      WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
     """
@@ -489,6 +498,7 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
     ids = IdSource("rowid", 2**63 - 1)
     # One name may be right in both spellings (Album, album): it is reported in each.
     for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
+        today = date.fromisoformat(row.today)
         for name in sorted(known[row.table_name.lower()]):
             for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
-                yield _Column(None, name, column, True, True, bool(row.ledger), ids)
+                yield _Column(None, name, column, True, True, bool(row.ledger), today, ids)

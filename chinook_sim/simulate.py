@@ -11,6 +11,7 @@ import operator
 import secrets
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
@@ -130,7 +131,7 @@ def generate_day(
     """
     request = _Request(n, day, timezone, seed, once, key, start)
     with all_or_nothing(session) as (connection, chinook):
-        asked = request.settle(connection)
+        asked = request.settle(connection, chinook)
         found = _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
@@ -162,7 +163,7 @@ def plan_day(
     with translated():
         connection = connection_of(session)
         chinook = recognise(connection)
-        asked = request.settle(connection)
+        asked = request.settle(connection, chinook)
         found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
@@ -200,13 +201,14 @@ def check_key(key: str) -> str:
 
 @contextmanager
 def all_or_nothing(
-    session: Session, purpose: Purpose = "batch"
+    session: Session, purpose: Purpose = "batch", chinook: Chinook | None = None
 ) -> Iterator[tuple[Connection, Chinook]]:
     """Run a block under a savepoint, on a recognised Chinook; errors come as ours.
 
     Args:
         session: whose transaction it is.
         purpose: what the block does, to name the rights it takes where they are lacking.
+        chinook: what was recognised, where it was already.
 
     Raises:
         BatchFailed: the database refused something; the savepoint was rolled back.
@@ -215,7 +217,7 @@ def all_or_nothing(
     with translated():
         connection = connection_of(session)
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
-        chinook = recognise(connection)
+        chinook = chinook or recognise(connection)
         try:
             with _writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
@@ -303,9 +305,15 @@ class _Request:
         self._key = None if key is None else check_key(key)
         self._parameters = {"start": start} if start else {}
 
-    def settle(self, connection: Connection) -> Asked:
+    def settle(self, connection: Connection, chinook: Chinook) -> Asked:
         """Fill in what only the database knows."""
-        day = self._day or d1(connection, self._timezone)
+        if self._day is not None:
+            day = self._day
+        elif self._timezone is not None:
+            day = d1(connection, self._timezone)
+        else:
+            # As d1 has it, and no round trip more.
+            day = chinook.today - timedelta(days=1)
         return Asked(
             kind="generate",
             day=day,

@@ -252,3 +252,26 @@ def test_a_temporary_table_of_the_same_name_is_not_written_to(server: Server) ->
         generate_d1(session, 20, day=DAY)
         assert session.scalar(text("SELECT count(*) FROM public.invoice")) == 50
     server.drop_database(database)
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in by_turns(migrated=True) if case.major]),
+    indirect=True,
+)
+def test_round_trips_do_not_grow_with_the_batch(shop: Shop) -> None:
+    assert shop.server is not None
+    turns = []
+    with Wire(shop.server.port) as wire:
+        engine = create_engine(shop.url.set(port=wire.port))
+        for sales in (1, 20, 20_000):
+            with Session(engine) as session:
+                session.connection()
+                wire.turns = 0
+                generate_d1(session, sales)
+                session.commit()
+                turns.append(wire.turns)
+        engine.dispose()
+    assert len(set(turns)) == 1
+    # BEGIN, what is there, SAVEPOINT, catalogue, ids, twice two for COPY, ledger, RELEASE, COMMIT.
+    assert turns[0] == 12

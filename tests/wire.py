@@ -37,7 +37,7 @@ class Wire:
         self._lock = threading.Lock()
         self._passed = 0
         self._asking = False
-        self._turns = 0
+        self.turns = 0
         self.was_cut = False
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -60,7 +60,7 @@ class Wire:
         """
         with self._lock:
             self._cut_at, self._cut_when, self._side, self._hang = turn, when, side, hang
-            self._asking, self._turns, self.was_cut = False, 0, False
+            self._asking, self.turns, self.was_cut = False, 0, False
 
     def __enter__(self) -> Self:
         return self
@@ -124,14 +124,14 @@ class Wire:
         """Note a block of the client; tell whether the connection is to be cut before it."""
         if not self._asking:
             self._asking = True
-            self._turns += 1
+            self.turns += 1
         self._passed += len(block)
         if self._cut_after is not None and self._passed > self._cut_after:
             return True
         if self._cut_when is not None and self._cut_when in block:
-            self._cut_at = self._turns
-        return self._side == "request" and self._turns == self._cut_at
+            self._cut_at = self.turns
+        return self._side == "request" and self.turns == self._cut_at
 
     def _answers(self, _: bytes) -> bool:
         self._asking = False
-        return self._side == "answer" and self._turns == self._cut_at
+        return self._side == "answer" and self.turns == self._cut_at

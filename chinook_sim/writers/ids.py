@@ -61,6 +61,11 @@ def allocate(
         _Wanted(Invoice.__table__, chinook.invoice_ids, invoices),
         _Wanted(InvoiceLine.__table__, chinook.line_ids, lines),
     )
+    sequences = [it for it in wanted if it.source.kind == "sequence"]
+    if all(it in sequences and it.source.readable for it in wanted):
+        taken = _take(connection, wanted, looking=True)
+        if taken:
+            return taken[0], taken[1]
     if any(source.kind == "none" for _, source, _ in wanted):
         _lock(connection, wanted)
     # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
@@ -76,11 +81,12 @@ def allocate(
                 needed=count,
                 left=left,
             )
+    taken = _take(connection, sequences, looking=False) if sequences else []
     first, second = (
-        _nextval(connection, source, count)
-        if source.kind == "sequence"
-        else IdRanges([range(position + 1, position + 1 + count)])
-        for (_, source, count), position in zip(wanted, last, strict=True)
+        taken[sequences.index(it)]
+        if it in sequences
+        else IdRanges([range(position + 1, position + 1 + it.needed)])
+        for it, position in zip(wanted, last, strict=True)
     )
     return first, second
 
@@ -181,23 +187,50 @@ def _move_forward(connection: Connection, source: IdSource, highest: int, last: 
         connection.execute(select(func.count(func.nextval(name))).select_from(series))
 
 
-def _nextval(connection: Connection, source: IdSource, count: int) -> IdRanges:
-    """Take ids from a sequence, all in one round trip.
+def _take(connection: Connection, wanted: Sequence[_Wanted], *, looking: bool) -> list[IdRanges]:
+    """Take ids from sequences, all in one round trip.
 
     Another session may take some in between, so they come as islands of consecutive ids: nearly
-    always one.
+    always one for each sequence. If it is to look first, and one sequence is behind its table or
+    has too few ids left, nothing is taken, and nothing returned.
     """
-    islands = connection.execute(
-        text(
-            """
-            WITH taken AS MATERIALIZED (
-                SELECT nextval(CAST(:sequence AS regclass)) AS id FROM generate_series(1, :count)
-            )
-            SELECT min(id), max(id)
-              FROM (SELECT id, id - :step * row_number() OVER (ORDER BY id) AS island FROM taken) t
-             GROUP BY island ORDER BY 1
-            """
-        ),
-        {"sequence": source.sequence, "count": count, "step": source.increment},
+    seen, sound, taken = [], [], []
+    values: dict[str, object] = {}
+    for place, (table, source, count) in enumerate(wanted):
+        (key,) = table.primary_key.columns
+        sequence = f"CAST(:sequence{place} AS regclass)"
+        # The sequence is read after the highest id, whose snapshot is older: what was given
+        # meanwhile is no lag.
+        highest = f"SELECT max({quoted(connection, key.name)}) FROM {quoted(connection, table)}"  # noqa: S608
+        seen += [
+            f"coalesce(({highest}), 0) AS highest{place}",
+            f"coalesce(pg_sequence_last_value({sequence}), 0) AS last{place}",
+        ]
+        sound += [f"highest{place} <= last{place}", f"last{place} <= :most{place}"]
+        given = f"SELECT generate_series(1, CAST(:count{place} AS bigint)) AS n"
+        if looking:
+            given += " WHERE (SELECT yes FROM sound)"
+            values[f"most{place}"] = source.limit - count * source.increment
+        taken.append(
+            f"SELECT {place} AS which, min(id) AS low, max(id) AS high "  # noqa: S608
+            f"FROM (SELECT nextval({sequence}) AS id, n FROM ({given}) g OFFSET 0) t "
+            f"GROUP BY id - n * :step{place}"
+        )
+        values |= {
+            f"sequence{place}": source.sequence,
+            f"step{place}": source.increment,
+            f"count{place}": count,
+        }
+    look = (
+        f"WITH seen AS MATERIALIZED (SELECT {', '.join(seen)}), "  # noqa: S608
+        f"sound AS MATERIALIZED (SELECT {' AND '.join(sound)} AS yes FROM seen) "
     )
-    return IdRanges([range(first, last + 1, source.increment) for first, last in islands])
+    islands = connection.execute(
+        text(f"{look if looking else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"), values
+    ).all()
+    if not islands:
+        return []
+    found: list[list[range]] = [[] for _ in wanted]
+    for which, low, high in islands:
+        found[which].append(range(low, high + 1, wanted[which].source.increment))
+    return list(map(IdRanges, found))
