@@ -28,8 +28,6 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim import __version__
@@ -289,6 +287,8 @@ def outcome(
         with connection.begin():
             return bool(connection.scalar(question))
     if not undone:
+        from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
+
         question = (
             postgresql.insert(RUN)
             .values(run_id=run_id, kind="probe", version=__version__)
@@ -374,6 +374,8 @@ def _parts(connection: Connection, invoice: Any) -> tuple[Any, ColumnElement[boo
     part: Any
     bounds: Any
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import JSONB
+
         parts = func.jsonb_array_elements(cast(RUN.c.invoice_ids, JSONB))
         part = parts.table_valued(column("value", JSONB)).lateral("part")
         bounds = (cast(part.c.value[place].astext, BigInteger) for place in range(3))

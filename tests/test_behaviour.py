@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import DRIVERS
+from conftest import DRIVERS, cases
 from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.orm import Session
 
 from chinook_sim import (
+    Base,
     BatchFailed,
     CatalogueUnusable,
     Customer,
@@ -27,7 +28,9 @@ from chinook_sim import (
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from pathlib import Path
+
+    from conftest import Ground, Shop
 
     from chinook_sim import BatchSummary
 
@@ -356,3 +359,13 @@ def test_days_before_and_after_are_left_alone(shop: Shop) -> None:
                         "[InvoiceDate] > '2026-01-01 00:00:00'")  # fmt: skip
     first, last = (str(moment) for moment in moments[0])
     assert str(start) <= first < last < str(end)
+
+
+@pytest.mark.parametrize("bound", [Base, Invoice, Invoice.__table__], ids=str)
+def test_a_session_may_keep_the_shop_by_class_or_by_table(
+    bound: Any, ground: Ground, tmp_path: Path
+) -> None:
+    shop = ground.shop(next(case for case in cases() if case.major is None), tmp_path)
+    with Session(binds={bound: shop.engine}) as session, session.begin():
+        generate_d1(session, 3)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 33

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, cast, column, func, null, select, text
-from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy import bindparam, column, func, null, select, text
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
@@ -154,7 +153,7 @@ def _look(connection: Connection, wanted: Sequence[_Wanted]) -> list[_Seen]:
 
 def _last(connection: Connection, table: Table, source: IdSource) -> Any:
     if source.kind == "sequence":
-        return func.pg_sequence_last_value(cast(source.sequence, REGCLASS))
+        return func.pg_sequence_last_value(func.to_regclass(source.sequence))
     if source.kind == "rowid" and connection.scalar(
         text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
     ):
@@ -168,7 +167,7 @@ def _last(connection: Connection, table: Table, source: IdSource) -> Any:
 
 def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:
     """Move a sequence forward, so that its next id comes after the highest there is."""
-    name = cast(source.sequence, REGCLASS)
+    name = func.to_regclass(source.sequence)
     if last is None:
         # It was restarted: where it stands is only known from what it gives.
         last = int(connection.scalar(select(func.nextval(name))) or 0)
