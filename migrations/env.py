@@ -58,13 +58,15 @@ def run(connection: Connection) -> None:
     # Alembic leaves its table behind at base; nothing of ours shall stay.
     versions = Table(VERSION_TABLE, MetaData(), schema=site.schema)
 
-    def drop_versions(*, ctx: Any, heads: Any, **_: object) -> None:
-        if not heads:
-            ctx.impl.drop_table(versions)
+    at_base = False
+
+    def note(*, heads: Any, **_: object) -> None:
+        nonlocal at_base
+        at_base = not heads
 
     options: dict[str, Any] = {}
     if offline:
-        options["on_version_apply"] = drop_versions
+        options["on_version_apply"] = note
         if not context.get_starting_revision_argument():
             options["starting_rev"] = installed(connection)
     context.configure(
@@ -93,6 +95,9 @@ def run(connection: Connection) -> None:
                 context.execute(statement)
             context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         context.run_migrations()
+        if at_base:
+            # Alembic before 1.19 has dropped it in its script already.
+            context.get_context().impl.drop_table(versions, if_exists=True)
 
 
 def is_ours(name: str | None) -> bool:
