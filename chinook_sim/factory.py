@@ -25,7 +25,7 @@ from chinook_sim.writers.ids import allocate, catch_up
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from chinook_sim.batch import BatchSummary, SaleBatch
+    from chinook_sim.batch import BatchSummary, IdRanges, SaleBatch
     from chinook_sim.catalogue import BillingAddress, Catalogue
     from chinook_sim.naming import Chinook
 
@@ -119,6 +119,11 @@ class SaleFactory:
     def create(self, at: datetime | date) -> Invoice:
         """Make the next sale of a day, add it to the session and flush it.
 
+        A flush that fails takes the session's transaction with it, as SQLAlchemy's always do; put
+        `with session.begin_nested():` around what shall be lost alone (with SQLite, see what
+        SQLAlchemy says of its savepoints). One a sale is no default: it takes a third more time,
+        and a PostgreSQL slows down for everybody while a transaction has more than 64 of them.
+
         Args:
             at: as for `build`.
 
@@ -131,17 +136,18 @@ class SaleFactory:
         """
         invoice = self.build(at)
         known, _ = self._known or self._know()
-        with all_or_nothing(self._session, chinook=known) as (connection, chinook):
-            if not (chinook.invoice_ids.default and chinook.line_ids.default):
-                invoice_ids, line_ids = allocate(
-                    connection, chinook, invoices=1, lines=len(invoice.lines)
-                )
-                invoice.invoice_id = invoice_ids[0]
-                for line, line_id in zip(invoice.lines, line_ids, strict=True):
-                    line.invoice_line_id = line_id
-            elif not self._in_step:
-                catch_up(connection, chinook)
-                self._in_step = True
+        given = known.invoice_ids.default and known.line_ids.default
+        if not (given and self._in_step):
+            with all_or_nothing(self._session, chinook=known) as (connection, chinook):
+                if given:
+                    catch_up(connection, chinook)
+                    self._in_step = True
+                else:
+                    _number(
+                        invoice,
+                        *allocate(connection, chinook, invoices=1, lines=len(invoice.lines)),
+                    )
+        with translated():
             self._session.add(invoice)
             self._session.flush()
         return invoice
@@ -170,6 +176,12 @@ class SaleFactory:
         )
         self._made[day] += summary.count
         return summary
+
+
+def _number(invoice: Invoice, invoice_ids: IdRanges, line_ids: IdRanges) -> None:
+    (invoice.invoice_id,) = invoice_ids
+    for line, line_id in zip(invoice.lines, line_ids, strict=True):
+        line.invoice_line_id = line_id
 
 
 class _Sale(NamedTuple):

@@ -10,6 +10,7 @@ import pytest
 from conftest import DRIVERS, cases
 from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import func, inspect, select, text
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Session
 
 from chinook_sim import (
@@ -209,16 +210,21 @@ def test_names_of_other_tables_are_left_alone(shop: Shop) -> None:
         assert session.execute(select(inner.subquery())).one() == ("mine", 1)
 
 
-def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> None:
-    before = shop.snapshot()
-    limit = "CHECK ([Quantity] = 0)" if shop.shape.postgresql else None
-    if limit:
-        shop.execute(f"ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more {limit} NOT VALID")
+def take_no_more_lines(shop: Shop, *, after: int) -> None:
+    """Let the database refuse new lines; SQLite's only beyond an id."""
+    if shop.shape.postgresql:
+        limit = "CHECK ([Quantity] = 0) NOT VALID"
+        shop.execute(f"ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more {limit}")
     else:
         shop.execute(
-            "CREATE TRIGGER no_more BEFORE INSERT ON [InvoiceLine] WHEN new.[InvoiceLineId] > 200 "
-            "BEGIN SELECT raise(ABORT, 'no more'); END"
+            "CREATE TRIGGER no_more AFTER INSERT ON [InvoiceLine] "
+            f"WHEN new.[InvoiceLineId] > {after} BEGIN SELECT raise(ABORT, 'no more'); END"
         )
+
+
+def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> None:
+    before = shop.snapshot()
+    take_no_more_lines(shop, after=200)
     with Session(shop.engine_for(driver)) as session:
         session.execute(text(shop.sql("UPDATE [Artist] SET [Name] = 'kept' WHERE [ArtistId] = 1")))
         with pytest.raises(BatchFailed, match=r"nothing was written.*no.more"):
@@ -226,6 +232,31 @@ def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> No
         # The caller goes on as if nothing had been.
         assert session.scalar(text("SELECT 1")) == 1
         session.commit()
+    after = shop.snapshot()
+    assert after.pop("Artist")[0][1] == "kept"
+    before.pop("Artist")
+    assert after == before
+
+
+def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: Shop) -> None:
+    before = shop.snapshot()
+    take_no_more_lines(shop, after=0)
+    with Session(shop.engine) as session:
+        session.execute(text(shop.sql("UPDATE [Artist] SET [Name] = 'lost' WHERE [ArtistId] = 1")))
+        with pytest.raises(BatchFailed, match=r"nothing was written.*no.more"):
+            SaleFactory(session).create(DAY)
+        with pytest.raises(PendingRollbackError):
+            session.commit()
+    assert shop.snapshot() == before
+
+
+def test_a_failing_sale_under_a_savepoint_takes_no_more_than_itself(shop: Shop) -> None:
+    before = shop.snapshot()
+    take_no_more_lines(shop, after=0)
+    with Session(shop.engine) as session, session.begin():
+        session.execute(text(shop.sql("UPDATE [Artist] SET [Name] = 'kept' WHERE [ArtistId] = 1")))
+        with pytest.raises(BatchFailed), session.begin_nested():
+            SaleFactory(session).create(DAY)
     after = shop.snapshot()
     assert after.pop("Artist")[0][1] == "kept"
     before.pop("Artist")
