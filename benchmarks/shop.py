@@ -48,6 +48,8 @@ def tidy(engine: Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("VACUUM ANALYZE"))
+            # The first change of a page after a checkpoint logs all of it: let none come between.
+            connection.execute(text("CHECKPOINT"))
 
 
 def ours(engine: Engine, sales: int) -> Callable[[], None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import re
 import signal
 import sys
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -252,6 +250,8 @@ def init(settings: Common, scale: str, source: str | None) -> None:
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL.
     """
+    from tempfile import TemporaryDirectory
+
     from chinook_sim.standin import MAX_SCALE
 
     times = read_number("the scale", scale, MAX_SCALE, least=1)
@@ -550,6 +550,8 @@ def persistently(
             if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
                 raise
             settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
+            import random
+
             # Not all who came in each other's way shall come back at the same moment.
             time.sleep(random.uniform(0, 0.2 * 2**retries))  # noqa: S311
     raise AssertionError

@@ -32,7 +32,6 @@ from sqlalchemy import (
     TypeDecorator,
     func,
     quoted_name,
-    text,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
@@ -402,7 +401,7 @@ class Run(Base):
         undone_at: when the run was taken out again; NULL while it stands.
     """
 
-    __tablename__ = "chinook_sim_run"
+    __tablename__ = "chinook_sim_run"  # its index is declared in `migrate`
 
     run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
@@ -427,15 +426,3 @@ class Run(Base):
     )
     version: Mapped[str] = mapped_column(String(40))
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
-    __table_args__ = (
-        # An undone run frees its key.
-        Index(
-            "chinook_sim_run_key",
-            "kind",
-            "key",
-            unique=True,
-            postgresql_where=text("undone_at IS NULL"),
-            sqlite_where=text("undone_at IS NULL"),
-        ),
-    )

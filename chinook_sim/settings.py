@@ -88,12 +88,12 @@ def load_dotenv(directory: Path) -> None:
     Raises:
         InvalidInput: the file cannot be read.
     """
-    from dotenv.parser import parse_stream
-
     path = directory / ".env"
     # A folder of that name is somebody's virtual environment.
     if not path.is_file():
         return
+    from dotenv.parser import parse_stream
+
     try:
         with path.open(encoding="utf-8") as file:
             lines = list(parse_stream(file))

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -89,7 +90,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.kill()
+        self.stop()
         self._clean()
 
     def _clean(self) -> None:
@@ -122,15 +123,31 @@ class Server:
                     raise RuntimeError((self._home / "log").read_text()) from None
                 time.sleep(0.02)
 
+    def stop(self) -> None:
+        """End it at once; killed, it would leave its shared memory behind until the next boot."""
+        if self._process is None:
+            return
+        postmaster = self._postmaster()
+        postmaster.send_signal(signal.SIGQUIT)
+        try:
+            postmaster.wait(timeout=10)
+        except psutil.TimeoutExpired:
+            self.kill()
+        else:
+            self._process.wait()
+            self._process = None
+
+    def _postmaster(self) -> psutil.Process:
+        # The wrapper may be the parent of the postmaster: the file knows.
+        with (self.data_directory / "postmaster.pid").open() as file:
+            return psutil.Process(int(file.readline()))
+
     def kill(self) -> None:
         """Kill it with all its children, as a power failure would."""
         if self._process is None:
             return
-        # The wrapper may be the parent of the postmaster: the file knows.
-        with (self.data_directory / "postmaster.pid").open() as file:
-            postmaster = int(file.readline())
-        family = [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]
-        for process in family:
+        postmaster = self._postmaster()
+        for process in (postmaster, *postmaster.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()

@@ -357,8 +357,11 @@ END
 DECLARE
     missing text := {missing_for_sales};
     customers integer[];
+    customer_codes bigint[];
     tracks integer[];
+    track_codes bigint[];
     cents bigint[];
+    cents_codes bigint[];
     whole_cents boolean;
     largest integer;
     last_invoice bigint;
@@ -379,14 +382,18 @@ BEGIN
         RAISE invalid_parameter_value USING
             MESSAGE = 'simulate_sales: the number of sales must be 0 or more';
     END IF;
-    -- Arrays of integers, because an element of one is found at once; prices in cents therefore.
-    customers := ARRAY(SELECT c.{customer_id} FROM {customer} c);
-    SELECT array_agg(t.{track_id}),
-           array_agg(CASE WHEN {whole_cents} THEN (t.{price} * 100)::bigint END),
-           bool_and({whole_cents})
-      INTO tracks, cents, whole_cents FROM {track} t;
+    -- Arrays of integers, because an element of one is found at once; prices in cents therefore. A
+    -- code is the number whose bytes, the highest first, are those of another, the lowest first.
+    SELECT array_agg(it.id), array_agg({id_code}) INTO customers, customer_codes
+      FROM (SELECT c.{customer_id} AS id FROM {customer} c) it;
+    SELECT array_agg(it.id), array_agg({id_code}), array_agg(it.price), array_agg({price_code}),
+           bool_and(it.price IS NOT NULL)
+      INTO tracks, track_codes, cents, cents_codes, whole_cents
+      FROM (SELECT t.{track_id} AS id,
+                   CASE WHEN {whole_cents} THEN (t.{price} * 100)::bigint END AS price
+              FROM {track} t OFFSET 0) it;
     largest := least(5, cardinality(tracks));
-    IF cardinality(customers) = 0 THEN
+    IF customers IS NULL THEN
         RAISE no_data_found USING
             MESSAGE = 'simulate_sales: {customer_text} is empty, so there is nobody to sell to';
     END IF;
@@ -414,13 +421,13 @@ BEGIN
                 || ' ids left; make a smaller day, or widen its id column to BIGINT';
     END IF;
 
-    WITH drawn AS MATERIALIZED (
+    WITH drawn AS (
         SELECT n, nextval({invoice_sequence}) AS id,
                1 + floor(random() * cardinality(customers))::integer AS buyer,
                floor(random() * 86400)::integer AS second,
                1 + floor(random() * largest)::integer AS size,
                random() AS r1, random() AS r2, random() AS r3, random() AS r4, random() AS r5
-          FROM generate_series(1, p_count) n
+          FROM generate_series(1, p_count) n OFFSET 0
     ), one AS (
         -- Floyd's way of choosing `size` of all tracks: the i-th is drawn from the first
         -- all - size + i, and if it is taken, the last of these, which cannot be, is. OFFSET 0 has
@@ -442,49 +449,50 @@ BEGIN
           FROM (SELECT *, 1 + floor(r4 * (others + 4))::integer AS d4 FROM three OFFSET 0) d
         OFFSET 0
     ), sale AS MATERIALIZED (
-        SELECT n, id, customers[buyer] AS customer, second, size, t1, t2, t3, t4, t5,
+        SELECT n, id, buyer, second, size, t1, t2, t3, t4, t5,
                cents[t1] + coalesce(cents[t2], 0) + coalesce(cents[t3], 0)
                          + coalesce(cents[t4], 0) + coalesce(cents[t5], 0) AS total
           FROM (SELECT *, CASE WHEN size < 5 THEN NULL
                                WHEN d5 IN (t1, t2, t3, t4) THEN others + 5 ELSE d5 END AS t5
                   FROM (SELECT *, 1 + floor(r5 * (others + 5))::integer AS d5 FROM four OFFSET 0) d
                 OFFSET 0) e
-    ), basket AS MATERIALIZED (
-        SELECT n, id, place, tracks[t] AS track, cents[t] AS price
-          FROM sale, LATERAL (VALUES (1, t1), (2, t2), (3, t3), (4, t4), (5, t5)) v (place, t)
-         WHERE place <= size
     ), invoices AS (
         INSERT INTO {invoice} ({invoice_columns}) OVERRIDING SYSTEM VALUE
-        SELECT s.id, s.customer, p_day + s.second * interval '1 second',
+        SELECT s.id, c.{customer_id}, p_day + s.second * interval '1 second',
                {billing}, s.total / 100.0
-          FROM sale s JOIN {customer} c ON c.{customer_id} = s.customer ORDER BY s.n
+          FROM sale s JOIN {customer} c ON c.{customer_id} = customers[s.buyer]
     ), lines AS (
         INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
-        SELECT nextval({line_sequence}), b.id, b.track, b.price / 100.0, 1 FROM basket b
+        SELECT nextval({line_sequence}), s.id, tracks[v.t], cents[v.t] / 100.0, 1
+          FROM sale s, LATERAL (VALUES (s.t1), (s.t2), (s.t3), (s.t4), (s.t5)) v (t)
+         WHERE v.t IS NOT NULL
+    ), added AS (
+        SELECT count(*) AS sales, coalesce(sum(size), 0) AS lines,
+               coalesce(sum(total), 0) / 100.0 AS revenue, min(id) AS first_id, max(id) AS last_id,
+               string_agg(int8send(customer_codes[buyer]), '' ORDER BY n) AS customer_bytes,
+               string_agg(int8send({second_code}), '' ORDER BY n) AS second_bytes,
+               string_agg(int8send({size_code}), '' ORDER BY n) AS size_bytes,
+               string_agg({track_bytes}, '' ORDER BY n) AS track_bytes,
+               string_agg({price_bytes}, '' ORDER BY n) AS price_bytes
+          FROM sale
     )
-    SELECT (SELECT count(*) FROM sale) AS sales, (SELECT count(*) FROM basket) AS lines,
-           (SELECT coalesce(sum(total), 0) FROM sale) / 100.0 AS revenue,
-           (SELECT min(id) FROM sale) AS first_id, (SELECT max(id) FROM sale) AS last_id,
+    SELECT sales, lines, revenue, first_id, last_id,
            -- As in the library: the day, and each column as little-endian 64-bit integers.
            encode(sha256(convert_to(to_char(p_day::timestamp, 'YYYY-MM-DD'), 'UTF8')
-               || (SELECT sha256(coalesce(string_agg({customer_bytes}, '' ORDER BY n), ''))
-                       || sha256(coalesce(string_agg({second_bytes}, '' ORDER BY n), ''))
-                       || sha256(coalesce(string_agg({size_bytes}, '' ORDER BY n), '')) FROM sale)
-               || (SELECT sha256(coalesce(string_agg({track_bytes}, '' ORDER BY n, place), ''))
-                       || sha256(coalesce(string_agg({price_bytes}, '' ORDER BY n, place), ''))
-                     FROM basket)), 'hex') AS digest,
+               || sha256(coalesce(customer_bytes, '')) || sha256(coalesce(second_bytes, ''))
+               || sha256(coalesce(size_bytes, '')) || sha256(coalesce(track_bytes, ''))
+               || sha256(coalesce(price_bytes, ''))), 'hex') AS digest,
            (SELECT coalesce(json_agg(json_build_array(low, high, step) ORDER BY low), '[]')::text
-              FROM (SELECT min(id) AS low, max(id) AS high, step
-                      FROM (SELECT id, q.seqincrement AS step,
-                                   id - q.seqincrement * row_number() OVER (ORDER BY id) AS island
-                              FROM sale, pg_sequence q
-                             WHERE q.seqrelid = {invoice_sequence}) t
-                     GROUP BY island, step) islands) AS ids,
+              FROM (SELECT min(id) AS low, max(id) AS high, q.seqincrement AS step
+                      FROM sale, pg_sequence q
+                     WHERE q.seqrelid = {invoice_sequence}
+                     -- Where another session took ids in between, another island begins.
+                     GROUP BY id - n * q.seqincrement, q.seqincrement) islands) AS ids,
            (SELECT json_agg(coalesce(sold, 0) ORDER BY h)::text
               FROM generate_series(0, 23) h
               LEFT JOIN (SELECT second / 3600 AS hour, count(*) AS sold FROM sale GROUP BY 1) s
                 ON s.hour = h) AS hours
-      INTO made;
+      INTO made FROM added;
 
     INSERT INTO {run} AS r (run_id, kind, day, requested, profile, parameters_hash, sales, lines,
                             revenue, digest, first_invoice_id, last_invoice_id, invoice_ids, hours,
@@ -629,11 +637,12 @@ def _names(here: Site) -> dict[str, str]:
         "lines_left": _left(objects["line_sequence"], objects["line"], names["line_id"]),
         "whole_cents": f"coalesce({price} >= 0 AND {price} < 100000000"
         f" AND {price} * 100 = floor({price} * 100), false)",
-        "customer_bytes": _bytes("customer"),
-        "second_bytes": _bytes("second"),
-        "size_bytes": _bytes("size"),
-        "track_bytes": _bytes("track"),
-        "price_bytes": _bytes("price"),
+        "id_code": _code("it.id"),
+        "price_code": _code("it.price"),
+        "second_code": _code("second", 3),
+        "size_code": _code("size", 1),
+        "track_bytes": _basket("track_codes"),
+        "price_bytes": _basket("cents_codes"),
         "missing_for_new_sale": _missing(objects, new_sales),
         "missing_for_update_sale": _missing(objects, f"{change}, SELECT track, {new_lines}"),
         "missing_for_delete_sale": _missing(
@@ -671,11 +680,24 @@ def _missing(objects: dict[str, str], rights: str) -> str:
     return "CASE " + "\n        ".join(cases) + " END"
 
 
-def _bytes(number: str) -> str:
-    """Return an expression for an integer as eight bytes, the lowest first."""
+def _code(number: str, width: int = 8) -> str:
+    """Return an expression for the number whose bytes are those of another, turned round.
+
+    Args:
+        number: an expression for an integer.
+        width: bytes of it that can be other than 0.
+    """
     # Every pair in brackets of its own: these operators all bind equally.
-    parts = [f"(({number}::bigint >> {8 * k} & 255) << {56 - 8 * k})" for k in range(8)]
-    return f"int8send({' | '.join(parts)})"
+    parts = [f"(({number}::bigint >> {8 * k} & 255) << {56 - 8 * k})" for k in range(width)]
+    return f"({' | '.join(parts)})"
+
+
+def _basket(codes: str) -> str:
+    """Return an expression for the bytes of the tracks of a sale, of which later ones may lack."""
+    return " || ".join(
+        f"int8send({codes}[t{k}])" if k == 1 else f"coalesce(int8send({codes}[t{k}]), '')"
+        for k in range(1, 6)
+    )
 
 
 def _quote(name: str) -> str:
