@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 from chinook_sim.writers.ids import allocate
 from chinook_sim.writers.rows import numbered, timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from sqlalchemy import Connection
 
@@ -30,45 +32,42 @@ class SqliteWriter:
     def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
         """Write all sales of a plan; see `Writer.write`."""
         ids = allocate(self._connection, self._chinook, invoices=plan.count, lines=lines)
+        # Rows are put together column by column, in half the time of one by one.
+        billing = [
+            np.array(part, dtype=object) for part in zip(*plan.catalogue.billing, strict=True)
+        ]
         for batch, invoice_ids, line_ids, owners in numbered(plan, *ids):
-            billing = batch.catalogue.billing
             # Amounts become the floating-point numbers that SQLite's Chinooks hold: a division of
             # whole cents by 100 is the double nearest to the amount, as the literal 1.98 is.
             self._insert(
                 Invoice.__table__,
-                (
-                    (invoice, customer, moment, *billing[position], cents / 100)
-                    for invoice, customer, moment, position, cents in zip(
-                        invoice_ids.tolist(),
-                        batch.customer_ids.tolist(),
-                        timestamps(batch),
-                        batch.customers.tolist(),
-                        batch.totals.tolist(),
-                        strict=True,
-                    )
-                ),
+                invoice_ids.tolist(),
+                batch.customer_ids.tolist(),
+                timestamps(batch),
+                *(part[batch.customers].tolist() for part in billing),
+                (batch.totals / 100).tolist(),
             )
             progress(batch.count)
             self._insert(
                 InvoiceLine.__table__,
-                (
-                    (line, invoice, track, cents / 100, 1)
-                    for line, invoice, track, cents in zip(
-                        line_ids.tolist(),
-                        owners.tolist(),
-                        batch.track_ids.tolist(),
-                        batch.prices.tolist(),
-                        strict=True,
-                    )
-                ),
+                line_ids.tolist(),
+                owners.tolist(),
+                batch.track_ids.tolist(),
+                (batch.prices / 100).tolist(),
+                [1] * batch.lines,
             )
             progress(batch.count)
         return ids[0]
 
-    def _insert(self, table: Any, rows: Iterable[tuple[object, ...]]) -> None:
+    def _insert(self, table: Any, *columns: list[Any]) -> None:
         names = [column.name for column in table.columns]
-        self._connection.exec_driver_sql(
+        statement = (
             f"INSERT INTO {quoted(self._connection, table)} "  # noqa: S608
-            f"({quoted(self._connection, *names)}) VALUES ({', '.join('?' * len(names))})",
-            list(rows),
+            f"({quoted(self._connection, *names)}) VALUES ({', '.join('?' * len(names))})"
         )
+        # The driver's own cursor takes an iterator, and `zip` makes all rows in the same tuple.
+        cursor: Any = self._connection.connection.cursor()
+        try:
+            cursor.executemany(statement, zip(*columns, strict=True))
+        finally:
+            cursor.close()
