@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchSummary", "Digest", "IdRanges", "SaleBatch", "SalePlan", "Tally", "draw_batch"]
 
-SLICE = 10_000
+SLICE = 2_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""
 
 
