@@ -67,7 +67,11 @@ ALLOWED: dict[str, set[str]] = {
 
 
 def modules() -> list[Path]:
-    return [path for path in PACKAGE.rglob("*.py") if path.stem not in ("cli", "env")]
+    return [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.stem != "env" and path.relative_to(PACKAGE).parts[0] != "cli"
+    ]
 
 
 def imported(path: Path) -> set[str]:

@@ -20,7 +20,8 @@ import pytest
 from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
-from chinook_sim.cli import Common, main
+from chinook_sim.cli import main
+from chinook_sim.cli.common import Common
 from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:

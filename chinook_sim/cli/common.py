@@ -1,0 +1,170 @@
+"""What all commands share: their options, how they read what is given, and how they speak."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chinook_sim.errors import InvalidInput
+from chinook_sim.settings import find_database, scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from chinook_sim.settings import Location
+
+__all__ = [
+    "Common",
+    "common",
+    "day_option",
+    "limited",
+    "option",
+    "read_day",
+    "read_number",
+    "read_timezone",
+    "timezone_option",
+]
+
+DAY = 86_400
+"""The longest timeout, in seconds."""
+
+
+@dataclass(slots=True)
+class Common:
+    """What every command is told, and what an error message must know."""
+
+    database_url: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    location: Location | None = None
+    lock_timeout: int = 30
+    statement_timeout: int | None = None
+    done: bool = False
+    """Whether what the command was asked for is committed."""
+
+    def find(self) -> Location:
+        """Find the database that is meant."""
+        self.location = find_database(os.environ, option=self.database_url, directory=Path.cwd())
+        self.note(f"database: {self.location.shown} (from {self.location.source})")
+        return self.location
+
+    def say(self, line: str) -> None:
+        """Tell a person what is going on."""
+        if not self.quiet:
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Write one line to standard error, without any secret."""
+        secrets = self.location.secrets if self.location else ()
+        # Nobody may be there to read it, which is no reason to fail.
+        with suppress(OSError):
+            click.echo(scrub(" ".join(line.split()), secrets), err=True)
+
+    def note(self, line: str) -> None:
+        """Tell a person who asked for details."""
+        if self.verbose:
+            self.say(line)
+
+    def print(self, record: dict[str, Any], lines: list[str]) -> None:
+        """Print a result, for machines or for people."""
+        try:
+            if self.as_json:
+                click.echo(json.dumps(record, ensure_ascii=False))
+            elif not self.quiet:
+                click.echo("\n".join(lines))
+        except OSError as error:
+            # What was asked for is done all the same. What is still in the buffer goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.warn(f"done, but the result could not be printed: {error.strerror}")
+
+
+def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """Declare an option together with its environment variable."""
+    variable = "CHINOOK_SIM_" + name.lstrip("-").replace("-", "_").upper()
+    return click.option(name, *names, envvar=variable, show_envvar=True, **attributes)
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all have; they may stand before its name as well."""
+
+    @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
+    @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+    @option("--quiet", "-q", is_flag=True, help="Print nothing but errors, and JSON if asked for.")
+    @option("--verbose", "-v", is_flag=True, help="Tell what is done, on standard error.")
+    @click.pass_context
+    @wraps(command)
+    def with_common(context: click.Context, /, **options: Any) -> None:
+        settings = context.ensure_object(Common)
+        for name in ("database_url", "as_json", "quiet", "verbose"):
+            setattr(settings, name, options.pop(name) or getattr(settings, name))
+        command(settings, **options)
+
+    decorated: Callable[..., None] = with_common
+    return decorated
+
+
+day_option = option("--day", metavar="YYYY-MM-DD", help="The day; default: D-1.")
+timezone_option = option(
+    "--timezone", metavar="ZONE", help="Take D-1 from the clock in, say, Europe/Paris."
+)
+
+
+def limited(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that writes the options that keep it from waiting for ever."""
+
+    @option(
+        "--lock-timeout", metavar="SECONDS", default="30", help="Wait so long for locks; 0: ever."
+    )
+    @option(
+        "--statement-timeout", metavar="SECONDS", help="Let a statement take so long; 0: any time."
+    )
+    @wraps(command)
+    def with_limits(
+        settings: Common, lock_timeout: str, statement_timeout: str | None, **options: Any
+    ) -> None:
+        settings.lock_timeout = read_number("the lock timeout", lock_timeout, DAY)
+        if statement_timeout is not None:
+            settings.statement_timeout = read_number(
+                "the statement timeout", statement_timeout, DAY
+            )
+        command(settings, **options)
+
+    decorated: Callable[..., None] = with_limits
+    return decorated
+
+
+def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:
+    """Read a whole number; only ASCII digits will do, which int() alone does not ask for."""
+    if re.fullmatch("[0-9]{1,20}", given) and least <= int(given) <= most:
+        return int(given)
+    if not given:
+        raise InvalidInput(f"{what} is missing; give a whole number from {least} to {most}")
+    raise InvalidInput(
+        f"{what} must be a whole number from {least} to {most}, and {given[:40]!r} is none"
+    )
+
+
+def read_day(given: str | None) -> date | None:
+    """Read the day, if one was given."""
+    from chinook_sim.window import parse_day
+
+    return None if given is None else parse_day(given)
+
+
+def read_timezone(given: str | None) -> str | None:
+    """Read the name of a time zone, if one was given."""
+    from chinook_sim.window import check_timezone
+
+    return None if given is None else check_timezone(given)

@@ -1,0 +1,48 @@
+"""How results and progress look to a person."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chinook_sim.cli.common import Common
+
+__all__ = ["picture", "progress_bar", "table"]
+
+
+@contextmanager
+def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
+    """Show how far long work is, on a terminal only; length 0 is work too short for it."""
+    if not length or settings.quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def table(record: dict[str, Any]) -> list[str]:
+    """Lay out names and values in two columns."""
+    names = {name: name.replace("_", " ").replace("d1", "D-1") for name in record}
+    width = max(map(len, names.values()))
+    return [
+        f"  {names[name]:{width}}  {'-' if value is None else value}"
+        for name, value in record.items()
+    ]
+
+
+def picture(hours: tuple[int, ...]) -> str:
+    """Draw the sales of each hour as a row of bars."""
+    try:
+        bars = " ▁▂▃▄▅▆▇█"
+        bars.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        bars = " .:-=+*#@"
+    most = max(hours, default=0) or 1
+    # Any sale at all shows.
+    return "".join(bars[-(-count * (len(bars) - 1) // most)] for count in hours)

@@ -1,0 +1,145 @@
+"""`generate`: the sales of a day."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chinook_sim.cli.common import (
+    Common,
+    common,
+    day_option,
+    limited,
+    option,
+    read_day,
+    read_number,
+    read_timezone,
+    timezone_option,
+)
+from chinook_sim.cli.output import picture, progress_bar
+from chinook_sim.cli.shop import make_missing_file
+from chinook_sim.cli.transactions import look, persistently
+from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.settings import Location
+
+__all__ = ["generate"]
+
+LONG = 20_000
+"""Sales from which a progress bar is worth its line: about a second of work."""
+
+
+@click.command()
+@click.argument("n", required=False)
+@day_option
+@timezone_option
+@option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@option("--once", is_flag=True, help="Add the day's sales only if they are not there already.")
+@option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
+@option("--dry-run", is_flag=True, help="Show what would be added, and add nothing.")
+@common
+@limited
+def generate(
+    settings: Common,
+    n: str | None,
+    day: str | None,
+    timezone: str | None,
+    seed: str | None,
+    once: bool,
+    key: str | None,
+    dry_run: bool,
+) -> None:
+    """Add N sales of yesterday (D-1), all in one transaction.
+
+    Without N it is read from standard input, or asked for on a terminal. Where no database is
+    named and there is none yet, chinook.db is made first, with a stand-in Chinook.
+    """
+    from chinook_sim.sampling import SEED_LIMIT
+    from chinook_sim.simulate import COUNT_LIMIT, check_key, generate_day, plan_day
+
+    count = read_number("the number of sales", n if n is not None else ask_count(), COUNT_LIMIT)
+    wanted: dict[str, Any] = {
+        "day": read_day(day),
+        "timezone": read_timezone(timezone),
+        "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+        "once": once,
+        "key": None if key is None else check_key(key),
+    }
+    if once and key is not None:
+        raise InvalidInput("--once makes a key of the day; leave it out, or --key")
+    location = settings.find()
+    if location.embedded and not dry_run:
+        make_missing_file(settings, location)
+
+    def add(session: Session) -> BatchSummary:
+        with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
+            return generate_day(session, count, **wanted, progress=step)
+
+    if dry_run:
+        batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
+    else:
+        batch, retries = persistently(settings, location, add)
+    show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
+
+
+def ask_count() -> str:
+    """Read the number of sales from standard input, or ask for it on a terminal."""
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    if sys.stdin.isatty():
+        answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
+        return answer
+    # A number fits; a file given by mistake is not worth reading to its end.
+    return sys.stdin.buffer.read(1024).decode("ascii", "replace").strip()
+
+
+def show_batch(
+    settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
+) -> None:
+    """Print what was added, and how it lies over the day."""
+    ids = batch.invoice_ids
+    done = "would add" if dry_run else "added"
+    headline = f"{done} {batch.count:,} sales to {location.shown}"
+    if batch.existed:
+        headline = f"already there: {batch.count:,} sales in {location.shown}"
+    record = {
+        "database": location.shown,
+        "dry_run": dry_run,
+        "existed": batch.existed,
+        "run": batch.run_id,
+        "key": batch.key,
+        "day": str(batch.day),
+        "sales": batch.count,
+        "lines": batch.lines,
+        "revenue": str(batch.revenue),
+        "average": str(batch.average),
+        "seed": batch.seed,
+        "digest": batch.digest,
+        "first_invoice": ids[0] if ids else None,
+        "last_invoice": ids[-1] if ids else None,
+        "hours": list(batch.hours),
+        "retries": retries,
+    }
+    settings.print(
+        record,
+        [
+            headline,
+            "",
+            f"  day      {batch.day}",
+            f"  sales    {batch.count:,}",
+            f"  lines    {batch.lines:,}",
+            f"  revenue  {batch.revenue:,}",
+            f"  average  {batch.average:,}",
+            f"  seed     {batch.seed}",
+            *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
+            *([f"  run      {batch.run_id}"] if batch.run_id else []),
+            f"  hours    {picture(batch.hours)}",
+            f"           {'0     6     12    18':24}",
+        ],
+    )

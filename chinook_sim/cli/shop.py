@@ -1,0 +1,152 @@
+"""`init` and `status`: making a database ready, and telling what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chinook_sim.cli.common import (
+    Common,
+    common,
+    limited,
+    option,
+    read_number,
+    read_timezone,
+    timezone_option,
+)
+from chinook_sim.cli.output import progress_bar, table
+from chinook_sim.cli.runs import columns, list_runs
+from chinook_sim.cli.transactions import transaction
+from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from chinook_sim.settings import Location
+
+__all__ = ["init", "make_missing_file", "status"]
+
+ROWS = 15_600
+"""Rows of the stand-in Chinook at scale 1, for its progress bar."""
+
+
+@click.command()
+@option("--scale", metavar="NUMBER", default="1", help="Times the size of the real Chinook.")
+@option("--from", "source", metavar="FILE|URL", help="A real Chinook instead of the stand-in.")
+@common
+@limited
+def init(settings: Common, scale: str, source: str | None) -> None:
+    """Make a database ready.
+
+    A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
+    stand-in Chinook, with invented artists and customers, or the real one that --from names: a
+    SQLite file for SQLite, a plain SQL dump for PostgreSQL.
+    """
+    from tempfile import TemporaryDirectory
+
+    from chinook_sim.standin import MAX_SCALE
+
+    times = read_number("the scale", scale, MAX_SCALE, least=1)
+    location = settings.find()
+    with TemporaryDirectory(prefix="chinook-sim-") as directory:
+        path = None if source is None else fetch_source(location, source, Path(directory))
+        made = make_missing_file(settings, location, scale=times, source=path)
+        if made is None:
+            from chinook_sim.initialise import initialise
+
+            with (
+                transaction(settings, location, writing=True) as connection,
+                progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
+            ):
+                made = initialise(connection, scale=times, source=path, progress=step)
+    with transaction(settings, location, writing=False) as connection:
+        shop = describe(connection)
+    happened = {
+        "nothing": "was there, and is as it was",
+        "stand-in": "is a new stand-in Chinook",
+        "copy": "is a copy of the Chinook given",
+    }[made]
+    settings.print(
+        {"database": location.shown, "made": made, **shop},
+        [f"{location.shown} {happened}", "", *table(shop)],
+    )
+
+
+@click.command()
+@timezone_option
+@common
+def status(settings: Common, timezone: str | None) -> None:
+    """Show which database is meant, which Chinook it holds, what D-1 is, and what was run."""
+    zone = read_timezone(timezone)
+    location = settings.find()
+    with transaction(settings, location, writing=False) as connection:
+        shop = describe(connection, zone)
+        runs = list_runs(connection) if shop["runs"] else []
+    record = {"database": location.shown, "from": location.source, **shop}
+    settings.print({**record, "latest_runs": runs}, [*table(record), *columns(runs)])
+
+
+def fetch_source(location: Location, source: str, directory: Path) -> Path:
+    """Bring the file that a Chinook is to be made from, and see that it fits the database."""
+    from chinook_sim.loading import fetch, kind
+
+    path = fetch(source, directory)
+    found, wanted = kind(path), location.url.get_backend_name()
+    if found != wanted:
+        raise InvalidInput(
+            f"{path.name} is a Chinook for {found} and the database is {wanted}; "
+            "load it into a database of its own kind"
+        )
+    return path
+
+
+def make_missing_file(
+    settings: Common, location: Location, *, scale: int = 1, source: Path | None = None
+) -> str | None:
+    """Make the SQLite file where there is none; return what was made, or None."""
+    path = location.path
+    if path is None or not location.missing:
+        return None
+    from chinook_sim.initialise import make_file
+
+    settings.say(
+        f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
+    )
+    with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
+        return make_file(location, path, scale=scale, source=source, progress=step)
+
+
+def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
+    """Say which Chinook a database holds, what D-1 is there, and what is installed."""
+    from sqlalchemy import func, select
+
+    from chinook_sim.ledger import count_runs
+    from chinook_sim.migrate import installed
+    from chinook_sim.models import Customer, Invoice, Track
+    from chinook_sim.naming import recognise
+    from chinook_sim.window import bounds, d1
+
+    chinook = recognise(connection)
+    day = d1(connection, timezone)
+    start, end = bounds(day)
+    sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
+    last = connection.scalar(select(func.max(Invoice.invoice_date)))
+    return {
+        "spelling": {"camel": "CamelCase", "snake": "snake_case"}[chinook.spelling],
+        "schema": chinook.schema,
+        "ids": {
+            "none": "none: taken from the highest id, under a lock",
+            "sequence": f"sequence {chinook.invoice_ids.sequence}",
+            "rowid": "SQLite's own",
+        }[chinook.invoice_ids.kind],
+        "customers": connection.scalar(select(func.count()).select_from(Customer)),
+        "tracks": connection.scalar(select(func.count()).select_from(Track)),
+        "invoices": connection.scalar(select(func.count()).select_from(Invoice)),
+        "last_invoice": None if last is None else str(last),
+        "d1": str(day),
+        "sales_of_d1": connection.scalar(sold),
+        "revision": installed(connection),
+        "runs": count_runs(connection) if chinook.ledger else None,
+    }

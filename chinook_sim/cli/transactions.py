@@ -1,0 +1,177 @@
+"""Transactions: a command opens one, and does not guess where the answer to COMMIT is lost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.cli.common import Common
+    from chinook_sim.ledger import Backend
+    from chinook_sim.settings import Location
+
+__all__ = ["look", "persistently", "transaction"]
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+"""How often a batch is tried that another transaction came in the way of."""
+
+RETRYABLE = {"40001", "40P01", "23505"}
+"""A serialization failure, a deadlock, and ids that another writer took: the batch was rolled
+back, and may well succeed when all of it is made again."""
+
+
+class CommitUnanswered(BatchFailed):
+    """The connection was lost, or the command stopped, between COMMIT and its answer."""
+
+
+@contextmanager
+def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
+    """Open the one transaction of a command, and commit it if all went well."""
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.connecting import limit, make_engine, open_connection
+    from chinook_sim.refusals import refusal_of
+
+    engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
+    try:
+        with open_connection(engine, location, say=settings.say) as connection:
+            connection.begin()
+            limit(connection, settings.lock_timeout, settings.statement_timeout)
+            yield connection
+            if writing:
+                commit(settings, connection)
+    except DBAPIError as error:
+        refusal = refusal_of(error)
+        said = refusal.line if refusal else type(error).__name__
+        if writing:
+            raise BatchFailed(
+                f"{location.shown}, nothing was written: {said}",
+                sqlstate=refusal.sqlstate if refusal else None,
+            ) from error
+        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+
+
+def commit(settings: Common, connection: Connection) -> None:
+    """Commit, and do not guess where the answer is lost."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        connection.commit()
+        settings.done = True
+    except (DBAPIError, KeyboardInterrupt) as error:
+        if isinstance(error, DBAPIError) and not error.connection_invalidated:
+            raise
+        raise CommitUnanswered(
+            "the connection was lost, or the command stopped, while committing: it is not known "
+            "whether anything was written; `chinook-sim status` and `verify` tell"
+        ) from error
+
+
+def look(settings: Common, location: Location, work: Callable[[Session], T]) -> T:
+    """Do something that writes nothing, in a transaction of its own."""
+    from sqlalchemy.orm import Session
+
+    with (
+        transaction(settings, location, writing=False) as connection,
+        Session(connection) as session,
+    ):
+        return work(session)
+
+
+def persistently(
+    settings: Common,
+    location: Location,
+    work: Callable[[Session], T],
+    *,
+    undoing: bool = False,
+) -> tuple[T, int]:
+    """Do something in one transaction; all of it again while others come in its way, and told.
+
+    Returns:
+        What `work` returned, and how often it was begun again.
+    """
+    for retries in range(ATTEMPTS):
+        try:
+            return commit_once(settings, location, work, undoing=undoing), retries
+        except BatchFailed as error:
+            if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
+                raise
+            settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
+            import random
+
+            # Not all who came in each other's way shall come back at the same moment.
+            time.sleep(random.uniform(0, 0.2 * 2**retries))  # noqa: S311
+    raise AssertionError
+
+
+def commit_once(
+    settings: Common, location: Location, work: Callable[[Session], T], *, undoing: bool
+) -> T:
+    """Do something in one transaction; where the answer to COMMIT is lost, find out."""
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.ledger import backend_of
+
+    done: list[Any] = []
+    try:
+        with transaction(settings, location, writing=True) as connection:
+            with Session(connection) as session:
+                done.append(work(session))
+            backend = backend_of(connection)
+    except CommitUnanswered as error:
+        if done[0].run_id is None:
+            raise
+        find_outcome(settings, location, error, done[0].run_id, backend, undone=undoing)
+    result: T = done[0]
+    return result
+
+
+def find_outcome(
+    settings: Common,
+    location: Location,
+    unanswered: CommitUnanswered,
+    run_id: str,
+    backend: Backend | None,
+    *,
+    undone: bool,
+) -> None:
+    """Find out, over a new connection, whether a run was committed; return if it was.
+
+    Raises:
+        CommitUnanswered: it could not be found out.
+        BatchFailed: it was not committed.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.connecting import make_engine, open_connection
+    from chinook_sim.ledger import outcome
+    from chinook_sim.naming import recognise
+
+    settings.say("the answer to COMMIT was lost; looking the run up")
+    engine = make_engine(location, writing=False)
+    try:
+        with open_connection(engine, location, say=settings.say) as connection:
+            recognise(connection)
+            connection.rollback()
+            committed = outcome(connection, run_id, backend, undone=undone)
+    except (ChinookSimError, DBAPIError, KeyboardInterrupt):
+        raise unanswered from None
+    if committed is None:
+        raise unanswered
+    if not committed:
+        raise BatchFailed(
+            "the connection was lost while committing: not committed, nothing was written; "
+            "run it again"
+        ) from unanswered
+    settings.done = True
+    settings.say(f"run {run_id}: committed")
