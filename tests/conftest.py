@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# A shell ignores SIGINT for what it runs in the background, and so would every command started from
+# here, some of which the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
