@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         Track,
     )
     from chinook_sim.naming import recognise
-    from chinook_sim.simulate import generate_d1
+    from chinook_sim.simulate import generate_d1, simulate_changes
     from chinook_sim.undo import undo
 
 __version__ = "0.1.0"
@@ -74,6 +74,7 @@ __all__ = [
     "align",
     "generate_d1",
     "recognise",
+    "simulate_changes",
     "undo",
 ]
 
@@ -94,7 +95,7 @@ _HOMES = {
     },
     "factory": {"SaleFactory"},
     "naming": {"recognise"},
-    "simulate": {"generate_d1"},
+    "simulate": {"generate_d1", "simulate_changes"},
     "undo": {"undo"},
 }
 

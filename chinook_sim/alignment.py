@@ -18,8 +18,17 @@ from sqlalchemy.orm import aliased
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import UndoRefused
-from chinook_sim.ledger import Asked, baseline, enter, invoices_of, require, simulated, standing
-from chinook_sim.models import Invoice
+from chinook_sim.ledger import (
+    Asked,
+    baseline,
+    concerned,
+    enter,
+    invoices_of,
+    require,
+    simulated,
+    standing,
+)
+from chinook_sim.models import CANCELLATION, Change, Invoice
 from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import d1
 
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.orm import Session
 
-__all__ = ["Alignment", "align", "move_back"]
+__all__ = ["Alignment", "align", "move_back", "moved_without"]
 
 KIND = "align"
 """The kind, and the key, of its run in the ledger: so that there is one."""
@@ -161,6 +170,23 @@ def _told(run: Row[Any]) -> Alignment:
     parameters = json.loads(run.parameters)
     first, last = (date.fromisoformat(parameters[name]) for name in ("first", "last"))
     return Alignment(parameters["days"], run.sales, first, last, run.day, run.run_id, existed=True)
+
+
+def moved_without(connection: Connection, run_id: str) -> str | None:
+    """Return the alignment that moved the history when a run had cancelled invoices of it.
+
+    Put back as they were, they would be where the history was before.
+    """
+    run = standing(connection, KIND, KIND, locked=False)
+    if run is None:
+        return None
+    cancelled = select(func.count()).where(
+        Change.run_id == run_id,
+        Change.kind == CANCELLATION,
+        Change.subject_id <= baseline(connection),
+        ~concerned(connection, Change.subject_id, run.run_id),
+    )
+    return run.run_id if connection.scalar(cancelled) else None
 
 
 def move_back(connection: Connection, run: Row[Any]) -> None:

@@ -298,6 +298,8 @@ class BatchSummary:
         run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.
         key: what makes a repeated request the same one, if anything does.
         existed: whether the batch was there already, by its key, and nothing was written now.
+        updates: number of earlier invoices that got one more track.
+        cancellations: number of earlier invoices that were taken away.
     """
 
     day: date
@@ -311,6 +313,8 @@ class BatchSummary:
     run_id: str | None = None
     key: str | None = None
     existed: bool = False
+    updates: int = 0
+    cancellations: int = 0
 
     @property
     def average(self) -> Decimal:

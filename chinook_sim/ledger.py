@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from chinook_sim import __version__
 from chinook_sim.batch import BatchSummary, IdRanges
 from chinook_sim.errors import InvalidInput, KeyTaken, NoLedger
-from chinook_sim.models import Invoice, Run
+from chinook_sim.models import Change, Invoice, Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +49,8 @@ __all__ = [
     "Backend",
     "backend_of",
     "baseline",
+    "changed_by",
+    "concerned",
     "count_runs",
     "enter",
     "find_run",
@@ -60,6 +62,7 @@ __all__ = [
     "outcome",
     "record",
     "require",
+    "require_changes",
     "set_baseline",
     "simulated",
     "standing",
@@ -67,6 +70,7 @@ __all__ = [
 ]
 
 RUN = Run.__table__
+CHANGE = Change.__table__
 
 BASELINE = "baseline"
 """The run_id and kind of the row that the migration writes."""
@@ -151,6 +155,20 @@ def require(chinook: Chinook) -> None:
         )
 
 
+def require_changes(chinook: Chinook) -> None:
+    """Refuse a database whose ledger cannot hold changes.
+
+    Raises:
+        NoLedger: it has none, or one of an earlier revision.
+    """
+    require(chinook)
+    if not chinook.changes:
+        raise NoLedger(
+            "the ledger of this database cannot hold changes, so they could not be undone; "
+            "`chinook-sim init` or `alembic upgrade head` makes it one that can"
+        )
+
+
 def standing(
     connection: Connection, kind: str, key: str, *, locked: bool = True
 ) -> Row[Any] | None:
@@ -204,7 +222,16 @@ def made_already(
             key=str(asked.key),
             differences=differences,
         )
-    return summary_of(row)
+    return replace(summary_of(row), **_changes(connection, row))
+
+
+def _changes(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    """Return how many changes a run made, by the name in `BatchSummary`."""
+    names = {"update": "updates", "cancellation": "cancellations"}
+    if not json.loads(row.parameters).keys() & set(names.values()):
+        return {}
+    kinds = select(CHANGE.c.kind, func.count()).where(CHANGE.c.run_id == row.run_id)
+    return {names[kind]: count for kind, count in connection.execute(kinds.group_by(CHANGE.c.kind))}
 
 
 def record(connection: Connection, asked: Asked, made: BatchSummary) -> None:
@@ -350,7 +377,7 @@ def _ids(parts: str) -> IdRanges:
 
 def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
     """Return the invoices of a run that are there, as a SELECT of their ids."""
-    part, within = _parts(connection, Invoice)
+    part, within = _parts(connection, Invoice.invoice_id)
     return (
         select(Invoice.invoice_id)
         .select_from(RUN)
@@ -362,15 +389,45 @@ def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
 
 def simulated(connection: Connection, invoice: Any) -> ColumnElement[bool]:
     """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
-    part, within = _parts(connection, invoice)
+    part, within = _parts(connection, invoice.invoice_id)
     made = select(literal(1)).select_from(RUN).join(part, true())
     return exists(
         made.where(within, RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)).correlate(invoice)
     )
 
 
-def _parts(connection: Connection, invoice: Any) -> tuple[Any, ColumnElement[bool]]:
-    """Return the ranges of ids of a row of the ledger, and that an invoice is within one."""
+def concerned(connection: Connection, number: Any, run_id: str) -> ColumnElement[bool]:
+    """Return the condition that an id is of an invoice that a run made, or moved."""
+    part, within = _parts(connection, number)
+    made = select(literal(1)).select_from(RUN).join(part, true())
+    return exists(made.where(within, RUN.c.run_id == run_id).correlate_except(RUN, part))
+
+
+def changed_by(connection: Connection, run_id: str) -> list[str]:
+    """Return the runs that changed what a run made, or changed again what it changed, later."""
+    # A batch changes invoices before it makes its own, so none of its own.
+    of_its_sales = concerned(connection, CHANGE.c.subject_id, run_id)
+    earlier = CHANGE.alias()
+    again = exists(
+        select(literal(1)).where(
+            earlier.c.run_id == run_id,
+            earlier.c.subject_id == CHANGE.c.subject_id,
+            earlier.c.change_id < CHANGE.c.change_id,
+        )
+    )
+    other = RUN.alias()
+    return list(
+        connection.scalars(
+            select(other.c.run_id)
+            .join(CHANGE, CHANGE.c.run_id == other.c.run_id)
+            .where(other.c.run_id != run_id, other.c.undone_at.is_(None), of_its_sales | again)
+            .distinct()
+        )
+    )
+
+
+def _parts(connection: Connection, number: Any) -> tuple[Any, ColumnElement[bool]]:
+    """Return the ranges of ids of a row of the ledger, and that an id is within one."""
     part: Any
     bounds: Any
     if connection.dialect.name == "postgresql":
@@ -383,7 +440,6 @@ def _parts(connection: Connection, invoice: Any) -> tuple[Any, ColumnElement[boo
         part = func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
         bounds = (func.json_extract(part.c.value, f"$[{place}]") for place in range(3))
     first, last, step = bounds
-    number = invoice.invoice_id
     return part, number.between(first, last) & ((number - first) % step == 0)
 
 

@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
+    "CANCELLATION",
+    "UPDATE",
     "Album",
     "Artist",
     "Base",
+    "Change",
     "ChinookName",
     "CreatedTable",
     "Customer",
@@ -426,3 +429,44 @@ class Run(Base):
     )
     version: Mapped[str] = mapped_column(String(40))
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+CANCELLATION, UPDATE = "cancellation", "update"
+"""Kinds of change; see `Change`."""
+
+
+class Change(Base):
+    """What a run changed or took away: one row for each invoice, as it was and as it became.
+
+    Attributes:
+        change_id: rises; of two changes of one subject, the later has the higher.
+        run_id: the run, in `chinook_sim_run`.
+        kind: `update`, a track added to an invoice; or `cancellation`, an invoice taken away.
+        subject_id: the id of the invoice.
+        last_line_id: the highest id of its lines before, as the ids of what was cancelled are not
+            given again.
+        before: its rows before, with all their columns, as a JSON object: {"Invoice": [row],
+            "InvoiceLine": [row, …]}.
+        after: the same after; NULL where it is gone.
+    """
+
+    __tablename__ = "chinook_sim_change"
+
+    change_id: Mapped[int] = mapped_column(
+        # In SQLite only an INTEGER numbers itself.
+        BigInteger().with_variant(Integer, "sqlite"),
+        Identity(),
+        primary_key=True,
+    )
+    run_id: Mapped[str] = mapped_column(String(36))
+    kind: Mapped[str] = mapped_column(String(20))
+    subject_id: Mapped[int] = mapped_column(BigInteger)
+    last_line_id: Mapped[int | None] = mapped_column(BigInteger)
+    before: Mapped[str | None] = mapped_column(Text)
+    after: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        Index("chinook_sim_change_run", "run_id"),
+        Index("chinook_sim_change_subject", "kind", "subject_id"),
+        Index("chinook_sim_change_line", "kind", "last_line_id"),
+    )

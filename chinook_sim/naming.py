@@ -97,6 +97,7 @@ class Chinook:
         invoice_ids: where the ids of Invoice come from.
         line_ids: where the ids of InvoiceLine come from.
         ledger: whether our ledger is beside its tables.
+        changes: whether the ledger can hold changes as well.
         today: the database's CURRENT_DATE when it was looked at.
     """
 
@@ -106,6 +107,7 @@ class Chinook:
     invoice_ids: IdSource
     line_ids: IdSource
     ledger: bool
+    changes: bool
     today: date
 
     @property
@@ -147,6 +149,7 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.ids_of(Invoice.__table__),
         place.ids_of(InvoiceLine.__table__),
         place.ledger,
+        place.changes,
         place.today,
     )
 
@@ -231,6 +234,7 @@ class _Column:
     on_path: bool
     visible: bool
     ledger: bool
+    changes: bool
     today: date
     ids: IdSource
 
@@ -244,6 +248,7 @@ class Place:
     on_path: bool
     visible: bool
     ledger: bool
+    changes: bool
     today: date
     columns: dict[str, dict[str, IdSource]]
 
@@ -309,6 +314,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         # One table behind a temporary one of the same name, and all need their schema.
         visible=all(row.visible for row in found),
         ledger=found[0].ledger,
+        changes=found[0].changes,
         today=found[0].today,
         columns=columns,
     )
@@ -372,8 +378,10 @@ _POSTGRESQL_COLUMNS = text(
     SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
            n.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid)
-           AND coalesce(pg_catalog.pg_table_is_visible(ledger.oid), true) AS visible,
-           ledger.oid IS NOT NULL AS ledger, CURRENT_DATE AS today,
+           AND coalesce(pg_catalog.pg_table_is_visible(ledger.oid), true)
+           AND coalesce(pg_catalog.pg_table_is_visible(changes.oid), true) AS visible,
+           ledger.oid IS NOT NULL AS ledger, changes.oid IS NOT NULL AS changes,
+           CURRENT_DATE AS today,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                            WHEN 'int4'::regtype THEN 2147483647
@@ -413,6 +421,8 @@ _POSTGRESQL_COLUMNS = text(
       LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
       LEFT JOIN pg_catalog.pg_class ledger ON ledger.relname = 'chinook_sim_run'
        AND ledger.relnamespace = c.relnamespace AND ledger.relkind = 'r'
+      LEFT JOIN pg_catalog.pg_class changes ON changes.relname = 'chinook_sim_change'
+       AND changes.relnamespace = c.relnamespace AND changes.relkind = 'r'
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
        AND has_schema_privilege(n.oid, 'USAGE')
@@ -469,6 +479,7 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.on_path,
             row.visible,
             row.ledger,
+            row.changes,
             row.today,
             ids,
         )
@@ -481,6 +492,8 @@ _SQLITE_COLUMNS = text(
     SELECT t.name AS table_name, c.name AS column_name,
            EXISTS (SELECT 1 FROM sqlite_master l
                     WHERE l.type = 'table' AND l.name = 'chinook_sim_run') AS ledger,
+           EXISTS (SELECT 1 FROM sqlite_master l
+                    WHERE l.type = 'table' AND l.name = 'chinook_sim_change') AS changes,
            CURRENT_DATE AS today
       FROM sqlite_master t, pragma_table_info(t.name) c
      WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
@@ -501,4 +514,14 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
         today = date.fromisoformat(row.today)
         for name in sorted(known[row.table_name.lower()]):
             for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
-                yield _Column(None, name, column, True, True, bool(row.ledger), today, ids)
+                yield _Column(
+                    None,
+                    name,
+                    column,
+                    True,
+                    True,
+                    bool(row.ledger),
+                    bool(row.changes),
+                    today,
+                    ids,
+                )

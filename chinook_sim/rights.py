@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from chinook_sim.models import Customer, Invoice, InvoiceLine, Run, Track
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, Track
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
 
-Purpose = Literal["batch", "align", "undo"]
+Purpose = Literal["batch", "changes", "align", "undo", "undo changes"]
 
 Need = tuple[str, str]
 """A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
@@ -61,7 +61,7 @@ _QUESTIONS = {
 def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
     """Return the rights that something takes, on a recognised Chinook."""
     invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
-    if purpose == "batch":
+    if purpose in ("batch", "changes"):
         yield "SELECT", quoted(connection, Customer.__table__)
         yield "SELECT", quoted(connection, Track.__table__)
         for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
@@ -71,13 +71,23 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             # The highest id, or the id that an identity column gave, is read.
             if ids.sequence is None or (ids.always and not ids.usable):
                 yield "SELECT", table
+        if purpose == "changes":
+            yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
+            yield from ((right, line) for right in ("SELECT", "DELETE"))
     elif purpose == "align":
         yield from (("SELECT", invoice), ("UPDATE", invoice))
     else:
         # UPDATE, as the sales are locked before they are looked at.
         yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
         yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
+        if purpose == "undo changes":
+            yield from (("INSERT", invoice), ("INSERT", line))
     if chinook.ledger:
         run = quoted(connection, Run.__table__)
         yield "SELECT", run
-        yield ("UPDATE" if purpose == "undo" else "INSERT"), run
+        yield ("UPDATE" if purpose.startswith("undo") else "INSERT"), run
+    if chinook.changes and purpose not in ("batch", "align"):
+        change = quoted(connection, Change.__table__)
+        yield "SELECT", change
+        if purpose == "changes":
+            yield from (("INSERT", change), ("UPDATE", change))

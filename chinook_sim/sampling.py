@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_BASKET", "SEED_LIMIT", "SampledSales", "sample_sales"]
+__all__ = [
+    "MAX_BASKET",
+    "SEED_LIMIT",
+    "SampledSales",
+    "sample_others",
+    "sample_ranks",
+    "sample_sales",
+]
 
 MAX_BASKET = 5
 """The most tracks a sale has."""
@@ -130,3 +137,62 @@ def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np
             rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
         rising.append(largest)
     return columns
+
+
+def sample_ranks(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:
+    """Draw different numbers below size: the first `count` different ones of a stream, in order.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: the day.
+        stream: which stream to read; each use of chance has its own.
+        count: how many; all there are, where it is more.
+        size: how many there are to choose from.
+
+    Returns:
+        Shape (min(count, size),), int64.
+    """
+    wanted = min(count, size)
+    blocks = wanted // 2 + 16
+    while wanted:
+        # One word a draw. To draw all of many, each number comes up about a dozen times.
+        drawn = _below(_words(seed, day, stream, 0, blocks).ravel(), size)
+        _, first = np.unique(drawn, return_index=True)
+        if len(first) >= wanted:
+            return drawn[np.sort(first)[:wanted]]
+        blocks *= 2
+    return np.empty(0, dtype=np.int64)
+
+
+def sample_others(
+    seed: int,
+    day: date,
+    stream: int,
+    taken: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    size: int,
+) -> NDArray[np.int64]:
+    """Draw, for each set of numbers below size, one that is not in it, uniformly.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: the day.
+        stream: which stream to read; set j reads its word j.
+        taken: shape (sum of sizes,), int64: the numbers of each set, rising, set after set.
+        sizes: shape (n,), int64: how many each set has, fewer than size.
+        size: how many numbers there are.
+
+    Returns:
+        Shape (n,), int64.
+    """
+    count = len(sizes)
+    words = _words(seed, day, stream, 0, -(-count // _WORDS)).ravel()[:count]
+    chosen = ((words >> np.uint64(11)).view(np.int64) * ((size - sizes) * 2.0**-53)).astype(
+        np.int64
+    )
+    starts = np.cumsum(sizes) - sizes
+    # The numbers left, counted from the lowest: moved past each one taken, in rising order.
+    for place in range(int(sizes.max(initial=0))):
+        has = np.flatnonzero(sizes > place)
+        chosen[has] += chosen[has] >= taken[starts[has] + place]
+    return chosen

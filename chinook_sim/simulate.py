@@ -10,14 +10,24 @@ from __future__ import annotations
 import operator
 import secrets
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
+from chinook_sim.changes import Changes, choose_changes, make_changes
 from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
-from chinook_sim.ledger import ONCE, Asked, made_already, once_key, record, require
+from chinook_sim.ledger import (
+    ONCE,
+    Asked,
+    made_already,
+    once_key,
+    record,
+    require,
+    require_changes,
+)
+from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
@@ -46,6 +56,7 @@ __all__ = [
     "generate_d1",
     "generate_day",
     "plan_day",
+    "simulate_changes",
     "translated",
 ]
 
@@ -65,6 +76,8 @@ def generate_d1(
     seed: int | None = None,
     once: bool = False,
     key: str | None = None,
+    updates: int = 0,
+    cancellations: int = 0,
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
@@ -84,19 +97,78 @@ def generate_d1(
             processes they are asked for: a repetition returns the summary of the first, with
             `existed` set. Needs the ledger, which the migrations make.
         key: the same for a name of your own, such as a scheduler's run id, instead of the day.
+        updates: add one track to so many invoices of the day and the 90 days before it, and make
+            their totals right again; to fewer where there are not so many. Needs the ledger, which
+            keeps what they were.
+        cancellations: first take so many of them away, with their lines.
 
     Returns:
-        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id.
+        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, updates,
+        cancellations.
 
     Raises:
         InvalidInput: an argument cannot mean anything; nothing was tried.
         KeyTaken: the day or key was asked for before with another number, day or seed.
-        NoLedger: `once` or `key` is given, and the database has no ledger.
+        NoLedger: `once`, `key`, `updates` or `cancellations` is given, and the database has no
+            ledger.
         NotAChinook: the database holds no Chinook.
         CatalogueUnusable: there are no customers, no tracks, or a price no sale can be made of.
         BatchFailed: the database did not take the batch; nothing of it was kept.
     """
-    return generate_day(session, n, day=day, timezone=timezone, seed=seed, once=once, key=key)
+    return generate_day(
+        session,
+        n,
+        day=day,
+        timezone=timezone,
+        seed=seed,
+        once=once,
+        key=key,
+        updates=updates,
+        cancellations=cancellations,
+    )
+
+
+def simulate_changes(
+    session: Session,
+    *,
+    updates: int = 0,
+    cancellations: int = 0,
+    day: date | None = None,
+    timezone: str | None = None,
+    seed: int | None = None,
+    once: bool = False,
+    key: str | None = None,
+) -> BatchSummary:
+    """Change earlier sales, and add none; see `generate_d1`, which can do both at once.
+
+    Cancellations come first, then updates. `once` and `key` here know nothing of those of
+    `generate_d1`.
+
+    Args:
+        session: as for `generate_d1`.
+        updates: as for `generate_d1`.
+        cancellations: as for `generate_d1`.
+        day: as for `generate_d1`.
+        timezone: as for `generate_d1`.
+        seed: as for `generate_d1`.
+        once: as for `generate_d1`.
+        key: as for `generate_d1`.
+
+    Raises:
+        ChinookSimError: as for `generate_d1`.
+    """
+    return generate_day(
+        session,
+        0,
+        day=day,
+        timezone=timezone,
+        seed=seed,
+        once=once,
+        key=key,
+        updates=updates,
+        cancellations=cancellations,
+        kind="changes",
+    )
 
 
 def generate_day(
@@ -108,6 +180,9 @@ def generate_day(
     seed: int | None = None,
     once: bool = False,
     key: str | None = None,
+    updates: int = 0,
+    cancellations: int = 0,
+    kind: str = "generate",
     start: int = 0,
     catalogue: Catalogue | None = None,
     progress: Callable[[int], None] | None = None,
@@ -122,6 +197,9 @@ def generate_day(
         seed: as for `generate_d1`.
         once: as for `generate_d1`.
         key: as for `generate_d1`.
+        updates: as for `generate_d1`.
+        cancellations: as for `generate_d1`.
+        kind: of the run, in the ledger.
         start: index of the first sale within the day.
         catalogue: what to make sales of, where it has been read already.
         progress: told the number of sales after each part of the work; its numbers add up to 2 n.
@@ -129,19 +207,28 @@ def generate_day(
     Raises:
         ChinookSimError: as for `generate_d1`.
     """
-    request = _Request(n, day, timezone, seed, once, key, start)
-    with all_or_nothing(session) as (connection, chinook):
+    request = _Request(
+        n, day, timezone, seed, once, key, Changes(updates, cancellations), kind, start
+    )
+    with all_or_nothing(session, "changes" if request.changes else "batch") as (
+        connection,
+        chinook,
+    ):
         asked = request.settle(connection, chinook)
         found = _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
         plan = _plan(asked, start, catalogue or read_catalogue(connection))
+        changed = Changes()
+        if request.changes:
+            require_changes(chinook)
+            changed = _change(session, connection, chinook, plan, request.changes, asked.run_id)
         tally = plan.tally()
         ids = IdRanges()
         if plan.count:
             writer = choose_writer(connection, chinook)
             ids = writer.write(plan, tally.lines, progress or (lambda _: None))
-        made = _summary(plan, tally, ids)
+        made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=asked.run_id, key=asked.key)
             record(connection, asked, made)
@@ -157,9 +244,11 @@ def plan_day(
     seed: int | None = None,
     once: bool = False,
     key: str | None = None,
+    updates: int = 0,
+    cancellations: int = 0,
 ) -> BatchSummary:
-    """Return what `generate_d1` would add, without writing anything: a dry run."""
-    request = _Request(n, day, timezone, seed, once, key)
+    """Return what `generate_d1` would do, without writing anything: a dry run."""
+    request = _Request(n, day, timezone, seed, once, key, Changes(updates, cancellations))
     with translated():
         connection = connection_of(session)
         chinook = recognise(connection)
@@ -168,7 +257,33 @@ def plan_day(
         if found is not None:
             return found
         plan = _plan(asked, 0, read_catalogue(connection))
-        return _summary(plan, plan.tally(), IdRanges())
+        changed = Changes()
+        if request.changes:
+            require_changes(chinook)
+            changed = choose_changes(
+                connection, plan.catalogue, request.changes, plan.seed, plan.day
+            ).changes
+        return _summary(plan, plan.tally(), IdRanges(), changed)
+
+
+def _change(
+    session: Session,
+    connection: Connection,
+    chinook: Chinook,
+    plan: SalePlan,
+    wanted: Changes,
+    run_id: str,
+) -> Changes:
+    """Change earlier sales as the seed and day of a plan have it."""
+    catalogue, seed, day = plan.catalogue, plan.seed, plan.day
+    chosen = choose_changes(connection, catalogue, wanted, seed, day, chinook=chinook)
+    make_changes(connection, chinook, catalogue, chosen, run_id=run_id, seed=seed, day=day)
+    changed = {*chosen.updated, *chosen.cancelled}
+    for loaded in session.identity_map.values():
+        # The session knows nothing of what was done behind its back.
+        if isinstance(loaded, Invoice | InvoiceLine) and loaded.invoice_id in changed:
+            session.expire(loaded)
+    return chosen.changes
 
 
 def draw_seed() -> int:
@@ -293,6 +408,8 @@ class _Request:
         seed: int | None,
         once: bool = False,
         key: str | None = None,
+        changes: Changes | None = None,
+        kind: str = "generate",
         start: int = 0,
     ) -> None:
         if once and key is not None:
@@ -303,7 +420,12 @@ class _Request:
         self._seed = None if seed is None else check_seed(seed)
         self._once = once
         self._key = None if key is None else check_key(key)
-        self._parameters = {"start": start} if start else {}
+        self._kind = kind
+        wanted = asdict(changes or Changes())
+        for name, number in wanted.items():
+            wanted[name] = _whole(f"number of {name}", number, COUNT_LIMIT)
+        self.changes = Changes(**wanted)
+        self._parameters = {name: it for name, it in {"start": start, **wanted}.items() if it}
 
     def settle(self, connection: Connection, chinook: Chinook) -> Asked:
         """Fill in what only the database knows."""
@@ -315,7 +437,7 @@ class _Request:
             # As d1 has it, and no round trip more.
             day = chinook.today - timedelta(days=1)
         return Asked(
-            kind="generate",
+            kind=self._kind,
             day=day,
             count=self._count,
             key=once_key(day) if self._once else self._key,
@@ -339,7 +461,7 @@ def _plan(asked: Asked, start: int, catalogue: Catalogue) -> SalePlan:
     return SalePlan(catalogue, seed, asked.day, start, asked.count)
 
 
-def _summary(plan: SalePlan, tally: Tally, ids: IdRanges) -> BatchSummary:
+def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> BatchSummary:
     return BatchSummary(
         day=plan.day,
         count=tally.count,
@@ -349,6 +471,7 @@ def _summary(plan: SalePlan, tally: Tally, ids: IdRanges) -> BatchSummary:
         digest=tally.digest,
         invoice_ids=ids,
         hours=tuple(tally.hours.tolist()),
+        **asdict(changed),
     )
 
 

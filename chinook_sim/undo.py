@@ -1,30 +1,32 @@
-"""Taking one run out again: its sales and their lines, or its moving of the history."""
+"""Undoing one run: taking its sales out, putting back what it changed, or moving history back."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Numeric, delete, func, select, text
+from sqlalchemy import Numeric, delete, exists, func, select
 
 from chinook_sim.alignment import KIND as ALIGN
-from chinook_sim.alignment import move_back
+from chinook_sim.alignment import move_back, moved_without
 from chinook_sim.batch import Digest
+from chinook_sim.content import content_of
 from chinook_sim.errors import UndoRefused
-from chinook_sim.ledger import find_run, invoices_of, mark_undone, require
-from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import quoted
+from chinook_sim.ledger import changed_by, find_run, invoices_of, mark_undone, require
+from chinook_sim.models import Change, Invoice, InvoiceLine
+from chinook_sim.references import references
 from chinook_sim.simulate import all_or_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
     from sqlalchemy.orm import Session
+
+    from chinook_sim.naming import Chinook
 
 __all__ = ["Undone", "undo"]
 
@@ -56,7 +58,7 @@ class Undone:
 
 
 def undo(session: Session, run: str) -> Undone:
-    """Take one run out again, exactly: what it made goes, and everything else stays.
+    """Undo one run, exactly: what it made goes, what it changed is as before, all else stays.
 
     The run remains in the ledger, marked, and its key is free again.
 
@@ -75,41 +77,103 @@ def undo(session: Session, run: str) -> Undone:
         row = find_run(connection, run)
         existed = row.undone_at is not None
         if not existed:
+            changes = chinook.changes and _changes(connection, row.run_id)
             if row.kind == ALIGN:
                 move_back(connection, row)
+            elif changes:
+                with all_or_nothing(session, "undo changes", chinook):
+                    _Undoing(connection, chinook, row).undo(changed=True)
             else:
-                _take_out(connection, row)
+                _Undoing(connection, chinook, row).undo(changed=False)
             mark_undone(connection, row.run_id)
         return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
 
 
-def _take_out(connection: Connection, run: Row[Any]) -> None:
-    ids = invoices_of(connection, run.run_id)
-    # Locked first, the lines too: from here on nobody changes them, nor comes to refer to them.
-    found = 0
-    for key in (InvoiceLine.invoice_line_id, Invoice.invoice_id):
-        locked = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
-        found = connection.scalar(select(func.count()).select_from(locked.subquery())) or 0
-    if not found:
-        # All were cancelled: there is nothing to compare, and nothing to lose.
-        return
-    if found != run.sales:
-        raise UndoRefused(
-            f"not undone: {run.sales - found} of the run's {run.sales} sales were cancelled since; "
-            "delete the others yourself if they shall go"
+def _changes(connection: Connection, run_id: str) -> bool:
+    """Tell whether a run changed anything."""
+    return bool(connection.scalar(select(exists().where(Change.run_id == run_id))))
+
+
+class _Undoing:
+    """Takes a run's sales out, and puts back what it changed."""
+
+    def __init__(self, connection: Connection, chinook: Chinook, run: Row[Any]) -> None:
+        self._connection = connection
+        self._chinook = chinook
+        self._run = run
+        self._sales = invoices_of(connection, run.run_id)
+
+    def undo(self, *, changed: bool) -> None:
+        """Undo the run, and what it changed, if anything.
+
+        Raises:
+            UndoRefused: what it made or changed is not as it left it, or something refers to it.
+        """
+        self._lock(self._sales)
+        if changed:
+            self._lock(select(Change.subject_id).where(Change.run_id == self._run.run_id))
+        self._take_out()
+        if changed:
+            self._put_back()
+
+    def _lock(self, ids: Select[Any]) -> None:
+        # The lines too: from here on nobody changes them, nor comes to refer to them.
+        for key in (InvoiceLine.invoice_line_id, Invoice.invoice_id):
+            these = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
+            self._connection.execute(select(func.count()).select_from(these.subquery()))
+
+    def _take_out(self) -> None:
+        connection, run, ids = self._connection, self._run, self._sales
+        found = connection.scalar(
+            select(func.count()).select_from(Invoice).where(Invoice.invoice_id.in_(ids))
         )
-    if _digest(connection, run) != run.digest or _amounts_changed(connection, run):
-        raise UndoRefused(
-            "not undone: the run's sales were changed since; delete them yourself if they shall go"
-        )
-    for table, sold, condition in _referring(connection):
-        refers = text(f"EXISTS (SELECT 1 FROM {table} r WHERE {condition})")  # noqa: S608
-        theirs = select(func.count()).select_from(sold).where(sold.invoice_id.in_(ids), refers)
-        # Not left to the foreign key: it may cascade, and take what is not the run's.
-        if connection.scalar(theirs):
-            raise UndoRefused(f"not undone: {table} refers to its sales; delete those rows first")
-    connection.execute(delete(InvoiceLine).where(InvoiceLine.invoice_id.in_(ids)))
-    connection.execute(delete(Invoice).where(Invoice.invoice_id.in_(ids)))
+        if found == run.sales == 0:
+            return
+        others = self._others()
+        if not found and not others:
+            # All were deleted: there is nothing to compare, and nothing to lose.
+            return
+        if found != run.sales:
+            gone = run.sales - (found or 0)
+            raise self._refused(f"{gone} of the run's {run.sales} sales were cancelled", others)
+        if _digest(connection, run) != run.digest or _amounts_changed(connection, run):
+            raise self._refused("the run's sales were changed", others)
+        for reference in references(connection):
+            sold = reference.sold
+            theirs = select(func.count()).select_from(sold)
+            # Not left to the foreign key: it may cascade, and take what is not the run's.
+            if connection.scalar(theirs.where(sold.invoice_id.in_(ids), reference.refers)):
+                raise UndoRefused(
+                    f"not undone: {reference.table} refers to its sales; delete those rows first"
+                )
+        for model in (InvoiceLine, Invoice):
+            connection.execute(delete(model).where(model.invoice_id.in_(ids)))
+
+    def _put_back(self) -> None:
+        content = content_of(self._connection)
+        changed = content.changed_since(self._run.run_id)
+        if changed:
+            raise self._refused(
+                f"{len(changed)} of the sales that the run changed are not as it left them "
+                f"(invoice {changed[0]})",
+                self._others(),
+            )
+        moved = moved_without(self._connection, self._run.run_id)
+        if moved is not None:
+            raise UndoRefused(
+                "not undone: the run cancelled invoices of the history, which was moved since; "
+                f"undo run {moved[:8]} first"
+            )
+        content.put_back(self._run.run_id)
+
+    def _others(self) -> list[str]:
+        return changed_by(self._connection, self._run.run_id) if self._chinook.changes else []
+
+    def _refused(self, why: str, others: list[str]) -> UndoRefused:
+        then = "delete them yourself if they shall go"
+        if others:
+            then = f"undo {', '.join(f'run {other[:8]}' for other in others)} first"
+        return UndoRefused(f"not undone: {why} since; {then}")
 
 
 def _digest(connection: Connection, run: Row[Any]) -> str:
@@ -159,67 +223,3 @@ def _columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]
     answer = connection.execute(question, execution_options={"yield_per": SLICE})
     for rows in answer.partitions():
         yield tuple(zip(*rows, strict=True))
-
-
-def _referring(connection: Connection) -> list[tuple[str, Any, str]]:
-    """Return what may refer to sales, Chinook's own lines aside.
-
-    Returns:
-        For each foreign key: the table it is of, the class it points at, and the condition on
-        which a row `r` of that table refers to a row of the class.
-    """
-    models = {True: Invoice, False: InvoiceLine}
-    names = {
-        "invoice": quoted(connection, Invoice.__table__),
-        "line": quoted(connection, InvoiceLine.__table__),
-    }
-    if connection.dialect.name == "postgresql":
-        rows = connection.execute(_POSTGRESQL_REFERENCES, names)
-    else:
-        lowered = {key: name.strip('"').lower() for key, name in names.items()}
-        rows = connection.execute(_SQLITE_REFERENCES, lowered)
-    pairs: dict[tuple[str, str, bool], list[tuple[str, str | None]]] = defaultdict(list)
-    for row in rows:
-        whose = row.table_name, str(row.key), bool(row.to_invoice)
-        pairs[whose].append((row.from_column, row.to_column))
-    found = []
-    for (table, _, to_invoice), columns in pairs.items():
-        sold = models[to_invoice]
-        of = quoted(connection, sold.__table__)
-        (key,) = sold.__table__.primary_key.columns
-        condition = " AND ".join(
-            # SQLite leaves out the column that is referred to where it is the primary key.
-            f"r.{theirs} = {of}.{ours or quoted(connection, key.name)}"
-            for theirs, ours in columns
-        )
-        found.append((table, sold, condition))
-    return found
-
-
-_POSTGRESQL_REFERENCES = text(
-    """
-    SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name, c.oid AS key,
-           quote_ident(theirs.attname) AS from_column, quote_ident(ours.attname) AS to_column,
-           c.confrelid = CAST(:invoice AS regclass) AS to_invoice
-      FROM pg_catalog.pg_constraint c
-      CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS pair (theirs, ours)
-      JOIN pg_catalog.pg_attribute theirs
-        ON theirs.attrelid = c.conrelid AND theirs.attnum = pair.theirs
-      JOIN pg_catalog.pg_attribute ours
-        ON ours.attrelid = c.confrelid AND ours.attnum = pair.ours
-     WHERE c.contype = 'f'
-       AND c.confrelid IN (CAST(:invoice AS regclass), CAST(:line AS regclass))
-       AND c.conrelid <> CAST(:line AS regclass)
-    """
-)
-
-_SQLITE_REFERENCES = text(
-    """
-    SELECT '"' || replace(m.name, '"', '""') || '"' AS table_name, f.id AS key,
-           '"' || replace(f."from", '"', '""') || '"' AS from_column,
-           '"' || replace(f."to", '"', '""') || '"' AS to_column,
-           lower(f."table") = :invoice AS to_invoice
-      FROM sqlite_master m, pragma_foreign_key_list(m.name) f
-     WHERE m.type = 'table' AND lower(f."table") IN (:invoice, :line) AND lower(m.name) <> :line
-    """
-)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, Track
 from chinook_sim.naming import quoted, recognise
 from chinook_sim.window import bounds
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from sqlalchemy import Connection, Row, Table
+
+    from chinook_sim.naming import Chinook
 
 __all__ = ["Check", "verify_all", "verify_day"]
 
@@ -59,7 +61,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     Raises:
         NotAChinook: the database holds no Chinook.
     """
-    recognise(connection)
+    chinook = recognise(connection)
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
     times = {"start": _moment(connection, start), "end": _moment(connection, end)}
@@ -75,8 +77,9 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         ask.totals(),
         ask.none(
             "1 to 5 tracks an invoice",
-            "SELECT count(*) FROM {invoice} i WHERE {scope} AND (SELECT count(*) FROM {line} l "
-            "WHERE l.{line_invoice} = i.{invoice_id}) NOT BETWEEN 1 AND 5",
+            "SELECT count(*) FROM {invoice} i WHERE {scope} AND (SELECT count(*) FROM {line} l "  # noqa: S608
+            "WHERE l.{line_invoice} = i.{invoice_id}) NOT BETWEEN 1 AND 5"
+            + (_ADDED if chinook.changes else ""),
             "invoices with none or more",
         ),
         ask.distinct_tracks(),
@@ -96,6 +99,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         ),
         _whole_seconds(connection, ask),
         _spread(connection, ask, found),
+        *_changes(connection, chinook, day),
     ]
 
 
@@ -109,7 +113,7 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
     Raises:
         NotAChinook: the database holds no Chinook.
     """
-    recognise(connection)
+    chinook = recognise(connection)
     ask = _Questions(connection, "1 = 1", {})
     found = ask.number("SELECT count(*) FROM {invoice} i")
     wanted = "" if expect is None else f", {expect} expected"
@@ -124,6 +128,7 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         ),
         ask.distinct_tracks(),
         *ask.orphans(),
+        *_changes(connection, chinook),
     ]
 
 
@@ -149,8 +154,12 @@ class _Questions:
             "quantity": line.Quantity.name,
             "track_id": Track.__table__.c.TrackId.name,
             "customer_id": Customer.__table__.c.CustomerId.name,
+            "line_id": line.InvoiceLineId.name,
+            "run": Run.__table__,
+            "change": Change.__table__,
         }
         self._names = {key: quoted(connection, name) for key, name in spelled.items()}
+        self._names |= _kept(connection)
         self._names["scope"] = scope.format(**self._names)
 
     def rows(self, question: str) -> Sequence[Row[Any]]:
@@ -211,6 +220,73 @@ class _Questions:
                 "without, on any day",
             ),
         ]
+
+
+_ADDED = (
+    # Beside those that runs added to it later, where no invoice with fewer was left.
+    " + (SELECT count(*) FROM {change} c JOIN {run} r ON r.run_id = c.run_id "
+    "WHERE c.kind = 'update' AND c.subject_id = i.{invoice_id} AND r.undone_at IS NULL)"
+)
+
+_CHANGED = (
+    "SELECT count(*) FROM {change} c JOIN {run} r ON r.run_id = c.run_id WHERE {scope} "
+    # Of several changes of one invoice the last is what can be seen.
+    "AND NOT EXISTS (SELECT 1 FROM {change} later JOIN {run} s ON s.run_id = later.run_id "
+    "WHERE later.kind IN ('update', 'cancellation') AND later.subject_id = c.subject_id "
+    "AND later.change_id > c.change_id AND s.undone_at IS NULL) AND "
+)
+
+_STILL_THERE = (
+    "c.kind = 'cancellation' "
+    "AND EXISTS (SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = c.subject_id)"
+)
+
+_OTHERWISE = (
+    "c.kind = 'update' AND (NOT EXISTS (SELECT 1 FROM {invoice} i "
+    "WHERE i.{invoice_id} = c.subject_id AND round(i.{total} * 100) = round({kept_total} * 100)) "
+    "OR (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = c.subject_id) "
+    "<> (SELECT count(*) FROM {kept_lines}) OR EXISTS (SELECT 1 FROM {kept_lines} "
+    "WHERE NOT EXISTS (SELECT 1 FROM {line} l WHERE l.{line_id} = {kept_line_id} "
+    "AND l.{line_invoice} = c.subject_id AND l.{line_track} = {kept_line_track} "
+    "AND round(l.{price} * 100) = round({kept_price} * 100) AND l.{quantity} = {kept_quantity})))"
+)
+
+
+def _changes(connection: Connection, chinook: Chinook, day: date | None = None) -> list[Check]:
+    """Check that what runs changed, on one day or ever, is as the ledger says they left it."""
+    if not chinook.changes:
+        return []
+    on: Any = str(day) if connection.dialect.name == "sqlite" else day
+    scope = "r.undone_at IS NULL" + ("" if day is None else " AND r.day = :day")
+    ask = _Questions(connection, scope, {} if day is None else {"day": on})
+    return [
+        ask.none("cancelled invoices are gone", _CHANGED + _STILL_THERE, "are there"),
+        ask.none("updated invoices are as they were left", _CHANGED + _OTHERWISE, "differ"),
+    ]
+
+
+def _kept(connection: Connection) -> dict[str, str]:
+    """Return what the ledger keeps of a changed invoice, `c.after`, as SQL by name."""
+    if connection.dialect.name == "postgresql":
+        invoice = "CAST(c.after AS jsonb) -> 'Invoice' -> 0"
+        lines = "jsonb_array_elements(CAST(c.after AS jsonb) -> 'InvoiceLine') e"
+        value = "CAST({of} ->> '{key}' AS numeric)"
+    else:
+        invoice = "c.after, '$.Invoice[0]"
+        lines = "json_each(c.after, '$.InvoiceLine') e"
+        value = "json_extract({of}.{key}')"
+    line = "e.value" if connection.dialect.name == "postgresql" else "e.value, '$"
+    columns = {
+        "kept_total": (invoice, Invoice.__table__.c.Total),
+        "kept_line_id": (line, InvoiceLine.__table__.c.InvoiceLineId),
+        "kept_line_track": (line, InvoiceLine.__table__.c.TrackId),
+        "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
+        "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
+    }
+    return {"kept_lines": lines} | {
+        name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
+        for name, (of, column) in columns.items()
+    }
 
 
 def _moment(connection: Connection, moment: Any) -> Any:

@@ -28,11 +28,15 @@ ALLOWED: dict[str, set[str]] = {
     "batch": {"sampling", "catalogue"},
     "writers": {"batch", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
     "rights": {"naming"} | MODELS,
+    "references": {"naming"} | MODELS,
+    "content": {"naming"} | MODELS,
+    "changes": {"content", "references", "sampling", "window", "writers"} | MODELS,
     "ledger": {"batch"} | MODELS | ERRORS,
     "simulate": {
         "writers",
         "batch",
         "catalogue",
+        "changes",
         "ledger",
         "naming",
         "refusals",
@@ -40,9 +44,10 @@ ALLOWED: dict[str, set[str]] = {
         "sampling",
         "window",
     }
+    | MODELS
     | ERRORS,
     "alignment": {"simulate", "ledger", "batch", "window"} | MODELS | ERRORS,
-    "undo": {"simulate", "alignment", "ledger", "batch", "naming"} | MODELS | ERRORS,
+    "undo": {"simulate", "alignment", "ledger", "content", "references", "batch"} | MODELS | ERRORS,
     "factory": {"simulate", "writers", "batch", "catalogue", "naming", "window"} | MODELS | ERRORS,
     "verification": {"naming", "window"} | MODELS,
     "standin": {"standin_words", "naming"} | MODELS | ERRORS,

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import BatchFailed, ChinookSimError, align, generate_d1, undo
+from chinook_sim import BatchFailed, ChinookSimError, align, generate_d1, simulate_changes, undo
 from chinook_sim.migrate import upgrade
 
 if TYPE_CHECKING:
@@ -161,8 +161,36 @@ def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
             "SELECT ON chinook_sim_run",
             "INSERT ON chinook_sim_run",
             "UPDATE ON chinook_sim_run",
+            "SELECT ON chinook_sim_change",
         ),
     )
+
+
+@each
+def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 5, day=DAY)
+
+    def work() -> None:
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            made = simulate_changes(session, day=DAY, updates=2, cancellations=2)
+            undo(session, made.run_id or "")
+
+    needed = spelled(
+        shop,
+        "SELECT ON [Customer]",
+        "SELECT ON [Track]",
+        *(
+            f"{right} ON [{table}]"
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            for table in ("Invoice", "InvoiceLine")
+        ),
+        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+    )
+    if "ALWAYS" not in shop.shape.ids:
+        needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
+    climb(role, work, needed)
 
 
 SALES = (

@@ -42,7 +42,9 @@ LONG = 20_000
 @option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
 @option("--once", is_flag=True, help="Add the day's sales only if they are not there already.")
 @option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
-@option("--dry-run", is_flag=True, help="Show what would be added, and add nothing.")
+@option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
+@option("--cancellations", metavar="C", help="Before that, take C of them away.")
+@option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @common
 @limited
 def generate(
@@ -53,23 +55,29 @@ def generate(
     seed: str | None,
     once: bool,
     key: str | None,
+    updates: str | None,
+    cancellations: str | None,
     dry_run: bool,
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
 
-    Without N it is read from standard input, or asked for on a terminal. Where no database is
-    named and there is none yet, chinook.db is made first, with a stand-in Chinook.
+    Without N it is read from standard input, or asked for on a terminal; "N U C" there are sales,
+    updates and cancellations. Where no database is named and there is none yet, chinook.db is made
+    first, with a stand-in Chinook.
     """
     from chinook_sim.sampling import SEED_LIMIT
     from chinook_sim.simulate import COUNT_LIMIT, check_key, generate_day, plan_day
 
-    count = read_number("the number of sales", n if n is not None else ask_count(), COUNT_LIMIT)
+    counts = read_counts(n if n is not None else ask_count(), updates, cancellations)
+    count = read_number("the number of sales", counts[0], COUNT_LIMIT)
     wanted: dict[str, Any] = {
         "day": read_day(day),
         "timezone": read_timezone(timezone),
         "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
         "once": once,
         "key": None if key is None else check_key(key),
+        "updates": read_number("the number of updates", counts[1], COUNT_LIMIT),
+        "cancellations": read_number("the number of cancellations", counts[2], COUNT_LIMIT),
     }
     if once and key is not None:
         raise InvalidInput("--once makes a key of the day; leave it out, or --key")
@@ -85,7 +93,25 @@ def generate(
         batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
     else:
         batch, retries = persistently(settings, location, add)
+    for name in ("updates", "cancellations"):
+        made = getattr(batch, name)
+        if made < wanted[name]:
+            settings.say(
+                f"{name}: {made:,} and not {wanted[name]:,}, as there are no more sales of the "
+                "last 90 days to choose from"
+            )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
+
+
+def read_counts(given: str, updates: str | None, cancellations: str | None) -> list[str]:
+    """Return the numbers of sales, updates and cancellations, as they were given."""
+    count, *more = given.split() or [""]
+    if len(more) > 2:
+        raise InvalidInput("give at most three numbers: sales, updates, cancellations")
+    if more and (updates, cancellations) != (None, None):
+        raise InvalidInput("updates and cancellations are given twice; leave out the options")
+    changes = more or ["0" if it is None else it for it in (updates, cancellations)]
+    return [count, *changes, "0"][:3]
 
 
 def ask_count() -> str:
@@ -104,6 +130,7 @@ def show_batch(
 ) -> None:
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids
+    changed = f"{batch.updates:,} updates, {batch.cancellations:,} cancellations"
     done = "would add" if dry_run else "added"
     headline = f"{done} {batch.count:,} sales to {location.shown}"
     if batch.existed:
@@ -119,6 +146,8 @@ def show_batch(
         "lines": batch.lines,
         "revenue": str(batch.revenue),
         "average": str(batch.average),
+        "updates": batch.updates,
+        "cancellations": batch.cancellations,
         "seed": batch.seed,
         "digest": batch.digest,
         "first_invoice": ids[0] if ids else None,
@@ -136,6 +165,7 @@ def show_batch(
             f"  lines    {batch.lines:,}",
             f"  revenue  {batch.revenue:,}",
             f"  average  {batch.average:,}",
+            *([f"  changes  {changed}"] if batch.updates or batch.cancellations else []),
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),

@@ -18,6 +18,8 @@ from chinook_sim.writers.sqlite import SqliteWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from chinook_sim.batch import IdRanges, SalePlan
@@ -37,6 +39,17 @@ class Writer(Protocol):
             lines: how many invoice lines they come to.
             progress: told the number of sales after each slice of invoices, and again after each
                 slice of their lines.
+        """
+
+    def add_lines(
+        self, owners: NDArray[np.int64], tracks: NDArray[np.int64], prices: NDArray[np.int64]
+    ) -> None:
+        """Write lines of invoices that are there.
+
+        Args:
+            owners: shape (n,): the id of each line's invoice.
+            tracks: shape (n,): the id of each line's track.
+            prices: shape (n,): its price in cents.
         """
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, column, func, null, select, text
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
-from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.models import CANCELLATION, Change, Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "allocate", "catch_up"]
+__all__ = ["ID_LOCK", "allocate", "catch_up", "hold"]
 
 ID_LOCK = 0x6368696E6F6F6B
 """Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
@@ -68,7 +68,7 @@ def allocate(
     if any(source.kind == "none" for _, source, _ in wanted):
         _lock(connection, wanted)
     # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
-    last = _positions(connection, wanted)
+    last = _positions(connection, chinook, wanted)
     for (table, source, count), position in zip(wanted, last, strict=True):
         left = max((source.limit - position) // source.increment, 0)
         if count > left:
@@ -104,10 +104,25 @@ def _lock_ids(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
 
 
+def hold(connection: Connection, chinook: Chinook) -> None:
+    """Take the locks that ids are read under, where they are; `allocate` would take them later.
+
+    Whoever is going to lock rows of the shop takes these first, as two who did it the other way
+    round could wait for each other.
+    """
+    wanted = (
+        _Wanted(Invoice.__table__, chinook.invoice_ids, 0),
+        _Wanted(InvoiceLine.__table__, chinook.line_ids, 0),
+    )
+    if any(source.kind == "none" for _, source, _ in wanted):
+        _lock(connection, wanted)
+
+
 def catch_up(connection: Connection, chinook: Chinook) -> None:
     """Move the sequences that are behind their tables forward, where ids are left to them."""
     _positions(
         connection,
+        chinook,
         (
             _Wanted(Invoice.__table__, chinook.invoice_ids, 1),
             _Wanted(InvoiceLine.__table__, chinook.line_ids, 1),
@@ -115,16 +130,16 @@ def catch_up(connection: Connection, chinook: Chinook) -> None:
     )
 
 
-def _positions(connection: Connection, wanted: Sequence[_Wanted]) -> list[int]:
+def _positions(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]) -> list[int]:
     """Return the id after which each table's next ones come; sequences that are behind catch up."""
-    seen = _look(connection, wanted)
+    seen = _look(connection, chinook, wanted)
     if any(source.kind == "sequence" and (last or 0) < high for source, high, last in seen):
         # Another process of ours may be at it; whoever comes second finds the work done.
         _lock_ids(connection)
-        for source, high, last in _look(connection, wanted):
+        for source, high, last in _look(connection, chinook, wanted):
             if source.kind == "sequence" and (last or 0) < high:
                 _move_forward(connection, source, high, last)
-        seen = _look(connection, wanted)
+        seen = _look(connection, chinook, wanted)
     return [max(high, last or 0) for _, high, last in seen]
 
 
@@ -136,7 +151,7 @@ class _Seen(NamedTuple):
     last: int | None
 
 
-def _look(connection: Connection, wanted: Sequence[_Wanted]) -> list[_Seen]:
+def _look(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]) -> list[_Seen]:
     columns = []
     for table, source, _ in wanted:
         (key,) = table.primary_key.columns
@@ -144,10 +159,13 @@ def _look(connection: Connection, wanted: Sequence[_Wanted]) -> list[_Seen]:
         columns.append(select(func.max(key)).scalar_subquery() if readable else null())
         # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
         columns.append(_last(connection, table, source))
+        columns.append(_cancelled(chinook, table, source))
     row = connection.execute(select(*columns)).one()
     return [
-        _Seen(source, int(highest or 0), last)
-        for (_, source, _), highest, last in zip(wanted, row[::2], row[1::2], strict=True)
+        _Seen(source, max(int(highest or 0), cancelled or 0), last)
+        for (_, source, _), highest, last, cancelled in zip(
+            wanted, row[::3], row[1::3], row[2::3], strict=True
+        )
     ]
 
 
@@ -163,6 +181,18 @@ def _last(connection: Connection, table: Table, source: IdSource) -> Any:
         given: Any = bindparam("name", name, unique=True)
         return kept.bindparams(given).columns(column("seq")).scalar_subquery()
     return null()
+
+
+def _cancelled(chinook: Chinook, table: Table, source: IdSource) -> Any:
+    """Return the highest id of a row that a run cancelled: never given again, as with a sequence.
+
+    So a pipeline that has not yet heard of the cancellation does not take a new sale for the old
+    one, and the old one can be put back.
+    """
+    if source.kind == "sequence" or not chinook.changes:
+        return null()
+    number = Change.subject_id if table is Invoice.__table__ else Change.last_line_id
+    return select(func.max(number)).where(Change.kind == CANCELLATION).scalar_subquery()
 
 
 def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:

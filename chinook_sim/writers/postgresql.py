@@ -18,6 +18,7 @@ from chinook_sim.writers.rows import numbered, timestamps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from chinook_sim.batch import SaleBatch, SalePlan
@@ -65,6 +66,12 @@ class CopyWriter:
         self._copy(Invoice.__table__, _INVOICE_COLUMNS, invoices())
         self._copy(InvoiceLine.__table__, _LINE_COLUMNS, invoice_lines())
         return ids[0]
+
+    def add_lines(
+        self, owners: NDArray[np.int64], tracks: NDArray[np.int64], prices: NDArray[np.int64]
+    ) -> None:
+        """Write lines of invoices that are there; see `Writer.add_lines`."""
+        UnnestWriter(self._connection, self._chinook).add_lines(owners, tracks, prices)
 
     def _copy(self, table: Any, columns: list[str], blocks: Iterable[str]) -> None:
         driver: Any = self._connection.connection.driver_connection
@@ -142,9 +149,19 @@ class UnnestWriter:
         for batch, invoice_ids, line_ids, owners in numbered(plan, *ids):
             self._insert_invoices(batch, invoice_ids.tolist())
             progress(batch.count)
-            self._insert_lines(batch, line_ids.tolist(), owners.tolist())
+            self._insert_lines(line_ids.tolist(), owners, batch.track_ids, batch.prices)
             progress(batch.count)
         return ids[0]
+
+    def add_lines(
+        self, owners: NDArray[np.int64], tracks: NDArray[np.int64], prices: NDArray[np.int64]
+    ) -> None:
+        """Write lines of invoices that are there, in one statement; see `Writer.add_lines`."""
+        ids = None
+        if not self._chinook.ids_come_back:
+            _, reserved = allocate(self._connection, self._chinook, invoices=0, lines=len(owners))
+            ids = list(reserved)
+        self._insert_lines(ids, owners, tracks, prices)
 
     def _write_and_read_back(self, plan: SalePlan, progress: Callable[[int], None]) -> IdRanges:
         written: list[range] = []
@@ -152,7 +169,8 @@ class UnnestWriter:
             # A sequence gives its ids in the order in which the rows are inserted.
             ids = sorted(self._insert_invoices(batch, None))
             progress(batch.count)
-            self._insert_lines(batch, None, np.repeat(ids, batch.sizes).tolist())
+            owners = np.repeat(ids, batch.sizes)
+            self._insert_lines(None, owners, batch.track_ids, batch.prices)
             progress(batch.count)
             written += IdRanges.of(ids).ranges
         return IdRanges(written)
@@ -172,16 +190,17 @@ class UnnestWriter:
             ],
         )
 
-    def _insert_lines(self, batch: SaleBatch, ids: list[int] | None, owners: list[int]) -> None:
+    def _insert_lines(self, ids: list[int] | None, *columns: NDArray[np.int64]) -> None:
+        owners, tracks, prices = columns
         self._insert(
             InvoiceLine.__table__,
             self._chinook.line_ids,
             ids,
             [
-                _Array(owners),
-                _Array(batch.track_ids.tolist()),
-                _Array(batch.prices.tolist(), expression="{} / 100.0"),
-                _Array([1] * batch.lines),
+                _Array(owners.tolist()),
+                _Array(tracks.tolist()),
+                _Array(prices.tolist(), expression="{} / 100.0"),
+                _Array([1] * len(owners)),
             ],
         )
 

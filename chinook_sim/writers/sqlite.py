@@ -14,6 +14,7 @@ from chinook_sim.writers.rows import numbered, timestamps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from chinook_sim.batch import IdRanges, SalePlan
@@ -48,16 +49,27 @@ class SqliteWriter:
                 (batch.totals / 100).tolist(),
             )
             progress(batch.count)
-            self._insert(
-                InvoiceLine.__table__,
-                line_ids.tolist(),
-                owners.tolist(),
-                batch.track_ids.tolist(),
-                (batch.prices / 100).tolist(),
-                [1] * batch.lines,
-            )
+            self._insert_lines(line_ids, owners, batch.track_ids, batch.prices)
             progress(batch.count)
         return ids[0]
+
+    def add_lines(
+        self, owners: NDArray[np.int64], tracks: NDArray[np.int64], prices: NDArray[np.int64]
+    ) -> None:
+        """Write lines of invoices that are there; see `Writer.add_lines`."""
+        _, ids = allocate(self._connection, self._chinook, invoices=0, lines=len(owners))
+        self._insert_lines(ids.array(), owners, tracks, prices)
+
+    def _insert_lines(self, ids: NDArray[np.int64], *columns: NDArray[np.int64]) -> None:
+        owners, tracks, prices = columns
+        self._insert(
+            InvoiceLine.__table__,
+            ids.tolist(),
+            owners.tolist(),
+            tracks.tolist(),
+            (prices / 100).tolist(),
+            [1] * len(owners),
+        )
 
     def _insert(self, table: Any, *columns: list[Any]) -> None:
         names = [column.name for column in table.columns]

@@ -1,0 +1,254 @@
+"""What becomes of invoices after they are sold: tracks are added to some, and others cancelled.
+
+Which ones follows from seed and day, and from the invoices there are: each is drawn by its place
+among the candidates, in the order of their ids. Everything is done in sets, so that the number of
+round trips does not depend on how many there are, except on SQLite, where they cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import ARRAY, BigInteger, bindparam, delete, func, select, update
+
+from chinook_sim.content import content_of
+from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
+from chinook_sim.references import references, referred
+from chinook_sim.sampling import MAX_BASKET, sample_others, sample_ranks
+from chinook_sim.window import bounds
+from chinook_sim.writers import choose_writer
+from chinook_sim.writers.ids import hold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from chinook_sim.catalogue import Catalogue
+    from chinook_sim.naming import Chinook
+
+__all__ = ["WINDOW", "Changes", "Chosen", "choose_changes", "make_changes"]
+
+WINDOW = 90
+"""Days before the day of a batch whose invoices may change; those of the day itself may, too."""
+
+ROUNDS = 5
+"""How often to draw again in place of invoices that another transaction is changing."""
+
+# Streams of the generator that nothing else reads.
+_CANCELLED, _UPDATED, _UPDATED_LARGE, _ADDED = range(16, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many changes, asked for or made.
+
+    Attributes:
+        updates: invoices that get one more track.
+        cancellations: invoices that are taken away.
+    """
+
+    updates: int = 0
+    cancellations: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.updates or self.cancellations)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The invoices that are to be changed, by id, rising; none is in both."""
+
+    updated: list[int]
+    cancelled: list[int]
+
+    @property
+    def changes(self) -> Changes:
+        """How many they are."""
+        return Changes(len(self.updated), len(self.cancelled))
+
+
+def choose_changes(
+    connection: Connection,
+    catalogue: Catalogue,
+    wanted: Changes,
+    seed: int,
+    day: date,
+    *,
+    chinook: Chinook | None = None,
+) -> Chosen:
+    """Choose the invoices to change; fewer than wanted where there are not so many candidates.
+
+    Candidates are the invoices of the day and of the `WINDOW` days before it. One that something
+    other than its lines refers to is never cancelled. Invoices with fewer than five tracks are
+    updated first, so that a sale keeps its one to five as long as there is such a one.
+
+    Args:
+        connection: on a recognised Chinook.
+        catalogue: its tracks.
+        wanted: how many.
+        seed: as for sales.
+        day: the day of the batch.
+        chinook: what was recognised, if the invoices shall be locked until the transaction ends.
+    """
+    if chinook is not None:
+        hold(connection, chinook)
+    chooser = _Chooser(connection, seed, day, locked=chinook is not None)
+    cancelled: list[int] = []
+    if wanted.cancellations:
+        free = [~condition for condition in referred(references(connection))]
+        cancelled = chooser.choose(_CANCELLED, wanted.cancellations, *free)
+    updated: list[int] = []
+    if wanted.updates:
+        size = func.count(InvoiceLine.invoice_line_id)
+        of_it = InvoiceLine.invoice_id == Invoice.invoice_id
+        lines = select(size).where(of_it).correlate(Invoice).scalar_subquery()
+        tracks = len(catalogue.track_ids)
+        left = ~_among(connection, Invoice.invoice_id, cancelled)
+        updated = chooser.choose(_UPDATED, wanted.updates, left, lines < min(MAX_BASKET, tracks))
+        missing = wanted.updates - len(updated)
+        if missing and tracks > MAX_BASKET:
+            large = lines.between(MAX_BASKET, tracks - 1)
+            updated += chooser.choose(_UPDATED_LARGE, missing, left, large)
+    return Chosen(sorted(updated), cancelled)
+
+
+class _Chooser:
+    """Draws invoices out of those that meet some conditions."""
+
+    def __init__(self, connection: Connection, seed: int, day: date, *, locked: bool) -> None:
+        start, end = bounds(day)
+        # There is no day before the first.
+        start -= min(timedelta(days=WINDOW), start - start.min)
+        self._connection = connection
+        self._seed = seed
+        self._day = day
+        # SQLite has one writer, and that is us.
+        self._locked = locked and connection.dialect.name != "sqlite"
+        self._recent = (Invoice.invoice_date >= start, Invoice.invoice_date < end)
+
+    def choose(self, stream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
+        """Return the ids of as many invoices, rising; of all where there are fewer."""
+        chosen: list[int] = []
+        seen: list[int] = []
+        for _ in range(ROUNDS):
+            fresh = ~_among(self._connection, Invoice.invoice_id, seen)
+            candidates = (*self._recent, *conditions, *([fresh] if seen else []))
+            drawn = self._draw(stream, wanted - len(chosen), candidates)
+            seen += drawn
+            chosen += self._hold(drawn, candidates) if self._locked else drawn
+            if len(chosen) == wanted or not drawn:
+                break
+        return sorted(chosen)
+
+    def _draw(
+        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
+    ) -> list[int]:
+        count = select(func.count()).select_from(Invoice).where(*candidates)
+        size = self._connection.scalar(count) or 0
+        ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
+        place = func.row_number().over(order_by=Invoice.invoice_id) - 1
+        placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
+        among = _among(self._connection, placed.c.place, ranks.tolist())
+        return self._ids(select(placed.c[0]).where(among))
+
+    def _hold(self, ids: list[int], candidates: Sequence[ColumnElement[bool]]) -> list[int]:
+        """Lock invoices until the transaction ends; return those that still are candidates."""
+        those = select(Invoice.invoice_id).where(_among(self._connection, Invoice.invoice_id, ids))
+        # What another transaction is at is passed over: two batches never wait for each other.
+        held = self._ids(those.with_for_update(skip_locked=True))
+        still = _among(self._connection, Invoice.invoice_id, held)
+        # In a statement of its own, which sees what was done to them before they were locked.
+        return self._ids(select(Invoice.invoice_id).where(still, *candidates))
+
+    def _ids(self, question: Any) -> list[int]:
+        return sorted(self._connection.scalars(question))
+
+
+def make_changes(
+    connection: Connection,
+    chinook: Chinook,
+    catalogue: Catalogue,
+    chosen: Chosen,
+    *,
+    run_id: str,
+    seed: int,
+    day: date,
+) -> None:
+    """Cancel and update the invoices chosen, and keep in the ledger what they were and became.
+
+    Args:
+        connection: on which they were chosen, in the same transaction.
+        chinook: what was recognised.
+        catalogue: the tracks to add.
+        chosen: the invoices.
+        run_id: the run that does it.
+        seed: as for sales.
+        day: the day of the batch.
+    """
+    content = content_of(connection)
+    if chosen.cancelled:
+        content.keep_before(run_id, CANCELLATION, chosen.cancelled)
+        for model in (InvoiceLine, Invoice):
+            these = _among(connection, model.invoice_id, chosen.cancelled)
+            connection.execute(delete(model).where(these))
+    if chosen.updated:
+        content.keep_before(run_id, UPDATE, chosen.updated)
+        tracks = _others(connection, catalogue, chosen.updated, seed, day)
+        choose_writer(connection, chinook).add_lines(
+            np.array(chosen.updated), catalogue.track_ids[tracks], catalogue.prices[tracks]
+        )
+        _add_up(connection, chosen.updated)
+        content.keep_after(run_id, UPDATE)
+
+
+def _others(
+    connection: Connection, catalogue: Catalogue, ids: list[int], seed: int, day: date
+) -> Any:
+    """Choose for each invoice a track that it does not have; return their positions."""
+    sold = connection.execute(
+        select(InvoiceLine.invoice_id, InvoiceLine.track_id)
+        .where(_among(connection, InvoiceLine.invoice_id, ids))
+        .distinct()
+        .order_by(InvoiceLine.invoice_id, InvoiceLine.track_id)
+    )
+    owners, tracks = np.array([tuple(row) for row in sold], dtype=np.int64).reshape(-1, 2).T
+    positions = np.searchsorted(catalogue.track_ids, tracks)
+    # A line may have lost its track where foreign keys are off.
+    known = catalogue.track_ids[np.minimum(positions, len(catalogue.track_ids) - 1)] == tracks
+    sizes = np.bincount(np.searchsorted(np.array(ids), owners[known]), minlength=len(ids)).astype(
+        np.int64
+    )
+    return sample_others(seed, day, _ADDED, positions[known], sizes, len(catalogue.track_ids))
+
+
+def _add_up(connection: Connection, ids: list[int]) -> None:
+    """Make the totals of invoices the sums of their lines."""
+    amount: Any = func.sum(InvoiceLine.unit_price * InvoiceLine.quantity)
+    if connection.dialect.name == "sqlite":
+        # In whole cents, as its amounts are floating-point numbers.
+        cents = func.round(InvoiceLine.unit_price * 100) * InvoiceLine.quantity
+        amount = func.sum(cents) / 100.0
+    total = select(amount).where(InvoiceLine.invoice_id == Invoice.invoice_id).scalar_subquery()
+    connection.execute(
+        update(Invoice).where(_among(connection, Invoice.invoice_id, ids)).values(total=total),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _among(connection: Connection, column: Any, numbers: Iterable[int]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of any number of numbers, in one parameter."""
+    values = list(numbers)
+    source: Any
+    if connection.dialect.name == "sqlite":
+        given: Any = bindparam("numbers", json.dumps(values), unique=True)
+        source = select(func.json_each(given).table_valued("value").c.value)
+    else:
+        given = bindparam("numbers", values, type_=ARRAY(BigInteger), unique=True)
+        source = select(func.unnest(given))
+    condition: ColumnElement[bool] = column.in_(source)
+    return condition

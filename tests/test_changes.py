@@ -1,0 +1,470 @@
+"""Earlier sales are updated and cancelled: which, how, and how it is undone."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, cases, parameters
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from wire import Wire
+
+from chinook_sim import (
+    Invoice,
+    KeyTaken,
+    NoLedger,
+    UndoRefused,
+    align,
+    generate_d1,
+    simulate_changes,
+    undo,
+)
+from chinook_sim.simulate import plan_day
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Command, Shop
+
+    from chinook_sim.batch import BatchSummary
+
+DAY = date(2026, 1, 31)
+
+each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
+in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
+)
+
+
+def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
+
+
+def change(shop: Shop, **wanted: Any) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        return simulate_changes(session, **{"day": DAY, "seed": 8, **wanted})
+
+
+def take_back(shop: Shop, run: str | None) -> None:
+    with Session(shop.engine) as session, session.begin():
+        undo(session, run or "")
+
+
+def sales(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows of sales, with all columns, those too that Chinook does not have."""
+    return {
+        name: shop.rows(f"SELECT * FROM [{name}] ORDER BY 1") for name in ("Invoice", "InvoiceLine")
+    }
+
+
+def tracks_of(shop: Shop) -> dict[int, set[int]]:
+    tracks: dict[int, set[int]] = {}
+    for invoice, track in shop.rows("SELECT [InvoiceId], [TrackId] FROM [InvoiceLine]"):
+        tracks.setdefault(invoice, set()).add(track)
+    return tracks
+
+
+def failed(shop: Shop, day: date | None = DAY) -> list[str]:
+    with shop.engine.connect() as connection:
+        checks = verify_all(connection) if day is None else verify_day(connection, day)
+    return [check.name for check in checks if not check.passed]
+
+
+@each
+def test_cancelled_sales_leave_no_lines_and_updated_ones_have_one_more(shop: Shop) -> None:
+    make(shop)
+    before = tracks_of(shop)
+    made = make(shop, updates=6, cancellations=4)
+    assert (made.updates, made.cancellations) == (6, 4)
+    after = tracks_of(shop)
+    mine = set(made.invoice_ids)
+    assert len(before.keys() - after.keys()) == 4
+    assert after.keys() - before.keys() == mine
+    grown = {number for number in before.keys() & after.keys() if after[number] != before[number]}
+    assert len(grown) == 6
+    assert all(len(after[number] - before[number]) == 1 for number in grown)
+    assert all(before[number] < after[number] for number in grown)
+    assert failed(shop) == failed(shop, None) == []
+    # The price is the track's, one of it, and nobody else's line was touched.
+    assert (
+        shop.value(
+            "SELECT count(*) FROM [InvoiceLine] l JOIN [Track] t ON t.[TrackId] = l.[TrackId] "
+            "WHERE l.[UnitPrice] <> t.[UnitPrice] OR l.[Quantity] <> 1"
+        )
+        == 0
+    )
+
+
+@each
+def test_undo_restores_exactly_what_was_there(shop: Shop) -> None:
+    make(shop)
+    before = sales(shop)
+    made = make(shop, updates=6, cancellations=4)
+    assert sales(shop) != before
+    take_back(shop, made.run_id)
+    assert sales(shop) == before
+    assert failed(shop, None) == []
+    # And once more, from the same seed, the same is done to the same sales.
+    again = make(shop, updates=6, cancellations=4)
+    changed = "SELECT kind, subject_id FROM chinook_sim_change WHERE run_id = '{}' ORDER BY 1, 2"
+    assert shop.rows(changed.format(again.run_id)) == shop.rows(changed.format(made.run_id))
+
+
+@each
+def test_changes_without_sales_are_a_run_of_their_own(shop: Shop) -> None:
+    make(shop)
+    before = sales(shop)
+    made = change(shop, updates=3, cancellations=2, once=True)
+    assert (made.count, made.updates, made.cancellations) == (0, 3, 2)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 48
+    again = change(shop, updates=3, cancellations=2, once=True)
+    assert again.existed
+    assert (again.run_id, again.updates, again.cancellations) == (made.run_id, 3, 2)
+    with pytest.raises(KeyTaken, match="parameters"):
+        change(shop, updates=4, cancellations=2, once=True)
+    # The day's sales are another thing to be made once.
+    assert not make(shop, once=True).existed
+    take_back(shop, made.run_id)
+    assert sales(shop)["Invoice"][:50] == before["Invoice"]
+
+
+@in_turns
+def test_the_ledger_keeps_what_was_and_what_became(shop: Shop) -> None:
+    make(shop)
+    lines = shop.rows(
+        "SELECT [InvoiceId], [InvoiceLineId] FROM [InvoiceLine] ORDER BY [InvoiceLineId]"
+    )
+    made = change(shop, updates=2, cancellations=2)
+    rows = shop.rows(
+        f"SELECT kind, subject_id, before, after FROM chinook_sim_change "
+        f"WHERE run_id = '{made.run_id}' ORDER BY change_id"
+    )
+    assert [row[0] for row in rows] == ["cancellation"] * 2 + ["update"] * 2
+    (key, total) = (shop.sql(f"[{name}]").strip('"') for name in ("InvoiceLineId", "Total"))
+    for kind, number, before, after in rows:
+        then = json.loads(before)
+        assert [row[key] for row in then["InvoiceLine"]] == [
+            line for invoice, line in lines if invoice == number
+        ]
+        if kind == "cancellation":
+            assert after is None
+        else:
+            now = json.loads(after)
+            assert len(now["InvoiceLine"]) == len(then["InvoiceLine"]) + 1
+            assert round(now["Invoice"][0][total] * 100) == shop.value(
+                "SELECT CAST(round([Total] * 100) AS INTEGER) FROM [Invoice] "
+                f"WHERE [InvoiceId] = {number}"
+            )
+
+
+@in_turns
+def test_fewer_candidates_than_asked_are_all_there_are(shop: Shop) -> None:
+    # The history of these shops ended years ago.
+    made = change(shop, updates=5, cancellations=5)
+    assert (made.updates, made.cancellations) == (0, 0)
+    make(shop, 10)
+    made = change(shop, updates=100, cancellations=4)
+    assert (made.updates, made.cancellations) == (6, 4)
+    assert failed(shop) == []
+
+
+@in_turns
+def test_only_the_last_ninety_days_and_the_day_change(shop: Shop) -> None:
+    days = [DAY - timedelta(days=back) for back in (91, 90, 1, 0, -1)]
+    ids = {day: set(make(shop, 3, day=day).invoice_ids) for day in days}
+    made = change(shop, cancellations=100)
+    left = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
+    assert made.cancellations == 9
+    assert {day for day in days if ids[day] & left} == {days[0], days[-1]}
+
+
+@in_turns
+def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: Shop) -> None:
+    make(shop, 40)
+    recent = {
+        row[0]
+        for row in shop.rows(
+            "SELECT [InvoiceId] FROM [Invoice] WHERE [InvoiceDate] >= '2026-01-01'"
+        )
+    }
+    sizes = [len(tracks) for number, tracks in tracks_of(shop).items() if number in recent]
+    small = sum(size < 5 for size in sizes)
+    assert 0 < small < 40
+    assert change(shop, updates=small).updates == small
+    assert max(len(tracks) for number, tracks in tracks_of(shop).items() if number in recent) == 5
+    # Those with five are next where there are not so many with fewer, and verify knows why.
+    made = change(shop, updates=40)
+    assert made.updates == 40
+    assert failed(shop) == []
+
+
+@in_turns
+def test_an_invoice_with_every_track_gets_no_other(shop: Shop) -> None:
+    made = make(shop, 1)
+    number = made.invoice_ids[0]
+    have = tracks_of(shop)[number]
+    tracks = [row[0] for row in shop.rows("SELECT [TrackId] FROM [Track] ORDER BY [TrackId]")]
+    for _ in range(len(tracks) - len(have)):
+        assert change(shop, updates=1).updates == 1
+    assert tracks_of(shop)[number] == set(tracks)
+    assert change(shop, updates=1).updates == 0
+
+
+@in_turns
+def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: Shop) -> None:
+    made = make(shop, 5)
+    kept = made.invoice_ids[2]
+    line = shop.value(
+        f"SELECT min([InvoiceLineId]) FROM [InvoiceLine] WHERE [InvoiceId] = {made.invoice_ids[3]}"
+    )
+    shop.execute(
+        "CREATE TABLE shipment (id INTEGER PRIMARY KEY, "
+        f"invoice INTEGER REFERENCES {shop.sql('[Invoice] ([InvoiceId])')} ON DELETE CASCADE, "
+        f"line INTEGER REFERENCES {shop.sql('[InvoiceLine] ([InvoiceLineId])')})",
+        f"INSERT INTO shipment VALUES (1, {kept}, NULL), (2, NULL, {line})",
+    )
+    assert change(shop, cancellations=5).cancellations == 3
+    left = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
+    assert left & set(made.invoice_ids) == {kept, made.invoice_ids[3]}
+    assert shop.value("SELECT count(*) FROM shipment") == 2
+
+
+@in_turns
+def test_runs_are_undone_in_the_reverse_order(shop: Shop) -> None:
+    before = sales(shop)
+    first = make(shop, 10)
+    second = change(shop, updates=10, cancellations=0)
+    third = change(shop, updates=0, cancellations=10)
+    for run, later in ((first, (second, third)), (second, (third,))):
+        with pytest.raises(UndoRefused) as refused:
+            take_back(shop, run.run_id)
+        for other in later:
+            assert str(other.run_id)[:8] in str(refused.value)
+    for run in (third, second, first):
+        take_back(shop, run.run_id)
+    assert sales(shop) == before
+
+
+@in_turns
+def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: Shop) -> None:
+    make(shop, 10)
+    made = change(shop, updates=3, cancellations=2)
+    updated, cancelled = (
+        shop.value(
+            "SELECT min(subject_id) FROM chinook_sim_change "
+            f"WHERE run_id = '{made.run_id}' AND kind = '{kind}'"
+        )
+        for kind in ("update", "cancellation")
+    )
+    last = f"SELECT max([InvoiceLineId]) FROM [InvoiceLine] WHERE [InvoiceId] = {updated}"
+    line = shop.value(last)
+    for statement in (
+        f"UPDATE [InvoiceLine] SET [UnitPrice] = 5.55 WHERE [InvoiceLineId] = {line}",
+        f"UPDATE [Invoice] SET [Total] = [Total] + 1 WHERE [InvoiceId] = {updated}",
+        f"DELETE FROM [InvoiceLine] WHERE [InvoiceLineId] = {line}",
+    ):
+        with shop.engine.connect() as connection:
+            connection.execute(text(shop.sql(statement)))
+            names = [check.name for check in verify_day(connection, DAY) if not check.passed]
+            assert "updated invoices are as they were left" in names
+            with Session(connection) as session, pytest.raises(UndoRefused, match="not as it left"):
+                undo(session, str(made.run_id))
+            connection.rollback()
+    assert failed(shop) == []
+    shop.execute(
+        "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
+        f"{'OVERRIDING SYSTEM VALUE ' if shop.server else ''}"
+        f"SELECT {cancelled}, min([CustomerId]), '2026-01-31 00:00:00', 1 FROM [Customer]"
+    )
+    assert "cancelled invoices are gone" in failed(shop)
+    with pytest.raises(UndoRefused, match=f"invoice {cancelled}"):
+        take_back(shop, made.run_id)
+
+
+@in_turns
+def test_columns_of_the_owners_come_back_too(shop: Shop) -> None:
+    shop.execute(
+        "ALTER TABLE [Invoice] ADD COLUMN note TEXT DEFAULT 'none'",
+        "ALTER TABLE [InvoiceLine] ADD COLUMN weight DOUBLE PRECISION",
+        "ALTER TABLE [Invoice] ADD COLUMN \"an :odd 100%% name\" TEXT DEFAULT 'x'",
+    )
+    make(shop, 10)
+    shop.execute(
+        "UPDATE [Invoice] SET note = 'a ''note'' with \\ and \"quotes\"' WHERE [InvoiceId] > 30",
+        "UPDATE [InvoiceLine] SET weight = 0.1 + 0.2 WHERE [InvoiceId] > 30",
+    )
+    before = sales(shop)
+    made = change(shop, updates=4, cancellations=4)
+    # A column that a table gets later is left alone.
+    shop.execute("ALTER TABLE [Invoice] ADD COLUMN later TEXT DEFAULT 'new'")
+    assert failed(shop) == []
+    take_back(shop, made.run_id)
+    after = sales(shop)
+    assert [row[:-1] for row in after["Invoice"]] == before["Invoice"]
+    assert after["InvoiceLine"] == before["InvoiceLine"]
+
+
+@in_turns
+def test_ids_of_cancelled_sales_are_not_given_again(shop: Shop) -> None:
+    first = make(shop, 5)
+    top = shop.value("SELECT max([InvoiceLineId]) FROM [InvoiceLine]")
+    gone = change(shop, cancellations=5)
+    assert gone.cancellations == 5
+    second = make(shop, 5)
+    assert second.invoice_ids[0] > first.invoice_ids[-1]
+    lines = "SELECT min([InvoiceLineId]) FROM [InvoiceLine] WHERE [InvoiceId] >= "
+    assert shop.value(f"{lines}{second.invoice_ids[0]}") > top
+    take_back(shop, gone.run_id)
+    assert {*first.invoice_ids, *second.invoice_ids} <= tracks_of(shop).keys()
+
+
+@in_turns
+def test_the_history_moves_between_a_change_and_its_undoing(shop: Shop) -> None:
+    last = shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")
+    day = datetime.fromisoformat(str(last)).date()
+    before = sales(shop)
+    cancelled = change(shop, day=day, cancellations=1)
+    updated = change(shop, day=day, updates=1)
+    assert (cancelled.cancellations, updated.updates) == (1, 1)
+    with Session(shop.engine) as session, session.begin():
+        moved = align(session).run_id
+    assert failed(shop, None) == []
+    with pytest.raises(UndoRefused, match=f"undo run {str(moved)[:8]} first"):
+        take_back(shop, cancelled.run_id)
+    take_back(shop, updated.run_id)
+    take_back(shop, moved)
+    take_back(shop, cancelled.run_id)
+    assert sales(shop) == before
+
+
+@in_turns
+def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: Shop) -> None:
+    make(shop)
+    before = shop.snapshot()
+    with Session(shop.engine) as session:
+        with pytest.raises(RuntimeError, match="stop"), session.begin_nested():
+            generate_d1(session, 5, day=DAY, updates=5, cancellations=5)
+            raise RuntimeError("stop")
+        session.rollback()
+    assert shop.snapshot() == before
+
+
+@in_turns
+def test_a_dry_run_tells_and_changes_nothing(shop: Shop) -> None:
+    make(shop, 10)
+    before = shop.snapshot()
+    with Session(shop.engine) as session:
+        told = plan_day(session, 5, day=DAY, seed=8, updates=8, cancellations=4)
+        session.rollback()
+    assert shop.snapshot() == before
+    made = make(shop, 5, seed=8, updates=8, cancellations=4)
+    assert (told.updates, told.cancellations) == (made.updates, made.cancellations) == (6, 4)
+    assert told.digest == made.digest
+
+
+@in_turns
+def test_objects_that_were_loaded_see_the_change(shop: Shop) -> None:
+    make(shop, 10)
+    with Session(shop.engine) as session, session.begin():
+        loaded = {
+            invoice.invoice_id: (invoice, invoice.total, len(invoice.lines))
+            for invoice in session.query(Invoice).where(Invoice.invoice_date >= DAY)
+        }
+        made = simulate_changes(session, updates=3, day=DAY)
+        assert made.updates == 3
+        grown = [
+            number
+            for number, (invoice, total, lines) in loaded.items()
+            if invoice.total > total and len(invoice.lines) == lines + 1
+        ]
+        assert len(grown) == 3
+
+
+unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+
+
+@unmigrated
+def test_without_a_ledger_nothing_is_changed(shop: Shop) -> None:
+    make(shop)
+    with pytest.raises(NoLedger, match="init"):
+        change(shop, updates=1)
+
+
+@on_postgresql
+def test_round_trips_do_not_grow_with_the_changes(shop: Shop) -> None:
+    assert shop.server is not None
+    make(shop, 400)
+    turns = []
+    with Wire(shop.server.port) as wire:
+        engine = create_engine(shop.url.set(port=wire.port))
+        for number in (2, 100):
+            with Session(engine) as session:
+                session.connection()
+                wire.turns = 0
+                generate_d1(session, 5, day=DAY, updates=number, cancellations=number)
+                session.commit()
+                turns.append(wire.turns)
+        engine.dispose()
+    assert turns[0] == turns[1]
+
+
+@on_postgresql
+def test_batches_at_once_change_each_sale_in_turn(shop: Shop) -> None:
+    make(shop, 60)
+
+    def work(seed: int) -> BatchSummary:
+        return make(shop, 5, seed=seed, updates=10, cancellations=5)
+
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(work, range(6)))
+    assert failed(shop) == failed(shop, None) == []
+    assert sum(it.count for it in done) == 30
+    cancelled = sum(it.cancellations for it in done)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 60 + 30 - cancelled
+
+
+@in_turns
+def test_the_command_takes_three_numbers(shop: Shop, command: Command) -> None:
+    day = ("--day", str(DAY))
+    assert command("generate", "30", *day, DATABASE_URL=shop.text).returncode == 0
+    done = command("generate", *day, "--json", stdin="10 5 2\n", DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["sales"], told["updates"], told["cancellations"]) == (10, 5, 2)
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 30 + 10 - 2
+    done = command(
+        "generate", "0", *day, "--updates", "1", "--cancellations", "100", DATABASE_URL=shop.text
+    )
+    assert "  changes  0 updates, 38 cancellations" in done.stdout
+    assert "cancellations: 38 and not 100" in done.stderr
+    assert "updates: 0 and not 1" in done.stderr
+    assert command("undo", told["run"], DATABASE_URL=shop.text).returncode == 4
+    assert command("verify", *day, "--expect", "0", DATABASE_URL=shop.text).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        ((), "1 2 3 4"),
+        ((), "1 -2 3"),
+        ((), "1 2 ٣"),
+        ((), "1, 2, 3"),
+        (("1 2 3", "--updates", "2"), None),
+        (("1", "--cancellations", "x"), None),
+        (("1", "--updates", ""), None),
+    ],
+)
+def test_other_numbers_are_refused(
+    arguments: tuple[str, ...], stdin: str | None, command: Command, tmp_path: Path
+) -> None:
+    done = command("generate", *arguments, stdin=stdin)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
