@@ -453,6 +453,7 @@ def test_the_command_takes_three_numbers(shop: Shop, command: Command) -> None:
     ("arguments", "stdin"),
     [
         ((), "1 2 3 4"),
+        ((), "1 2"),
         ((), "1 -2 3"),
         ((), "1 2 ٣"),
         ((), "1, 2, 3"),
