@@ -107,7 +107,7 @@ def read_counts(given: str, updates: str | None, cancellations: str | None) -> l
     """Return the numbers of sales, updates and cancellations, as they were given."""
     count, *more = given.split() or [""]
     if len(more) not in (0, 2):
-        raise InvalidInput("give one number, or three: sales, updates, cancellations")
+        raise InvalidInput("give the number of sales, or three: sales, updates, cancellations")
     if more and (updates, cancellations) != (None, None):
         raise InvalidInput("updates and cancellations are given twice; leave out the options")
     changes = more or ["0" if it is None else it for it in (updates, cancellations)]
