@@ -406,11 +406,14 @@ def concerned(connection: Connection, number: Any, run_id: str) -> ColumnElement
 def changed_by(connection: Connection, run_id: str) -> list[str]:
     """Return the runs that changed what a run made, or changed again what it changed, later."""
     # A batch changes invoices before it makes its own, so none of its own.
-    of_its_sales = concerned(connection, CHANGE.c.subject_id, run_id)
+    of_its_sales = (CHANGE.c.subject == "invoice") & concerned(
+        connection, CHANGE.c.subject_id, run_id
+    )
     earlier = CHANGE.alias()
     again = exists(
         select(literal(1)).where(
             earlier.c.run_id == run_id,
+            earlier.c.subject == CHANGE.c.subject,
             earlier.c.subject_id == CHANGE.c.subject_id,
             earlier.c.change_id < CHANGE.c.change_id,
         )

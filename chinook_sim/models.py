@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANCELLATION",
+    "MOVE",
+    "PRICE",
+    "PRICE_UNDONE",
+    "SIGN_UP",
     "UPDATE",
     "Album",
     "Artist",
@@ -431,22 +435,26 @@ class Run(Base):
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
-CANCELLATION, UPDATE = "cancellation", "update"
+CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"
+PRICE, PRICE_UNDONE = "price", "price undone"
 """Kinds of change; see `Change`."""
 
 
 class Change(Base):
-    """What a run changed or took away: one row for each invoice, as it was and as it became.
+    """What a run changed or took away: one row for each thing, as it was and as it became.
 
     Attributes:
         change_id: rises; of two changes of one subject, the later has the higher.
         run_id: the run, in `chinook_sim_run`.
-        kind: `update`, a track added to an invoice; or `cancellation`, an invoice taken away.
-        subject_id: the id of the invoice.
+        kind: `update`, a track added to an invoice; `cancellation`, an invoice taken away;
+            `sign-up`, a new customer; `move`, a customer's new address; `price`, a track's new
+            price; `price undone`, its old price again, as the run was undone.
+        subject: `invoice`, `customer` or `track`: what was changed.
+        subject_id: its id.
         last_line_id: the highest id of its lines before, as the ids of what was cancelled are not
             given again.
         before: its rows before, with all their columns, as a JSON object: {"Invoice": [row],
-            "InvoiceLine": [row, …]}.
+            "InvoiceLine": [row, …]}, {"Customer": [row]} or {"Track": [row]}; NULL where it is new.
         after: the same after; NULL where it is gone.
     """
 
@@ -460,6 +468,7 @@ class Change(Base):
     )
     run_id: Mapped[str] = mapped_column(String(36))
     kind: Mapped[str] = mapped_column(String(20))
+    subject: Mapped[str] = mapped_column(String(10))
     subject_id: Mapped[int] = mapped_column(BigInteger)
     last_line_id: Mapped[int | None] = mapped_column(BigInteger)
     before: Mapped[str | None] = mapped_column(Text)
@@ -467,6 +476,6 @@ class Change(Base):
 
     __table_args__ = (
         Index("chinook_sim_change_run", "run_id"),
-        Index("chinook_sim_change_subject", "kind", "subject_id"),
-        Index("chinook_sim_change_line", "kind", "last_line_id"),
+        Index("chinook_sim_change_subject", "subject", "subject_id"),
+        Index("chinook_sim_change_line", "last_line_id"),
     )

@@ -13,6 +13,7 @@ from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back, moved_without
 from chinook_sim.batch import Digest
 from chinook_sim.content import content_of
+from chinook_sim.content.parts import SUBJECTS
 from chinook_sim.errors import UndoRefused
 from chinook_sim.ledger import changed_by, find_run, invoices_of, mark_undone, require
 from chinook_sim.models import Change, Invoice, InvoiceLine
@@ -151,20 +152,22 @@ class _Undoing:
 
     def _put_back(self) -> None:
         content = content_of(self._connection)
-        changed = content.changed_since(self._run.run_id)
-        if changed:
-            raise self._refused(
-                f"{len(changed)} of the sales that the run changed are not as it left them "
-                f"(invoice {changed[0]})",
-                self._others(),
-            )
+        for subject in SUBJECTS:
+            changed = content.changed_since(self._run.run_id, subject)
+            if changed:
+                raise self._refused(
+                    f"{len(changed)} {subject}s that the run changed are not as it left them "
+                    f"({subject} {changed[0]})",
+                    self._others(),
+                )
         moved = moved_without(self._connection, self._run.run_id)
         if moved is not None:
             raise UndoRefused(
                 "not undone: the run cancelled invoices of the history, which was moved since; "
                 f"undo run {moved[:8]} first"
             )
-        content.put_back(self._run.run_id)
+        for subject in SUBJECTS:
+            content.put_back(self._run.run_id, subject)
 
     def _others(self) -> list[str]:
         return changed_by(self._connection, self._run.run_id) if self._chinook.changes else []

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "writers": {"batch", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
-    "content": {"naming"} | MODELS,
+    "content": {"content", "naming"} | MODELS,
     "changes": {"content", "references", "sampling", "window", "writers"} | MODELS,
     "ledger": {"batch"} | MODELS | ERRORS,
     "simulate": {

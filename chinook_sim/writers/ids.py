@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, column, func, null, select, text
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
-from chinook_sim.models import CANCELLATION, Change, Invoice, InvoiceLine
+from chinook_sim.models import Change, Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
@@ -191,8 +191,10 @@ def _cancelled(chinook: Chinook, table: Table, source: IdSource) -> Any:
     """
     if source.kind == "sequence" or not chinook.changes:
         return null()
-    number = Change.subject_id if table is Invoice.__table__ else Change.last_line_id
-    return select(func.max(number)).where(Change.kind == CANCELLATION).scalar_subquery()
+    if table is InvoiceLine.__table__:
+        return select(func.max(Change.last_line_id)).scalar_subquery()
+    ids = select(func.max(Change.subject_id)).where(Change.subject == "invoice")
+    return ids.scalar_subquery()
 
 
 def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:

@@ -31,6 +31,7 @@ def upgrade() -> None:
         ),
         sa.Column("run_id", sa.String(36), nullable=False),
         sa.Column("kind", sa.String(20), nullable=False),
+        sa.Column("subject", sa.String(10), nullable=False),
         sa.Column("subject_id", sa.BigInteger, nullable=False),
         sa.Column("last_line_id", sa.BigInteger),
         sa.Column("before", sa.Text),
@@ -39,8 +40,8 @@ def upgrade() -> None:
     )
     for name, columns in (
         ("chinook_sim_change_run", ["run_id"]),
-        ("chinook_sim_change_subject", ["kind", "subject_id"]),
-        ("chinook_sim_change_line", ["kind", "last_line_id"]),
+        ("chinook_sim_change_subject", ["subject", "subject_id"]),
+        ("chinook_sim_change_line", ["last_line_id"]),
     ):
         op.create_index(name, CHANGE, columns, schema=schema)
 

@@ -1,0 +1,52 @@
+"""The whole content of rows, kept in the ledger: taken down, compared, and put back.
+
+What is kept of an invoice is its row and those of its lines; of a customer or a track, its row.
+Rows are kept as JSON with all their columns, those too that Chinook does not have: PostgreSQL makes
+and reads the JSON itself, so that no row makes the way to the client and back; for SQLite, which
+writes floating-point numbers into JSON with fewer digits than they have, Python does.
+
+Rows are compared column by column, as values and not as text, in the columns that were there when
+they were taken down; a column that a table got since is left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from chinook_sim.content.postgresql import PostgresqlContent
+from chinook_sim.content.sqlite import SqliteContent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.content.parts import Subject
+
+__all__ = ["Content", "content_of"]
+
+
+class Content(Protocol):
+    """Keeps the content of rows on one connection, in the rows of `Change`."""
+
+    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """Take down what a run is about to change in some way, as it is."""
+
+    def keep_after(self, run_id: str, kind: str) -> None:
+        """Take down the same as it is now that the run has changed it."""
+
+    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """Take down what a run has made."""
+
+    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
+        """Return the ids of what is not as a run's changes left it."""
+
+    def put_back(self, run_id: str, subject: Subject) -> None:
+        """Make it what it was before the run, ids included."""
+
+
+def content_of(connection: Connection) -> Content:
+    """Return what keeps content on a connection to a recognised Chinook."""
+    if connection.dialect.name == "sqlite":
+        return SqliteContent(connection)
+    return PostgresqlContent(connection)

@@ -1,0 +1,183 @@
+"""PostgreSQL: one statement for each step and table, however many rows there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ARRAY, BigInteger, bindparam, text
+
+from chinook_sim.content.parts import Part, Subject, parts_of, subject_of
+from chinook_sim.models import Change
+from chinook_sim.naming import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+__all__ = ["PostgresqlContent"]
+
+
+class PostgresqlContent:
+    """One statement for each step and table, however many rows there are."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._change = quoted(connection, Change.__table__)
+
+    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_before`."""
+        self._insert("before", run_id, kind, ids)
+
+    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_new`."""
+        self._insert("after", run_id, kind, ids)
+
+    def _insert(self, when: str, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        subject = subject_of(kind)
+        _, *others = parts_of(subject)
+        last = "NULL"
+        for part in others:
+            table, key, owner = self._names(part)
+            last = f"(SELECT max(r.{key}) FROM {table} r WHERE r.{owner} = s.id)"  # noqa: S608
+        self._run(
+            f"INSERT INTO {self._change} "  # noqa: S608
+            f"(run_id, kind, subject, subject_id, last_line_id, {when}) "
+            f"SELECT :run, :kind, :subject, s.id, {last}, {self._state(subject, 's.id')} "
+            "FROM unnest(:ids) s (id) ORDER BY 4",
+            run=run_id,
+            kind=kind,
+            subject=subject,
+            ids=ids,
+        )
+
+    def keep_after(self, run_id: str, kind: str) -> None:
+        """See `Content.keep_after`."""
+        state = self._state(subject_of(kind), "c.subject_id")
+        self._run(
+            f"UPDATE {self._change} c SET after = {state} "  # noqa: S608
+            "WHERE c.run_id = :run AND c.kind = :kind",
+            run=run_id,
+            kind=kind,
+        )
+
+    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
+        """See `Content.changed_since`."""
+        same = " AND ".join(self._same(part) for part in parts_of(subject))
+        return list(
+            self._run(
+                f"SELECT c.subject_id FROM {self._change} c WHERE c.run_id = :run "  # noqa: S608
+                f"AND c.subject = :subject AND NOT ({same}) ORDER BY 1",
+                run=run_id,
+                subject=subject,
+            ).scalars()
+        )
+
+    def put_back(self, run_id: str, subject: Subject) -> None:
+        """See `Content.put_back`."""
+        of_it = "c.run_id = :run AND c.subject = :subject"
+        for part in parts_of(subject):
+            table, key = self._names(part)[:2]
+            columns = self._columns(part, run_id, subject)
+            if not columns:
+                continue
+            names = ", ".join(columns)
+            kept = (
+                f"FROM {self._change} c, {self._rows('c.before', part)} a, "
+                f"jsonb_populate_record(CAST(NULL AS {table}), a.value) k WHERE {of_it}"
+            )
+            self._run(
+                f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE "  # noqa: S608
+                f"SELECT {', '.join(f'k.{name}' for name in columns)} {kept} "
+                f"AND NOT EXISTS (SELECT 1 FROM {table} r WHERE r.{key} = k.{key}) "
+                f"ORDER BY k.{key}",
+                run=run_id,
+                subject=subject,
+            )
+            left_alone = {key, part.aside and quoted(self._connection, part.aside)}
+            others = [name for name in columns if name not in left_alone]
+            self._run(
+                f"UPDATE {table} r SET {', '.join(f'{name} = k.{name}' for name in others)} {kept} "  # noqa: S608
+                f"AND r.{key} = k.{key} "
+                "AND to_jsonb(r) <> to_jsonb(jsonb_populate_record(r, a.value))",
+                run=run_id,
+                subject=subject,
+            )
+        for part in reversed(parts_of(subject)):
+            table, key, owner = self._names(part)
+            self._run(
+                f"DELETE FROM {table} r USING {self._change} c "  # noqa: S608
+                f"WHERE {of_it} AND r.{owner} = c.subject_id AND NOT EXISTS "
+                f"(SELECT 1 FROM {self._rows('c.before', part)} a "
+                f"WHERE {self._key('a.value', part)} = r.{key})",
+                run=run_id,
+                subject=subject,
+            )
+
+    def _run(self, statement: str, **values: Any) -> Any:
+        question = text(statement)
+        if "ids" in values:
+            question = question.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+        return self._connection.execute(question, values)
+
+    def _names(self, part: Part) -> tuple[str, str, str]:
+        key, owner = (quoted(self._connection, name) for name in (part.key, part.owner))
+        return quoted(self._connection, part.table), key, owner
+
+    def _state(self, subject: Subject, number: str) -> str:
+        """Return the expression for the rows of a subject as they are now; NULL for none."""
+        parts = []
+        for part in parts_of(subject):
+            table, key, owner = self._names(part)
+            rows = (
+                f"SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.{key}), '[]') "  # noqa: S608
+                f"FROM {table} r WHERE r.{owner} = {number}"
+            )
+            parts.append(f"'{part.name}', ({rows})")
+        root, key, _ = self._names(parts_of(subject)[0])
+        there = f"EXISTS (SELECT 1 FROM {root} r WHERE r.{key} = {number})"  # noqa: S608
+        state = f"CAST(jsonb_build_object({', '.join(parts)}) AS text)"
+        return f"CASE WHEN {there} THEN {state} END"
+
+    def _same(self, part: Part) -> str:
+        """Return the condition that a subject's rows in a table are those of `c.after`."""
+        table, key, owner = self._names(part)
+        rows = self._rows("c.after", part)
+        # What is not in the record that a row is populated with stays as it is in the row.
+        kept = f"a.value - '{self._name(part.aside)}'" if part.aside else "a.value"
+        return (
+            # Of one that is gone there are no rows.
+            f"(SELECT count(*) FROM {table} r WHERE r.{owner} = c.subject_id) "  # noqa: S608
+            f"= (SELECT count(*) FROM {rows} a) "
+            f"AND NOT EXISTS (SELECT 1 FROM {rows} a WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {table} r WHERE r.{key} = {self._key('a.value', part)} "
+            f"AND to_jsonb(r) = to_jsonb(jsonb_populate_record(r, {kept}))))"
+        )
+
+    def _rows(self, document: str, part: Part) -> str:
+        return f"jsonb_array_elements(CAST({document} AS jsonb) -> '{part.name}')"
+
+    def _key(self, row: str, part: Part) -> str:
+        return f"CAST({row} ->> '{self._name(part.key)}' AS bigint)"
+
+    def _name(self, name: str) -> str:
+        """Return the name of a column of Chinook's as it is spelled, without quotes."""
+        return quoted(self._connection, name).strip('"')
+
+    def _columns(self, part: Part, run_id: str, subject: Subject) -> list[str]:
+        """Return the columns of a table that were taken down and can be written, quoted."""
+        table = self._names(part)[0]
+        found = self._run(
+            "SELECT quote_ident(a.attname) FROM pg_catalog.pg_attribute a "  # noqa: S608
+            "WHERE a.attrelid = CAST(:table AS regclass) AND a.attnum > 0 "
+            "AND NOT a.attisdropped AND a.attgenerated = '' "
+            f"AND EXISTS (SELECT 1 FROM {self._change} c WHERE c.run_id = :run "
+            "AND c.subject = :subject "
+            f"AND CAST(c.before AS jsonb) -> '{part.name}' -> 0 -> CAST(a.attname AS text) "
+            "IS NOT NULL) ORDER BY a.attnum",
+            run=run_id,
+            subject=subject,
+            table=table,
+        )
+        # A colon is no parameter here.
+        return [name.replace(":", r"\:") for name in found.scalars()]

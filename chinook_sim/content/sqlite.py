@@ -1,0 +1,237 @@
+"""SQLite: row by row, a slice of subjects at a time."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from chinook_sim.content.parts import Part, Subject, parts_of, subject_of
+from chinook_sim.naming import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+__all__ = ["SqliteContent"]
+
+SLICE = 1_000
+"""Subjects whose rows are read in one piece."""
+
+Rows = list[dict[str, Any]]
+Document = dict[str, Rows]
+
+
+class SqliteContent:
+    """Row by row, a slice of invoices at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_before`."""
+        self._insert("before", run_id, kind, ids)
+
+    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_new`."""
+        self._insert("after", run_id, kind, ids)
+
+    def _insert(self, when: str, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        subject = subject_of(kind)
+        _, *others = parts_of(subject)
+        for some in _slices(ids):
+            now = self._now(subject, some)
+            self._many(
+                "INSERT INTO chinook_sim_change "  # noqa: S608
+                f"(run_id, kind, subject, subject_id, last_line_id, {when}) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        run_id,
+                        kind,
+                        subject,
+                        number,
+                        max(
+                            (key for part in others for key in self._by_key(now[number], part)),
+                            default=None,
+                        ),
+                        _text(now[number]),
+                    )
+                    for number in some
+                ],
+            )
+
+    def keep_after(self, run_id: str, kind: str) -> None:
+        """See `Content.keep_after`."""
+        subject = subject_of(kind)
+        for some in _slices(self._ids(run_id, subject, kind)):
+            now = self._now(subject, some)
+            self._many(
+                "UPDATE chinook_sim_change SET after = ? "
+                "WHERE run_id = ? AND kind = ? AND subject_id = ?",
+                [(_text(now.get(number)), run_id, kind, number) for number in some],
+            )
+
+    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
+        """See `Content.changed_since`."""
+        changed = []
+        for some in _slices(self._ids(run_id, subject)):
+            now, kept = self._now(subject, some), self._kept(run_id, subject, "after", some)
+            changed += [
+                number
+                for number in some
+                if not all(
+                    self._same(part, now.get(number), kept[number]) for part in parts_of(subject)
+                )
+            ]
+        return changed
+
+    def put_back(self, run_id: str, subject: Subject) -> None:
+        """See `Content.put_back`."""
+        for some in _slices(self._ids(run_id, subject)):
+            now, before = self._now(subject, some), self._kept(run_id, subject, "before", some)
+            for part in parts_of(subject):
+                self._put_rows(part, now, before)
+            for part in reversed(parts_of(subject)):
+                table, key = self._names(part)[:2]
+                gone = [
+                    (number,)
+                    for found in now
+                    for number in self._by_key(now[found], part).keys()
+                    - self._by_key(before[found], part).keys()
+                ]
+                self._many(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608
+
+    def _put_rows(
+        self, part: Part, now: dict[int, Document], before: dict[int, Document | None]
+    ) -> None:
+        table, key = self._names(part)[:2]
+        columns = set(self._columns(part))
+        statements: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        for found, document in before.items():
+            there = self._by_key(now.get(found), part)
+            for number, row in self._by_key(document, part).items():
+                known = {_quote(name): it for name, it in row.items() if name in columns}
+                if number not in there:
+                    marks = ", ".join("?" * len(known))
+                    insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
+                    statements[insert].append(tuple(known.values()))
+                elif not self._same_row(part, there[number], row):
+                    values = [
+                        there[number][name] if self._is(name, part.aside) else row[name]
+                        for name in row
+                        if name in columns
+                    ]
+                    assigned = ", ".join(f"{name} = ?" for name in known)
+                    update = f"UPDATE {table} SET {assigned} WHERE {key} = ?"  # noqa: S608
+                    statements[update].append((*values, number))
+        for statement, rows in statements.items():
+            self._many(statement, rows)
+
+    def _same(self, part: Part, now: Document | None, kept: Document | None) -> bool:
+        there, then = self._by_key(now, part), self._by_key(kept, part)
+        return there.keys() == then.keys() and all(
+            self._same_row(part, there[number], row) for number, row in then.items()
+        )
+
+    def _same_row(self, part: Part, there: dict[str, Any], kept: dict[str, Any]) -> bool:
+        """Tell whether all columns that were taken down hold the same; one may be gone since."""
+        return all(
+            name not in there
+            or self._is(name, part.aside)
+            or (type(there[name]) is type(value) and there[name] == value)
+            for name, value in kept.items()
+        )
+
+    def _by_key(self, document: Document | None, part: Part) -> dict[int, dict[str, Any]]:
+        return {
+            next(value for name, value in row.items() if self._is(name, part.key)): row
+            for row in (document[part.name] if document else ())
+        }
+
+    def _is(self, name: str, known: str | None) -> bool:
+        """Tell whether a column is the one that Chinook knows by that name."""
+        # SQLite's names have no case.
+        return (
+            known is not None and name.lower() == quoted(self._connection, known).strip('"').lower()
+        )
+
+    def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
+        """Return the rows of those that are there."""
+        found: dict[int, Document] = {}
+        for part in parts_of(subject):
+            table, key, owner = self._names(part)
+            names = self._columns(part)
+            answer = self._connection.exec_driver_sql(
+                f"SELECT {owner}, {', '.join(map(_quote, names))} FROM {table} "  # noqa: S608
+                f"WHERE {owner} IN (SELECT value FROM json_each(?)) ORDER BY {key}",
+                (json.dumps(list(ids)),),
+            )
+            for number, *values in answer:
+                document = found.setdefault(number, {part.name: [] for part in parts_of(subject)})
+                document[part.name].append(dict(zip(names, values, strict=True)))
+        return found
+
+    def _kept(
+        self, run_id: str, subject: Subject, when: str, ids: Sequence[int]
+    ) -> dict[int, Document | None]:
+        answer = self._connection.exec_driver_sql(
+            f"SELECT subject_id, {when} FROM chinook_sim_change WHERE run_id = ? "  # noqa: S608
+            "AND subject = ? AND subject_id IN (SELECT value FROM json_each(?))",
+            (run_id, subject, json.dumps(list(ids))),
+        )
+        return {
+            number: None if kept is None else json.loads(kept, object_hook=_blob)
+            for number, kept in answer
+        }
+
+    def _ids(self, run_id: str, subject: Subject, kind: str | None = None) -> list[int]:
+        which = "" if kind is None else " AND kind = ?"
+        return list(
+            self._connection.exec_driver_sql(
+                "SELECT subject_id FROM chinook_sim_change "  # noqa: S608
+                f"WHERE run_id = ? AND subject = ?{which} ORDER BY subject_id",
+                (run_id, subject) if kind is None else (run_id, subject, kind),
+            ).scalars()
+        )
+
+    def _names(self, part: Part) -> tuple[str, str, str]:
+        key, owner = (quoted(self._connection, name) for name in (part.key, part.owner))
+        return quoted(self._connection, part.table), key, owner
+
+    def _columns(self, part: Part) -> list[str]:
+        """Return the columns of a table that can be written, Chinook's as we spell them."""
+        name = quoted(self._connection, part.table).strip('"')
+        ours = (quoted(self._connection, column.name) for column in part.table.columns)
+        # SQLite's names have no case; those in a JSON object do.
+        known = {name.lower(): name for name in (name.strip('"') for name in ours)}
+        found = self._connection.exec_driver_sql(
+            "SELECT name FROM pragma_table_info(?) ORDER BY cid", (name,)
+        )
+        return [known.get(name.lower(), name) for name in found.scalars()]
+
+    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self._connection.exec_driver_sql(statement, rows)
+
+
+def _slices(ids: Iterable[int]) -> Iterator[list[int]]:
+    rest = iter(ids)
+    while some := list(islice(rest, SLICE)):
+        yield some
+
+
+def _text(document: Document | None) -> str | None:
+    if document is None:
+        return None
+    return json.dumps(document, ensure_ascii=False, default=lambda blob: {"blob": blob.hex()})
+
+
+def _blob(found: dict[str, Any]) -> Any:
+    return bytes.fromhex(found["blob"]) if found.keys() == {"blob"} else found
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
