@@ -9,6 +9,7 @@ import platform
 import random
 import re
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Row:
         ours: our figure, in `unit`.
         rival: the rival's, or None.
         unit: of both.
-        ratio: what `goal` speaks of; of medians.
+        compared: what `goal` speaks of, from medians: a ratio of times, how many times faster, or
+            how much more, as `goal` says.
         fastest: the same, of the fastest runs, which a busy machine disturbs least.
         goal: what is to be reached.
         reached: whether it was.
@@ -60,7 +62,7 @@ class Row:
     ours: float
     rival: float | None
     unit: str
-    ratio: float
+    compared: float
     fastest: float | None
     goal: str
     reached: bool
@@ -82,7 +84,7 @@ class Sizes:
 
 
 FULL = Sizes(100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000, 5, 15)
-QUICK = Sizes(20_000, 1_000, 100, 500, 1_000_000, 200_000, 200, 3, 2)
+QUICK = Sizes(20_000, 1_000, 50, 500, 1_000_000, 100_000, 200, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -228,18 +230,13 @@ def sampling(engine: Engine, sizes: Sizes) -> Iterator[Row]:
 
     n = sizes.made
     many, few = in_turn(make(n), make(n // 10), sizes=sizes)
-    rate = n / many.median
+    rate, before = n / many.median, n / 10 / few.median
+    # Linear: as many a second, but for what other work on the machine takes.
+    reached = rate >= 5e6 and rate >= 0.8 * before
     yield Row(
-        "making sales : a tenth as many",
-        n,
-        rate,
-        n / 10 / few.median,
-        "sales/s",
-        rate / 5e6,
-        n / many.least / 5e6,
-        "≥ 5,000,000/s",
-        rate >= 5e6,
-    )
+        "making sales : a tenth as many", n, rate, before, "sales/s", rate, n / many.least,
+        "≥ 5,000,000/s, linear", reached,
+    )  # fmt: skip
 
 
 def peak_memory(url: str, sales: int) -> float:
@@ -267,7 +264,7 @@ def memory(name: str, url: str, sizes: Sizes) -> Row:
     many, few = peak_memory(url, sizes.memory), peak_memory(url, 4_000)
     what = f"peak memory, {name} : with 4,000 sales"
     reached = many - few <= 30 and many <= 200
-    return Row(what, sizes.memory, many, few, "MB", many / few, None, "+ ≤ 30, ≤ 200 MB", reached)
+    return Row(what, sizes.memory, many, few, "MB", many - few, None, "+ ≤ 30, ≤ 200 MB", reached)
 
 
 def objects(name: str, engine: Engine, sizes: Sizes) -> Row:
@@ -399,18 +396,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller, in less than two minutes")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write")
     options = parser.parse_args()
+    # A terminated run shall end its server, like an interrupted one.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     about = machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    print(LINE.format("what : against what", "size", "ours", "rival", "", "ratio", "fastest", ""))
+    print(
+        LINE.format(
+            "what : against what", "size", "ours", "rival", "", "compared", "fastest", "goal"
+        )
+    )
     rows = []
     for row in measure(QUICK if options.quick else FULL):
         rows.append(row)
         figures = map(figure, (row.ours, row.rival))
-        ratios = map(figure, (row.ratio, row.fastest))
+        ratios = map(figure, (row.compared, row.fastest))
         goal = row.goal if row.reached else f"{row.goal}  MISSED"
         print(LINE.format(row.what, f"{row.size:,}", *figures, row.unit, *ratios, goal), flush=True)
     record = {"machine": about, "quick": options.quick, "rows": [asdict(row) for row in rows]}
     options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    if options.quick:
+        print("at these sizes fixed costs weigh more: goals are meant for the full sizes")
     print(f"written to {options.json}")
 
 

@@ -19,21 +19,24 @@ DECLARE
     track record;
     number integer;
     line integer;
-    amount numeric := 0;
+    basket integer[];
+    prices numeric[];
 BEGIN
     SELECT * INTO buyer FROM "Customer" ORDER BY random() LIMIT 1;
+    FOR place IN 1 .. 1 + floor(random() * 5)::integer LOOP
+        SELECT * INTO track FROM "Track" ORDER BY random() LIMIT 1;
+        basket := basket || track."TrackId";
+        prices := prices || track."UnitPrice";
+    END LOOP;
     SELECT max("InvoiceId") + 1 INTO number FROM "Invoice";
     INSERT INTO "Invoice" ({TABLES["Invoice"]}) OVERRIDING SYSTEM VALUE
     VALUES (number, buyer."CustomerId", p_date, buyer."Address", buyer."City", buyer."State",
-            buyer."Country", buyer."PostalCode", 0);
-    FOR place IN 1 .. 1 + floor(random() * 5)::integer LOOP
-        SELECT * INTO track FROM "Track" ORDER BY random() LIMIT 1;
+            buyer."Country", buyer."PostalCode", (SELECT sum(price) FROM unnest(prices) price));
+    FOR place IN 1 .. cardinality(basket) LOOP
         SELECT max("InvoiceLineId") + 1 INTO line FROM "InvoiceLine";
         INSERT INTO "InvoiceLine" ({TABLES["InvoiceLine"]}) OVERRIDING SYSTEM VALUE
-        VALUES (line, number, track."TrackId", track."UnitPrice", 1);
-        amount := amount + track."UnitPrice";
+        VALUES (line, number, basket[place], prices[place], 1);
     END LOOP;
-    UPDATE "Invoice" SET "Total" = amount WHERE "InvoiceId" = number;
     RETURN number;
 END
 $$"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, overload
 
@@ -140,6 +140,8 @@ class SalePlan:
         day: the day.
         start: index of the first sale within the day.
         count: how many.
+        buyers: shape (k,), int64: positions of the customers of the first k sales of the day, who
+            are not drawn, as they sign up to buy.
     """
 
     catalogue: Catalogue
@@ -147,13 +149,22 @@ class SalePlan:
     day: date
     start: int
     count: int
+    buyers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
         stop = self.start + self.count
         for first in range(self.start, stop, SLICE):
             last = min(first + SLICE, stop)
-            yield draw_batch(self.catalogue, self.seed, self.day, first, last)
+            yield self._with_buyers(
+                draw_batch(self.catalogue, self.seed, self.day, first, last), first
+            )
+
+    def _with_buyers(self, batch: SaleBatch, first: int) -> SaleBatch:
+        buyers = self.buyers[first : first + batch.count]
+        if not len(buyers):
+            return batch
+        return replace(batch, customers=np.concatenate([buyers, batch.customers[len(buyers) :]]))
 
     def tally(self) -> Tally:
         """Add up what the sales come to, without writing them anywhere."""
@@ -300,6 +311,9 @@ class BatchSummary:
         existed: whether the batch was there already, by its key, and nothing was written now.
         updates: number of earlier invoices that got one more track.
         cancellations: number of earlier invoices that were taken away.
+        new_customers: number of people who signed up.
+        moves: number of customers who got another address.
+        price_changes: number of tracks that got another price.
     """
 
     day: date
@@ -315,6 +329,9 @@ class BatchSummary:
     existed: bool = False
     updates: int = 0
     cancellations: int = 0
+    new_customers: int = 0
+    moves: int = 0
+    price_changes: int = 0
 
     @property
     def average(self) -> Decimal:

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import func, select, true, type_coerce
+from sqlalchemy import func, null, select, true, type_coerce
 from sqlalchemy.types import NullType
 
 from chinook_sim.errors import CatalogueUnusable
-from chinook_sim.models import Customer, Track
+from chinook_sim.models import Change, Customer, Track
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
@@ -42,27 +42,36 @@ class Catalogue:
         billing: each customer's billing address, in the same order.
         track_ids: shape (tracks,), int64, rising.
         prices: shape (tracks,), int64: each track's unit price in cents.
+        as_of: the last change of a price that is in them, as the ledger numbers changes; 0 before
+            the first, None where there is no ledger of changes.
     """
 
     customer_ids: NDArray[np.int64]
     billing: Sequence[BillingAddress]
     track_ids: NDArray[np.int64]
     prices: NDArray[np.int64]
+    as_of: int | None = None
 
     def __post_init__(self) -> None:
         for array in (self.customer_ids, self.track_ids, self.prices):
             array.flags.writeable = False
 
 
-def read_catalogue(connection: Connection) -> Catalogue:
+def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogue:
     """Read the customers and tracks of a recognised Chinook.
+
+    Args:
+        connection: to the database.
+        changes: whether its ledger holds changes, of prices among others.
 
     Raises:
         CatalogueUnusable: there are no customers or no tracks, or a price is missing, negative or
             not in whole cents.
     """
-    tracks, customers = _read(
+    prices = select(func.coalesce(func.max(Change.change_id), 0)).where(Change.subject == "track")
+    as_of, tracks, customers = _read(
         connection,
+        prices if changes else select(null()),
         # Prices as the driver gives them: rounding to the cent would hide one that has none.
         (Track.track_id, type_coerce(Track.unit_price, NullType())),
         (
@@ -81,13 +90,19 @@ def read_catalogue(connection: Connection) -> Catalogue:
         billing=[BillingAddress(*row[1:]) for row in customers],
         track_ids=np.array([row[0] for row in tracks], dtype=np.int64),
         prices=_cents(connection, tracks),
+        as_of=as_of,
     )
 
 
-def _read(connection: Connection, *tables: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
-    """Return the rows of tables, of the columns given, in the order of the first, their key."""
+def _read(connection: Connection, one: Any, *tables: Sequence[Any]) -> list[Any]:
+    """Return one value, and the rows of tables, of the columns given, in the order of their key.
+
+    All are of the same moment, whatever others commit meanwhile.
+    """
     if connection.dialect.name != "postgresql":
-        return [sorted(map(tuple, connection.execute(select(*columns)))) for columns in tables]
+        value = connection.scalar(one)
+        rows = [sorted(map(tuple, connection.execute(select(*columns)))) for columns in tables]
+        return [value, *rows]
     # In one round trip, and each column as one array, which drivers read ten times as fast as rows.
     first, *others = (
         select(
@@ -101,9 +116,14 @@ def _read(connection: Connection, *tables: Sequence[Any]) -> list[list[tuple[Any
     together: Any = first
     for other in others:
         together = together.join(other, true())
-    row = iter(connection.execute(select(first, *others).select_from(together)).one())
+    question = select(one.scalar_subquery(), first, *others).select_from(together)
+    value, *arrays = connection.execute(question).one()
+    row = iter(arrays)
     # An array of nothing is NULL.
-    return [sorted(zip(*((next(row) or ()) for _ in columns), strict=True)) for columns in tables]
+    return [
+        value,
+        *(sorted(zip(*((next(row) or ()) for _ in columns), strict=True)) for columns in tables),
+    ]
 
 
 def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:

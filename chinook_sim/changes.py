@@ -7,24 +7,23 @@ round trips does not depend on how many there are, except on SQLite, where they 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, bindparam, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 
 from chinook_sim.content import content_of
 from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
 from chinook_sim.references import references, referred
 from chinook_sim.sampling import MAX_BASKET, sample_others, sample_ranks
+from chinook_sim.sets import among
 from chinook_sim.window import bounds
 from chinook_sim.writers import choose_writer
-from chinook_sim.writers.ids import hold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -50,13 +49,19 @@ class Changes:
     Attributes:
         updates: invoices that get one more track.
         cancellations: invoices that are taken away.
+        new_customers: people who sign up.
+        moves: customers who get another address.
+        price_changes: tracks that get another price.
     """
 
     updates: int = 0
     cancellations: int = 0
+    new_customers: int = 0
+    moves: int = 0
+    price_changes: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.updates or self.cancellations)
+        return any(astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def choose_changes(
     seed: int,
     day: date,
     *,
-    chinook: Chinook | None = None,
+    locked: bool = False,
 ) -> Chosen:
     """Choose the invoices to change; fewer than wanted where there are not so many candidates.
 
@@ -93,11 +98,9 @@ def choose_changes(
         wanted: how many.
         seed: as for sales.
         day: the day of the batch.
-        chinook: what was recognised, if the invoices shall be locked until the transaction ends.
+        locked: whether the invoices shall be locked until the transaction ends.
     """
-    if chinook is not None:
-        hold(connection, chinook)
-    chooser = _Chooser(connection, seed, day, locked=chinook is not None)
+    chooser = _Chooser(connection, seed, day, locked=locked)
     cancelled: list[int] = []
     if wanted.cancellations:
         free = [~condition for condition in referred(references(connection))]
@@ -108,7 +111,7 @@ def choose_changes(
         of_it = InvoiceLine.invoice_id == Invoice.invoice_id
         lines = select(size).where(of_it).correlate(Invoice).scalar_subquery()
         tracks = len(catalogue.track_ids)
-        left = ~_among(connection, Invoice.invoice_id, cancelled)
+        left = ~among(connection, Invoice.invoice_id, cancelled)
         updated = chooser.choose(_UPDATED, wanted.updates, left, lines < min(MAX_BASKET, tracks))
         missing = wanted.updates - len(updated)
         if missing and tracks > MAX_BASKET:
@@ -136,7 +139,7 @@ class _Chooser:
         chosen: list[int] = []
         seen: list[int] = []
         for _ in range(ROUNDS):
-            fresh = ~_among(self._connection, Invoice.invoice_id, seen)
+            fresh = ~among(self._connection, Invoice.invoice_id, seen)
             candidates = (*self._recent, *conditions, *([fresh] if seen else []))
             drawn = self._draw(stream, wanted - len(chosen), candidates)
             seen += drawn
@@ -153,15 +156,15 @@ class _Chooser:
         ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
         place = func.row_number().over(order_by=Invoice.invoice_id) - 1
         placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
-        among = _among(self._connection, placed.c.place, ranks.tolist())
-        return self._ids(select(placed.c[0]).where(among))
+        drawn = among(self._connection, placed.c.place, ranks.tolist())
+        return self._ids(select(placed.c[0]).where(drawn))
 
     def _hold(self, ids: list[int], candidates: Sequence[ColumnElement[bool]]) -> list[int]:
         """Lock invoices until the transaction ends; return those that still are candidates."""
-        those = select(Invoice.invoice_id).where(_among(self._connection, Invoice.invoice_id, ids))
+        those = select(Invoice.invoice_id).where(among(self._connection, Invoice.invoice_id, ids))
         # What another transaction is at is passed over: two batches never wait for each other.
         held = self._ids(those.with_for_update(skip_locked=True))
-        still = _among(self._connection, Invoice.invoice_id, held)
+        still = among(self._connection, Invoice.invoice_id, held)
         # In a statement of its own, which sees what was done to them before they were locked.
         return self._ids(select(Invoice.invoice_id).where(still, *candidates))
 
@@ -194,7 +197,7 @@ def make_changes(
     if chosen.cancelled:
         content.keep_before(run_id, CANCELLATION, chosen.cancelled)
         for model in (InvoiceLine, Invoice):
-            these = _among(connection, model.invoice_id, chosen.cancelled)
+            these = among(connection, model.invoice_id, chosen.cancelled)
             connection.execute(delete(model).where(these))
     if chosen.updated:
         content.keep_before(run_id, UPDATE, chosen.updated)
@@ -212,7 +215,7 @@ def _others(
     """Choose for each invoice a track that it does not have; return their positions."""
     sold = connection.execute(
         select(InvoiceLine.invoice_id, InvoiceLine.track_id)
-        .where(_among(connection, InvoiceLine.invoice_id, ids))
+        .where(among(connection, InvoiceLine.invoice_id, ids))
         .distinct()
         .order_by(InvoiceLine.invoice_id, InvoiceLine.track_id)
     )
@@ -235,20 +238,6 @@ def _add_up(connection: Connection, ids: list[int]) -> None:
         amount = func.sum(cents) / 100.0
     total = select(amount).where(InvoiceLine.invoice_id == Invoice.invoice_id).scalar_subquery()
     connection.execute(
-        update(Invoice).where(_among(connection, Invoice.invoice_id, ids)).values(total=total),
+        update(Invoice).where(among(connection, Invoice.invoice_id, ids)).values(total=total),
         execution_options={"synchronize_session": False},
     )
-
-
-def _among(connection: Connection, column: Any, numbers: Iterable[int]) -> ColumnElement[bool]:
-    """Return the condition that a column is one of any number of numbers, in one parameter."""
-    values = list(numbers)
-    source: Any
-    if connection.dialect.name == "sqlite":
-        given: Any = bindparam("numbers", json.dumps(values), unique=True)
-        source = select(func.json_each(given).table_valued("value").c.value)
-    else:
-        given = bindparam("numbers", values, type_=ARRAY(BigInteger), unique=True)
-        source = select(func.unnest(given))
-    condition: ColumnElement[bool] = column.in_(source)
-    return condition

@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.batch import draw_batch
 from chinook_sim.catalogue import read_catalogue
-from chinook_sim.errors import InvalidInput
+from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import connection_of, recognise
-from chinook_sim.simulate import (
-    all_or_nothing,
-    check_seed,
-    draw_seed,
-    generate_day,
-    translated,
-)
+from chinook_sim.request import check_seed, draw_seed
+from chinook_sim.simulate import all_or_nothing, generate_day, translated, writing
 from chinook_sim.window import bounds, check_day
 from chinook_sim.writers.ids import allocate, catch_up
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from chinook_sim.batch import BatchSummary, IdRanges, SaleBatch
@@ -119,7 +115,8 @@ class SaleFactory:
     def create(self, at: datetime | date) -> Invoice:
         """Make the next sale of a day, add it to the session and flush it.
 
-        A flush that fails takes the session's transaction with it, as SQLAlchemy's always do; put
+        A flush that fails takes the session's transaction with it, as SQLAlchemy's do, but for the
+        factory's first; put
         `with session.begin_nested():` around what shall be lost alone (with SQLite, see what
         SQLAlchemy says of its savepoints). One a sale is no default: it takes a third more time,
         and a PostgreSQL slows down for everybody while a transaction has more than 64 of them.
@@ -132,25 +129,36 @@ class SaleFactory:
 
         Raises:
             InvalidInput: as for `build`.
-            BatchFailed: the database did not take it; nothing of it was kept.
+            BatchFailed: the database did not take it, and nothing of it was kept; or the session
+                is to be rolled back first, as an earlier one failed.
         """
+        if not self._session.is_active:
+            raise BatchFailed("an earlier flush of this session failed; roll it back first")
         invoice = self.build(at)
         known, _ = self._known or self._know()
         given = known.invoice_ids.default and known.line_ids.default
-        if not (given and self._in_step):
+        if not self._in_step:
+            # The first under a savepoint, so that what is wrong with the shop is told as for a
+            # batch: after a failed flush the database could not be asked any more.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
                 if given:
                     catch_up(connection, chinook)
-                    self._in_step = True
-                else:
-                    _number(
-                        invoice,
-                        *allocate(connection, chinook, invoices=1, lines=len(invoice.lines)),
-                    )
-        with translated():
-            self._session.add(invoice)
-            self._session.flush()
+                self._flush(invoice, connection, chinook, given=given)
+            self._in_step = True
+        else:
+            with translated():
+                connection = connection_of(self._session)
+                with writing(connection):
+                    self._flush(invoice, connection, known, given=given)
         return invoice
+
+    def _flush(
+        self, invoice: Invoice, connection: Connection, chinook: Chinook, *, given: bool
+    ) -> None:
+        if not given:
+            _number(invoice, *allocate(connection, chinook, invoices=1, lines=len(invoice.lines)))
+        self._session.add(invoice)
+        self._session.flush()
 
     def create_batch(self, n: int, day: date) -> BatchSummary:
         """Write the next n sales of a day in bulk, without making objects of them.

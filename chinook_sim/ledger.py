@@ -33,7 +33,17 @@ from sqlalchemy.exc import DBAPIError
 from chinook_sim import __version__
 from chinook_sim.batch import BatchSummary, IdRanges
 from chinook_sim.errors import InvalidInput, KeyTaken, NoLedger
-from chinook_sim.models import Change, Invoice, Run
+from chinook_sim.models import (
+    CANCELLATION,
+    MOVE,
+    PRICE,
+    PRICES_KNOWN,
+    SIGN_UP,
+    UPDATE,
+    Change,
+    Invoice,
+    Run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,15 +237,30 @@ def made_already(
 
 def _changes(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     """Return how many changes a run made, by the name in `BatchSummary`."""
-    names = {"update": "updates", "cancellation": "cancellations"}
+    names = {
+        UPDATE: "updates",
+        CANCELLATION: "cancellations",
+        SIGN_UP: "new_customers",
+        MOVE: "moves",
+        PRICE: "price_changes",
+    }
     if not json.loads(row.parameters).keys() & set(names.values()):
         return {}
     kinds = select(CHANGE.c.kind, func.count()).where(CHANGE.c.run_id == row.run_id)
-    return {names[kind]: count for kind, count in connection.execute(kinds.group_by(CHANGE.c.kind))}
+    found = connection.execute(kinds.group_by(CHANGE.c.kind))
+    return {names[kind]: count for kind, count in found if kind in names}
 
 
-def record(connection: Connection, asked: Asked, made: BatchSummary) -> None:
-    """Write a batch into the ledger."""
+def record(
+    connection: Connection, asked: Asked, made: BatchSummary, *, prices_known: int | None
+) -> None:
+    """Write a batch into the ledger, and which prices it knew, where any ever changed."""
+    if prices_known:
+        connection.execute(
+            insert(CHANGE).values(
+                run_id=asked.run_id, kind=PRICES_KNOWN, subject="price", subject_id=prices_known
+            )
+        )
     enter(
         connection,
         asked,
@@ -376,14 +401,21 @@ def _ids(parts: str) -> IdRanges:
 
 
 def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
-    """Return the invoices of a run that are there, as a SELECT of their ids."""
+    """Return the invoices of a run, as a SELECT of their ids; some may be gone."""
+    run = RUN.c.run_id == run_id
+    if connection.dialect.name == "postgresql":
+        # Of calls of the SQL function at the same time, whose ids take turns, there may be
+        # thousands of ranges: one by one they are found by index, within the ranges by none.
+        first, last, step = _bounds(connection, part := _ranges(connection))
+        number = func.generate_series(first, last, step)
+        return select(number).select_from(RUN).join(part, true()).where(run)
     part, within = _parts(connection, Invoice.invoice_id)
     return (
         select(Invoice.invoice_id)
         .select_from(RUN)
         .join(part, true())
         .join(Invoice, within)
-        .where(RUN.c.run_id == run_id)
+        .where(run)
     )
 
 
@@ -431,19 +463,26 @@ def changed_by(connection: Connection, run_id: str) -> list[str]:
 
 def _parts(connection: Connection, number: Any) -> tuple[Any, ColumnElement[bool]]:
     """Return the ranges of ids of a row of the ledger, and that an id is within one."""
-    part: Any
-    bounds: Any
+    part = _ranges(connection)
+    first, last, step = _bounds(connection, part)
+    return part, number.between(first, last) & ((number - first) % step == 0)
+
+
+def _ranges(connection: Connection) -> Any:
+    """Return the ranges of ids of a row of the ledger, to be joined with it."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import JSONB
 
         parts = func.jsonb_array_elements(cast(RUN.c.invoice_ids, JSONB))
-        part = parts.table_valued(column("value", JSONB)).lateral("part")
-        bounds = (cast(part.c.value[place].astext, BigInteger) for place in range(3))
-    else:
-        part = func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
-        bounds = (func.json_extract(part.c.value, f"$[{place}]") for place in range(3))
-    first, last, step = bounds
-    return part, number.between(first, last) & ((number - first) % step == 0)
+        return parts.table_valued(column("value", JSONB)).lateral("part")
+    return func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
+
+
+def _bounds(connection: Connection, part: Any) -> list[Any]:
+    """Return the first and the last id of a range, and the step between."""
+    if connection.dialect.name == "postgresql":
+        return [cast(part.c.value[place].astext, BigInteger) for place in range(3)]
+    return [func.json_extract(part.c.value, f"$[{place}]") for place in range(3)]
 
 
 def baseline(connection: Connection) -> int:

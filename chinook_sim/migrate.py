@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from alembic import command, op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Index, MetaData, String, Table, inspect, select, text
+from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Invoice, InvoiceLine, Run
+from chinook_sim.models import Invoice, InvoiceLine, declare_key
 from chinook_sim.naming import CHINOOK_TABLES, SALE_TABLES, hidden, place_of, quoted, speak
 from chinook_sim.rights import grants
 
@@ -47,16 +47,7 @@ MIGRATION_LOCK = 0x6368696E6F6F6D
 """Key of the advisory lock that keeps a second upgrade waiting."""
 
 
-# An undone run frees its key. Declared with its class, the conditions would load the dialects of
-# both databases whenever the models are imported: a tenth of the command's start.
-Index(
-    "chinook_sim_run_key",
-    Run.kind,
-    Run.key,
-    unique=True,
-    postgresql_where=Run.undone_at.is_(None),
-    sqlite_where=Run.undone_at.is_(None),
-)
+declare_key()
 
 
 def upgrade(connection: Connection) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
@@ -30,6 +31,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    event,
     func,
     quoted_name,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "CANCELLATION",
     "MOVE",
     "PRICE",
+    "PRICES_KNOWN",
     "PRICE_UNDONE",
     "SIGN_UP",
     "UPDATE",
@@ -408,7 +411,7 @@ class Run(Base):
         undone_at: when the run was taken out again; NULL while it stands.
     """
 
-    __tablename__ = "chinook_sim_run"  # its index is declared in `migrate`
+    __tablename__ = "chinook_sim_run"
 
     run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
@@ -435,8 +438,30 @@ class Run(Base):
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
+@lru_cache(maxsize=1)
+def declare_key() -> None:
+    """Declare the ledger's index of keys: an undone run frees its own.
+
+    Declared with the class, its conditions would load the dialects of both databases whenever the
+    models are imported: a tenth of the command's start.
+    """
+    Index(
+        "chinook_sim_run_key",
+        Run.kind,
+        Run.key,
+        unique=True,
+        postgresql_where=Run.undone_at.is_(None),
+        sqlite_where=Run.undone_at.is_(None),
+    )
+
+
+@event.listens_for(Run.__table__, "before_create")
+def _before_create(*_: object, **__: object) -> None:
+    declare_key()
+
+
 CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"
-PRICE, PRICE_UNDONE = "price", "price undone"
+PRICE, PRICE_UNDONE, PRICES_KNOWN = "price", "price undone", "prices known"
 """Kinds of change; see `Change`."""
 
 
@@ -448,9 +473,10 @@ class Change(Base):
         run_id: the run, in `chinook_sim_run`.
         kind: `update`, a track added to an invoice; `cancellation`, an invoice taken away;
             `sign-up`, a new customer; `move`, a customer's new address; `price`, a track's new
-            price; `price undone`, its old price again, as the run was undone.
-        subject: `invoice`, `customer` or `track`: what was changed.
-        subject_id: its id.
+            price; `price undone`, its old price again, as the run was undone; `prices known`, no
+            change, but the last change of a price that the run knew of, where there was any.
+        subject: `invoice`, `customer` or `track`: what was changed; or `price`.
+        subject_id: its id; of a price, the `change_id` of its change.
         last_line_id: the highest id of its lines before, as the ids of what was cancelled are not
             given again.
         before: its rows before, with all their columns, as a JSON object: {"Invoice": [row],

@@ -96,6 +96,7 @@ class Chinook:
         visible: whether its tables are found without naming the schema.
         invoice_ids: where the ids of Invoice come from.
         line_ids: where the ids of InvoiceLine come from.
+        customer_ids: where the ids of Customer come from.
         ledger: whether our ledger is beside its tables.
         changes: whether the ledger can hold changes as well.
         today: the database's CURRENT_DATE when it was looked at.
@@ -106,6 +107,7 @@ class Chinook:
     visible: bool
     invoice_ids: IdSource
     line_ids: IdSource
+    customer_ids: IdSource
     ledger: bool
     changes: bool
     today: date
@@ -148,6 +150,7 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.visible,
         place.ids_of(Invoice.__table__),
         place.ids_of(InvoiceLine.__table__),
+        place.ids_of(Customer.__table__),
         place.ledger,
         place.changes,
         place.today,

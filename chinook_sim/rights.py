@@ -25,7 +25,8 @@ __all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
 
-Purpose = Literal["batch", "changes", "align", "undo", "undo changes"]
+Purpose = Literal["batch", "changes", "shop", "align", "undo", "undo changes", "undo shop"]
+"""What is done: `shop` is `changes`, and of customers and prices as well."""
 
 Need = tuple[str, str]
 """A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
@@ -61,7 +62,7 @@ _QUESTIONS = {
 def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
     """Return the rights that something takes, on a recognised Chinook."""
     invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
-    if purpose in ("batch", "changes"):
+    if purpose in ("batch", "changes", "shop"):
         yield "SELECT", quoted(connection, Customer.__table__)
         yield "SELECT", quoted(connection, Track.__table__)
         for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
@@ -71,7 +72,7 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             # The highest id, or the id that an identity column gave, is read.
             if ids.sequence is None or (ids.always and not ids.usable):
                 yield "SELECT", table
-        if purpose == "changes":
+        if purpose != "batch":
             yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
             yield from ((right, line) for right in ("SELECT", "DELETE"))
     elif purpose == "align":
@@ -80,14 +81,23 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
         # UPDATE, as the sales are locked before they are looked at.
         yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
         yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
-        if purpose == "undo changes":
+        if purpose != "undo":
             yield from (("INSERT", invoice), ("INSERT", line))
     if chinook.ledger:
         run = quoted(connection, Run.__table__)
         yield "SELECT", run
         yield ("UPDATE" if purpose.startswith("undo") else "INSERT"), run
-    if chinook.changes and purpose not in ("batch", "align"):
+    if chinook.changes and purpose != "align":
         change = quoted(connection, Change.__table__)
+        # A batch notes which changes of prices it knew.
         yield "SELECT", change
-        if purpose == "changes":
-            yield from (("INSERT", change), ("UPDATE", change))
+        if purpose in ("batch", "changes", "shop", "undo shop"):
+            yield "INSERT", change
+        if purpose in ("changes", "shop"):
+            yield "UPDATE", change
+    if purpose in ("shop", "undo shop"):
+        customer, track = (quoted(connection, model.__table__) for model in (Customer, Track))
+        yield from (("UPDATE", customer), ("UPDATE", track))
+        yield ("INSERT" if purpose == "shop" else "DELETE"), customer
+        if chinook.customer_ids.sequence is not None and purpose == "shop":
+            yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"

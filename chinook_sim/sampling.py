@@ -29,6 +29,7 @@ __all__ = [
     "MAX_BASKET",
     "SEED_LIMIT",
     "SampledSales",
+    "sample_below",
     "sample_others",
     "sample_ranks",
     "sample_sales",
@@ -137,6 +138,22 @@ def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np
             rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
         rising.append(largest)
     return columns
+
+
+def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:
+    """Draw numbers below size; number j is word j of a stream.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: the day.
+        stream: which stream to read; each use of chance has its own.
+        count: how many.
+        size: how many numbers there are.
+
+    Returns:
+        Shape (count,), int64.
+    """
+    return _below(_words(seed, day, stream, 0, -(-count // _WORDS)).ravel()[:count], size)
 
 
 def sample_ranks(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:

@@ -7,33 +7,25 @@ it keeps nothing of the batch.
 
 from __future__ import annotations
 
-import operator
-import secrets
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
-from chinook_sim.errors import BatchFailed, ChinookSimError, InvalidInput
-from chinook_sim.ledger import (
-    ONCE,
-    Asked,
-    made_already,
-    once_key,
-    record,
-    require,
-    require_changes,
-)
-from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.errors import BatchFailed, ChinookSimError
+from chinook_sim.ledger import made_already, record, require, require_changes
+from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
+from chinook_sim.request import Request, draw_seed
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
-from chinook_sim.sampling import SEED_LIMIT
-from chinook_sim.window import check_day, check_timezone, d1
+from chinook_sim.shop import ShopChanger
 from chinook_sim.writers import choose_writer
+from chinook_sim.writers.ids import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,30 +33,24 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
+    from typing_extensions import Unpack
 
     from chinook_sim.batch import Tally
     from chinook_sim.catalogue import Catalogue
+    from chinook_sim.ledger import Asked
     from chinook_sim.naming import Chinook
+    from chinook_sim.request import Wishes
     from chinook_sim.rights import Purpose
 
 __all__ = [
-    "COUNT_LIMIT",
     "all_or_nothing",
-    "check_key",
-    "check_seed",
-    "draw_seed",
     "generate_d1",
     "generate_day",
     "plan_day",
     "simulate_changes",
     "translated",
+    "writing",
 ]
-
-COUNT_LIMIT = 2**31 - 1
-"""The most sales of a batch: as many as there are ids."""
-
-KEY_LENGTH = 200
-"""The most characters of a key: as many as the ledger's column holds."""
 
 
 def generate_d1(
@@ -78,6 +64,9 @@ def generate_d1(
     key: str | None = None,
     updates: int = 0,
     cancellations: int = 0,
+    new_customers: int = 0,
+    moves: int = 0,
+    price_changes: int = 0,
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
@@ -101,16 +90,21 @@ def generate_d1(
             their totals right again; to fewer where there are not so many. Needs the ledger, which
             keeps what they were.
         cancellations: first take so many of them away, with their lines.
+        new_customers: before all that, let so many people sign up; each is the customer of one of
+            the sales, as far as there are so many, and after that one customer among the others.
+        moves: let so many customers move, within their country; their earlier invoices keep the
+            address they have.
+        price_changes: give so many tracks another price out of those that tracks have; their
+            earlier sales keep the price they had.
 
     Returns:
-        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, updates,
-        cancellations.
+        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many of
+        each change were made.
 
     Raises:
         InvalidInput: an argument cannot mean anything; nothing was tried.
         KeyTaken: the day or key was asked for before with another number, day or seed.
-        NoLedger: `once`, `key`, `updates` or `cancellations` is given, and the database has no
-            ledger.
+        NoLedger: `once`, `key` or a change is asked for, and the database has no ledger.
         NotAChinook: the database holds no Chinook.
         CatalogueUnusable: there are no customers, no tracks, or a price no sale can be made of.
         BatchFailed: the database did not take the batch; nothing of it was kept.
@@ -125,6 +119,9 @@ def generate_d1(
         key=key,
         updates=updates,
         cancellations=cancellations,
+        new_customers=new_customers,
+        moves=moves,
+        price_changes=price_changes,
     )
 
 
@@ -133,6 +130,9 @@ def simulate_changes(
     *,
     updates: int = 0,
     cancellations: int = 0,
+    new_customers: int = 0,
+    moves: int = 0,
+    price_changes: int = 0,
     day: date | None = None,
     timezone: str | None = None,
     seed: int | None = None,
@@ -148,6 +148,9 @@ def simulate_changes(
         session: as for `generate_d1`.
         updates: as for `generate_d1`.
         cancellations: as for `generate_d1`.
+        new_customers: as for `generate_d1`.
+        moves: as for `generate_d1`.
+        price_changes: as for `generate_d1`.
         day: as for `generate_d1`.
         timezone: as for `generate_d1`.
         seed: as for `generate_d1`.
@@ -167,6 +170,9 @@ def simulate_changes(
         key=key,
         updates=updates,
         cancellations=cancellations,
+        new_customers=new_customers,
+        moves=moves,
+        price_changes=price_changes,
         kind="changes",
     )
 
@@ -175,54 +181,39 @@ def generate_day(
     session: Session,
     n: int,
     *,
-    day: date | None = None,
-    timezone: str | None = None,
-    seed: int | None = None,
-    once: bool = False,
-    key: str | None = None,
-    updates: int = 0,
-    cancellations: int = 0,
     kind: str = "generate",
     start: int = 0,
     catalogue: Catalogue | None = None,
     progress: Callable[[int], None] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> BatchSummary:
     """Add sales `start` to `start + n` of a day; `generate_d1` with the strings visible.
 
     Args:
         session: as for `generate_d1`.
         n: as for `generate_d1`.
-        day: as for `generate_d1`.
-        timezone: as for `generate_d1`.
-        seed: as for `generate_d1`.
-        once: as for `generate_d1`.
-        key: as for `generate_d1`.
-        updates: as for `generate_d1`.
-        cancellations: as for `generate_d1`.
         kind: of the run, in the ledger.
         start: index of the first sale within the day.
         catalogue: what to make sales of, where it has been read already.
         progress: told the number of sales after each part of the work; its numbers add up to 2 n.
+        wishes: as for `generate_d1`.
 
     Raises:
         ChinookSimError: as for `generate_d1`.
     """
-    request = _Request(
-        n, day, timezone, seed, once, key, Changes(updates, cancellations), kind, start
-    )
-    with all_or_nothing(session, "changes" if request.changes else "batch") as (
-        connection,
-        chinook,
-    ):
+    request = Request(n, kind=kind, start=start, **wishes)
+    with all_or_nothing(session, _purpose(request.changes)) as (connection, chinook):
         asked = request.settle(connection, chinook)
         found = _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
-        plan = _plan(asked, start, catalogue or read_catalogue(connection))
-        changed = Changes()
         if request.changes:
             require_changes(chinook)
-            changed = _change(session, connection, chinook, plan, request.changes, asked.run_id)
+        catalogue = catalogue or read_catalogue(connection, changes=chinook.changes)
+        plan = _plan(asked, request, catalogue)
+        changed = Changes()
+        if request.changes:
+            plan, changed = _change(session, connection, chinook, plan, request.changes, asked)
         tally = plan.tally()
         ids = IdRanges()
         if plan.count:
@@ -231,24 +222,16 @@ def generate_day(
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=asked.run_id, key=asked.key)
-            record(connection, asked, made)
+            record(connection, asked, made, prices_known=plan.catalogue.as_of)
     return made
 
 
-def plan_day(
-    session: Session,
-    n: int,
-    *,
-    day: date | None = None,
-    timezone: str | None = None,
-    seed: int | None = None,
-    once: bool = False,
-    key: str | None = None,
-    updates: int = 0,
-    cancellations: int = 0,
-) -> BatchSummary:
-    """Return what `generate_d1` would do, without writing anything: a dry run."""
-    request = _Request(n, day, timezone, seed, once, key, Changes(updates, cancellations))
+def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary:
+    """Return what `generate_d1` would do, without writing anything: a dry run.
+
+    The sales are those of the customers and prices there are, whoever would sign up first.
+    """
+    request = Request(n, **wishes)
     with translated():
         connection = connection_of(session)
         chinook = recognise(connection)
@@ -256,13 +239,18 @@ def plan_day(
         found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
-        plan = _plan(asked, 0, read_catalogue(connection))
-        changed = Changes()
         if request.changes:
             require_changes(chinook)
-            changed = choose_changes(
-                connection, plan.catalogue, request.changes, plan.seed, plan.day
-            ).changes
+        plan = _plan(asked, request, read_catalogue(connection))
+        catalogue, wanted = plan.catalogue, request.changes
+        chosen = choose_changes(connection, catalogue, wanted, plan.seed, plan.day)
+        changed = replace(
+            wanted,
+            updates=len(chosen.updated),
+            cancellations=len(chosen.cancelled),
+            moves=min(wanted.moves, len(catalogue.customer_ids)),
+            price_changes=min(wanted.price_changes, len(catalogue.track_ids)),
+        )
         return _summary(plan, plan.tally(), IdRanges(), changed)
 
 
@@ -272,46 +260,35 @@ def _change(
     chinook: Chinook,
     plan: SalePlan,
     wanted: Changes,
-    run_id: str,
-) -> Changes:
-    """Change earlier sales as the seed and day of a plan have it."""
+    asked: Asked,
+) -> tuple[SalePlan, Changes]:
+    """Change the shop as the seed and day of a plan have it; return a plan for what it is now."""
+    changer = ShopChanger(
+        connection, chinook, plan.catalogue, run_id=asked.run_id, seed=plan.seed, day=plan.day
+    )
+    # Before any row is locked: see there.
+    hold(connection, chinook)
+    newcomers = changer.sign_up(wanted.new_customers)
+    moved = changer.move(wanted.moves)
+    priced = changer.change_prices(wanted.price_changes)
+    if moved or newcomers or priced:
+        catalogue = read_catalogue(connection, changes=chinook.changes)
+        buyers = np.searchsorted(catalogue.customer_ids, np.array(newcomers, dtype=np.int64))
+        plan = replace(plan, catalogue=catalogue, buyers=buyers)
     catalogue, seed, day = plan.catalogue, plan.seed, plan.day
-    chosen = choose_changes(connection, catalogue, wanted, seed, day, chinook=chinook)
-    make_changes(connection, chinook, catalogue, chosen, run_id=run_id, seed=seed, day=day)
-    changed = {*chosen.updated, *chosen.cancelled}
+    chosen = choose_changes(connection, catalogue, wanted, seed, day, locked=True)
+    make_changes(connection, chinook, catalogue, chosen, run_id=asked.run_id, seed=seed, day=day)
     for loaded in session.identity_map.values():
         # The session knows nothing of what was done behind its back.
-        if isinstance(loaded, Invoice | InvoiceLine) and loaded.invoice_id in changed:
+        if isinstance(loaded, Invoice | InvoiceLine | Customer | Track):
             session.expire(loaded)
-    return chosen.changes
-
-
-def draw_seed() -> int:
-    """Draw a seed from the system; below 2**53, so that JSON readers keep it exactly."""
-    return secrets.randbits(53)
-
-
-def check_seed(seed: int) -> int:
-    """Return a seed as it is.
-
-    Raises:
-        InvalidInput: it is not a whole number from 0 to 2**63 - 1.
-    """
-    return _whole("seed", seed, SEED_LIMIT - 1)
-
-
-def check_key(key: str) -> str:
-    """Return a key as it is.
-
-    Raises:
-        InvalidInput: it is no text of 1 to 200 printable characters, or begins with `once:`, as
-            those of `once` do.
-    """
-    if not isinstance(key, str) or not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
-        raise InvalidInput(f"a key must be 1 to {KEY_LENGTH} printable characters, not {key!r:.60}")
-    if not key.strip() or key.startswith(ONCE):
-        raise InvalidInput(f"a key must not be blank, nor begin with {ONCE!r}; choose another name")
-    return key
+    return plan, Changes(
+        updates=len(chosen.updated),
+        cancellations=len(chosen.cancelled),
+        new_customers=len(newcomers),
+        moves=moved,
+        price_changes=priced,
+    )
 
 
 @contextmanager
@@ -334,7 +311,7 @@ def all_or_nothing(
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = chinook or recognise(connection)
         try:
-            with _writing(connection), session.begin_nested(), translated():
+            with writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
                 yield connection_of(session), chinook
         except BatchFailed as error:
@@ -347,7 +324,7 @@ def all_or_nothing(
 
 
 @contextmanager
-def _writing(connection: Connection) -> Iterator[None]:
+def writing(connection: Connection) -> Iterator[None]:
     """Open SQLite's transaction, for writing, where the driver has not.
 
     Python's sqlite3 opens none before a SAVEPOINT, which would then be the outermost transaction:
@@ -397,54 +374,10 @@ def _first_of_ours(error: BaseException) -> ChinookSimError | None:
     return None
 
 
-class _Request:
-    """What was asked for, checked before anything is tried."""
-
-    def __init__(
-        self,
-        n: int,
-        day: date | None,
-        timezone: str | None,
-        seed: int | None,
-        once: bool = False,
-        key: str | None = None,
-        changes: Changes | None = None,
-        kind: str = "generate",
-        start: int = 0,
-    ) -> None:
-        if once and key is not None:
-            raise InvalidInput("once makes a key of the day; leave it out, or the key")
-        self._count = _whole("number of sales", n, COUNT_LIMIT)
-        self._day = None if day is None else check_day(day)
-        self._timezone = None if timezone is None else check_timezone(timezone)
-        self._seed = None if seed is None else check_seed(seed)
-        self._once = once
-        self._key = None if key is None else check_key(key)
-        self._kind = kind
-        wanted = asdict(changes or Changes())
-        for name, number in wanted.items():
-            wanted[name] = _whole(f"number of {name}", number, COUNT_LIMIT)
-        self.changes = Changes(**wanted)
-        self._parameters = {name: it for name, it in {"start": start, **wanted}.items() if it}
-
-    def settle(self, connection: Connection, chinook: Chinook) -> Asked:
-        """Fill in what only the database knows."""
-        if self._day is not None:
-            day = self._day
-        elif self._timezone is not None:
-            day = d1(connection, self._timezone)
-        else:
-            # As d1 has it, and no round trip more.
-            day = chinook.today - timedelta(days=1)
-        return Asked(
-            kind=self._kind,
-            day=day,
-            count=self._count,
-            key=once_key(day) if self._once else self._key,
-            seed=self._seed,
-            timezone=self._timezone,
-            parameters=self._parameters,
-        )
+def _purpose(changes: Changes) -> Purpose:
+    if changes.new_customers or changes.moves or changes.price_changes:
+        return "shop"
+    return "changes" if changes else "batch"
 
 
 def _found(
@@ -456,9 +389,9 @@ def _found(
     return made_already(connection, asked, locked=locked)
 
 
-def _plan(asked: Asked, start: int, catalogue: Catalogue) -> SalePlan:
+def _plan(asked: Asked, request: Request, catalogue: Catalogue) -> SalePlan:
     seed = draw_seed() if asked.seed is None else asked.seed
-    return SalePlan(catalogue, seed, asked.day, start, asked.count)
+    return SalePlan(catalogue, seed, asked.day, request.start, asked.count)
 
 
 def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> BatchSummary:
@@ -473,13 +406,3 @@ def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> B
         hours=tuple(tally.hours.tolist()),
         **asdict(changed),
     )
-
-
-def _whole(what: str, value: SupportsIndex, limit: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if isinstance(value, bool) or not 0 <= number <= limit:
-        raise InvalidInput(f"the {what} must be a whole number from 0 to {limit}, not {value!r}")
-    return number

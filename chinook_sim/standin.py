@@ -12,7 +12,6 @@ reserves for examples.
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections import Counter
 from datetime import date, timedelta
 from itertools import islice
@@ -36,13 +35,23 @@ from chinook_sim.models import (
     playlist_track,
 )
 from chinook_sim.naming import place_of, quoted
+from chinook_sim.people import (
+    COUNTRIES,
+    address,
+    ascii_letters,
+    email,
+    fitting,
+    make_faker,
+    person,
+    phone,
+    street,
+)
 from chinook_sim.standin_words import (
     ADJECTIVES,
     ALBUMS,
     AUDIO_FORMATS,
     AUDIO_GENRES,
     BANDS,
-    COUNTRIES,
     GROUPS,
     NOUNS,
     PLACES,
@@ -164,11 +173,7 @@ class _Shop:
 
     def _faker(self, locale: str) -> Faker:
         if locale not in self._fakers:
-            from faker import Faker
-
-            # Only these: a locale with all its providers takes four times as long to load.
-            providers = [f"faker.providers.{name}" for name in ("person", "address", "company")]
-            faker = Faker(locale, providers=[*providers, "faker.providers.phone_number"])
+            faker = make_faker(locale)
             faker.seed_instance(f"{self._seed}/{locale}")
             self._fakers[locale] = faker
         return self._fakers[locale]
@@ -194,8 +199,8 @@ class _Shop:
         locale = dice.choice([locale for locale, _, _ in COUNTRIES.values()])
         faker = self._faker(locale)
         if kind < 0.85:
-            return _person(faker, dice)[2]
-        return f"{_person(faker, dice)[1]} {dice.choice(GROUPS)}"
+            return person(faker, dice)[2]
+        return f"{person(faker, dice)[1]} {dice.choice(GROUPS)}"
 
     def albums(self) -> Iterator[Row]:
         """Albums: every artist has one, some more; each series is one."""
@@ -211,7 +216,7 @@ class _Shop:
     def tracks(self) -> Iterator[Row]:
         """Tracks: music at 0.99, television at 1.99."""
         dice = self._dice("tracks")
-        composers = [_person(self._faker("en_US"), dice)[2] for _ in range(400)]
+        composers = [person(self._faker("en_US"), dice)[2] for _ in range(400)]
         track = 0
         for album, (size, genre) in enumerate(
             zip(self._album_sizes, self._album_genres, strict=True), 1
@@ -264,15 +269,17 @@ class _Shop:
             ("IT Manager", 1),
             *[("IT Staff", 6)] * 2,
         )
-        address = _address(faker, "province_abbr")
+        office = address(faker, "province_abbr")
         for employee, (title, manager) in enumerate(staff, 1):
-            first, last, _ = _person(faker, dice)
+            first, last, _ = person(faker, dice)
             born = self._today - timedelta(days=dice.randint(25 * 365, 60 * 365))
             hired = self._today - timedelta(days=dice.randint(6 * 365, 10 * 365))
             yield (
                 employee, last, first, title, manager, _midnight(born), _midnight(hired),
-                _street(faker), *address[1:3], "Canada", address[3], _phone(faker), _phone(faker),
-                f"{_ascii(first)}@example.com" if employee == 1 else _email(first, last, employee),
+                street(faker), *office[1:3], "Canada", office[3], phone(faker), phone(faker),
+                f"{ascii_letters(first)}@example.com"
+                if employee == 1
+                else email(first, last, employee),
             )  # fmt: skip
 
     def _make_customers(self) -> Iterator[Row]:
@@ -283,13 +290,13 @@ class _Shop:
             faker = self._faker(locale)
             for _ in range(count * self._scale):
                 customer += 1
-                first, last, _ = _person(faker, dice)
-                street, city, region, postcode = _address(faker, state)
-                company = _fitting(faker.company, 80) if dice.random() < 1 / 6 else None
-                fax = _phone(faker) if company else None
+                first, last, _ = person(faker, dice)
+                street, city, region, postcode = address(faker, state)
+                company = fitting(faker.company, 80) if dice.random() < 1 / 6 else None
+                fax = phone(faker) if company else None
                 yield (
                     customer, first, last, company, street, city, region, country, postcode,
-                    _phone(faker), fax, _email(first, last, customer), dice.randint(3, 5),
+                    phone(faker), fax, email(first, last, customer), dice.randint(3, 5),
                 )  # fmt: skip
 
     def invoices(self) -> Iterator[Row]:
@@ -366,50 +373,6 @@ def _plural(noun: str) -> str:
 def _format(dice: random.Random) -> int:
     """Choose an audio format; most of the shop's music is in the first."""
     return 1 if dice.random() < 0.87 else dice.randrange(1, len(AUDIO_FORMATS)) + 1
-
-
-def _person(faker: Faker, dice: random.Random) -> tuple[str, str, str]:
-    """Make a first and a last name that go together, and both as one."""
-    if dice.random() < 0.5:
-        first, last = _fitting(faker.first_name_female, 40), _fitting(faker.last_name_female, 20)
-    else:
-        first, last = _fitting(faker.first_name_male, 40), _fitting(faker.last_name_male, 20)
-    return first, last, f"{first} {last}"
-
-
-def _address(faker: Faker, state: str | None) -> tuple[str, str, str | None, str]:
-    region = None if state is None else str(getattr(faker, state)())
-    return _street(faker), _fitting(faker.city, 40), region, _fitting(faker.postcode, 10)
-
-
-def _street(faker: Faker) -> str:
-    return _fitting(faker.street_address, 70)
-
-
-def _phone(faker: Faker) -> str:
-    return _fitting(faker.phone_number, 24)
-
-
-def _fitting(make: Callable[[], str], length: int) -> str:
-    """Make something until it fits its column, which it nearly always does."""
-    while len(made := " ".join(make().split())) > length:
-        pass
-    return made
-
-
-def _email(first: str, last: str, number: int) -> str:
-    # Numbered, so that no two people share one.
-    host = ("example.com", "example.net", "example.org")[number % 3]
-    return f"{_ascii(first)[:18]}.{_ascii(last)[:18]}{number}@{host}"
-
-
-def _ascii(name: str) -> str:
-    """Spell a name for an e-mail address."""
-    plain = unicodedata.normalize("NFKD", name.lower().translate(_LETTERS))
-    return "".join(letter for letter in plain if letter.isascii() and letter.isalnum()) or "me"
-
-
-_LETTERS = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "ð": "d", "þ": "th", "đ": "d"})
 
 
 def _midnight(day: date) -> str:

@@ -151,31 +151,3 @@ PLAYLISTS = {
     "On the Go": 12,
 }
 """Playlists and how many tracks are on each, besides the two with all music and all videos."""
-
-COUNTRIES = {
-    "USA": ("en_US", 13, "state_abbr"),
-    "Canada": ("en_CA", 8, "province_abbr"),
-    "Brazil": ("pt_BR", 5, "estado_sigla"),
-    "France": ("fr_FR", 5, None),
-    "Germany": ("de_DE", 4, None),
-    "United Kingdom": ("en_GB", 3, None),
-    "Portugal": ("pt_PT", 2, None),
-    "Czech Republic": ("cs_CZ", 2, None),
-    "India": ("en_IN", 2, None),
-    "Sweden": ("sv_SE", 1, None),
-    "Hungary": ("hu_HU", 1, None),
-    "Poland": ("pl_PL", 1, None),
-    "Norway": ("no_NO", 1, None),
-    "Italy": ("it_IT", 1, "state_abbr"),
-    "Netherlands": ("nl_NL", 1, None),
-    "Belgium": ("nl_BE", 1, None),
-    "Austria": ("de_AT", 1, None),
-    "Denmark": ("da_DK", 1, None),
-    "Finland": ("fi_FI", 1, None),
-    "Spain": ("es_ES", 1, None),
-    "Ireland": ("en_IE", 1, None),
-    "Chile": ("es_CL", 1, None),
-    "Argentina": ("es_AR", 1, None),
-    "Australia": ("en_AU", 1, "state_abbr"),
-}
-"""Country → Faker's locale, customers at scale 1, and what makes a state, if anything."""

@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Numeric, delete, exists, func, select
+from sqlalchemy import Numeric, delete, func, select
 
 from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back, moved_without
@@ -16,8 +16,9 @@ from chinook_sim.content import content_of
 from chinook_sim.content.parts import SUBJECTS
 from chinook_sim.errors import UndoRefused
 from chinook_sim.ledger import changed_by, find_run, invoices_of, mark_undone, require
-from chinook_sim.models import Change, Invoice, InvoiceLine
+from chinook_sim.models import SIGN_UP, Change, Invoice, InvoiceLine
 from chinook_sim.references import references
+from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from chinook_sim.naming import Chinook
+    from chinook_sim.rights import Purpose
 
 __all__ = ["Undone", "undo"]
 
@@ -78,43 +80,54 @@ def undo(session: Session, run: str) -> Undone:
         row = find_run(connection, run)
         existed = row.undone_at is not None
         if not existed:
-            changes = chinook.changes and _changes(connection, row.run_id)
+            subjects = _changed(connection, row.run_id) if chinook.changes else set()
             if row.kind == ALIGN:
                 move_back(connection, row)
-            elif changes:
-                with all_or_nothing(session, "undo changes", chinook):
-                    _Undoing(connection, chinook, row).undo(changed=True)
+            elif subjects:
+                only_sales = subjects == {"invoice"}
+                purpose: Purpose = "undo changes" if only_sales else "undo shop"
+                with all_or_nothing(session, purpose, chinook):
+                    _Undoing(connection, chinook, row, subjects).undo()
             else:
-                _Undoing(connection, chinook, row).undo(changed=False)
+                _Undoing(connection, chinook, row, subjects).undo()
             mark_undone(connection, row.run_id)
         return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
 
 
-def _changes(connection: Connection, run_id: str) -> bool:
-    """Tell whether a run changed anything."""
-    return bool(connection.scalar(select(exists().where(Change.run_id == run_id))))
+def _changed(connection: Connection, run_id: str) -> set[str]:
+    """Return what a run changed."""
+    subjects = select(Change.subject).where(Change.run_id == run_id, Change.subject.in_(SUBJECTS))
+    return set(connection.scalars(subjects.distinct()))
 
 
 class _Undoing:
     """Takes a run's sales out, and puts back what it changed."""
 
-    def __init__(self, connection: Connection, chinook: Chinook, run: Row[Any]) -> None:
+    def __init__(
+        self, connection: Connection, chinook: Chinook, run: Row[Any], changed: set[str]
+    ) -> None:
+        # In the order in which they may be put back.
+        self._subjects = [subject for subject in SUBJECTS if subject in changed]
         self._connection = connection
         self._chinook = chinook
         self._run = run
         self._sales = invoices_of(connection, run.run_id)
 
-    def undo(self, *, changed: bool) -> None:
+    def undo(self) -> None:
         """Undo the run, and what it changed, if anything.
 
         Raises:
             UndoRefused: what it made or changed is not as it left it, or something refers to it.
         """
         self._lock(self._sales)
-        if changed:
-            self._lock(select(Change.subject_id).where(Change.run_id == self._run.run_id))
+        if self._subjects:
+            self._lock(
+                select(Change.subject_id).where(
+                    Change.run_id == self._run.run_id, Change.subject == "invoice"
+                )
+            )
         self._take_out()
-        if changed:
+        if self._subjects:
             self._put_back()
 
     def _lock(self, ids: Select[Any]) -> None:
@@ -152,7 +165,7 @@ class _Undoing:
 
     def _put_back(self) -> None:
         content = content_of(self._connection)
-        for subject in SUBJECTS:
+        for subject in self._subjects:
             changed = content.changed_since(self._run.run_id, subject)
             if changed:
                 raise self._refused(
@@ -166,8 +179,23 @@ class _Undoing:
                 "not undone: the run cancelled invoices of the history, which was moved since; "
                 f"undo run {moved[:8]} first"
             )
-        for subject in SUBJECTS:
+        self._refuse_customers_who_bought()
+        for subject in self._subjects:
             content.put_back(self._run.run_id, subject)
+        if "track" in self._subjects:
+            note_prices_undone(self._connection, self._run.run_id)
+
+    def _refuse_customers_who_bought(self) -> None:
+        newcomers = select(Change.subject_id).where(
+            Change.run_id == self._run.run_id, Change.kind == SIGN_UP
+        )
+        bought = select(func.count()).where(Invoice.customer_id.in_(newcomers))
+        found = self._connection.scalar(bought)
+        if found:
+            raise UndoRefused(
+                f"not undone: customers who signed up in the run have bought {found} times since; "
+                "undo those runs first"
+            )
 
     def _others(self) -> list[str]:
         return changed_by(self._connection, self._run.run_id) if self._chinook.changes else []

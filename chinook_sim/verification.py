@@ -85,10 +85,8 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         ask.distinct_tracks(),
         *ask.orphans(),
         ask.none(
-            "unit prices as in the catalogue",
-            "SELECT count(*) FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
-            "JOIN {track} t ON t.{track_id} = l.{line_track} WHERE {scope} "
-            "AND coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2)",
+            "unit prices as they were valid",
+            _PRICES_THEN if chinook.changes else _PRICES_NOW,
             "lines with another",
         ),
         ask.none(
@@ -222,6 +220,45 @@ class _Questions:
         ]
 
 
+_PRICES_NOW = (
+    "SELECT count(*) FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
+    "JOIN {track} t ON t.{track_id} = l.{line_track} WHERE {scope} "
+    "AND coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2)"
+)
+
+_PRICES_THEN = (
+    # Which change of a price each batch knew last; 0 for none, where the ledger says nothing.
+    "WITH known AS (SELECT r.run_id, coalesce((SELECT k.subject_id FROM {change} k "
+    "WHERE k.run_id = r.run_id AND k.subject = 'price'), 0) AS as_of, r.kind, r.invoice_ids "
+    "FROM {run} r WHERE r.undone_at IS NULL AND r.kind IN ('generate', 'changes')), "
+    "made AS (SELECT as_of, {first} AS first, {last} AS last, {step} AS step "
+    "FROM known r, {ids_of_run}), "
+    # A line of a track whose price ever changed: what the run that wrote it knew.
+    "written AS (SELECT l.{line_id} AS id, coalesce("
+    "(SELECT n.as_of FROM {change} c JOIN known n ON n.run_id = c.run_id "
+    "WHERE c.kind = 'update' AND c.subject = 'invoice' AND c.subject_id = l.{line_invoice} "
+    "AND EXISTS (SELECT 1 FROM {kept_lines} WHERE {kept_line_id} = l.{line_id}) "
+    "AND NOT EXISTS (SELECT 1 FROM {lines_before} WHERE {kept_line_id} = l.{line_id})), "
+    "(SELECT max(m.as_of) FROM made m WHERE l.{line_invoice} BETWEEN m.first AND m.last "
+    "AND (l.{line_invoice} - m.first) % m.step = 0)) AS as_of "
+    "FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} "
+    "AND l.{line_track} IN (SELECT p.subject_id FROM {change} p WHERE p.subject = 'track')) "
+    "SELECT count(*) FROM {line} l JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
+    "JOIN {track} t ON t.{track_id} = l.{line_track} LEFT JOIN written w ON w.id = l.{line_id} "
+    "WHERE {scope} AND CASE WHEN l.{line_track} NOT IN "
+    "(SELECT p.subject_id FROM {change} p WHERE p.subject = 'track') "
+    "THEN coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2) "
+    # Of a sale that no run recorded any price will do that the track ever had.
+    "WHEN w.as_of IS NULL THEN round(l.{price} * 100) <> round(t.{price} * 100) "
+    "AND NOT EXISTS (SELECT 1 FROM {change} c WHERE c.subject = 'track' "
+    "AND c.subject_id = l.{line_track} AND round(l.{price} * 100) "
+    "IN (round({price_before} * 100), round({price_after} * 100))) "
+    # What it was before the first change that was not known yet, or what it is.
+    "ELSE round(l.{price} * 100) <> coalesce((SELECT round({price_before} * 100) FROM {change} c "
+    "WHERE c.subject = 'track' AND c.subject_id = l.{line_track} AND c.change_id > w.as_of "
+    "ORDER BY c.change_id LIMIT 1), round(t.{price} * 100)) END"
+)
+
 _ADDED = (
     # Beside those that runs added to it later, where no invoice with fewer was left.
     " + (SELECT count(*) FROM {change} c JOIN {run} r ON r.run_id = c.run_id "
@@ -268,22 +305,33 @@ def _changes(connection: Connection, chinook: Chinook, day: date | None = None) 
 def _kept(connection: Connection) -> dict[str, str]:
     """Return what the ledger keeps of a changed invoice, `c.after`, as SQL by name."""
     if connection.dialect.name == "postgresql":
-        invoice = "CAST(c.after AS jsonb) -> 'Invoice' -> 0"
-        lines = "jsonb_array_elements(CAST(c.after AS jsonb) -> 'InvoiceLine') e"
-        value = "CAST({of} ->> '{key}' AS numeric)"
+        row = "CAST(c.{when} AS jsonb) -> '{part}' -> 0"
+        lines = "jsonb_array_elements(CAST(c.{when} AS jsonb) -> 'InvoiceLine') e"
+        value, line = "CAST({of} ->> '{key}' AS numeric)", "e.value"
+        ranges = "jsonb_array_elements(CAST(r.invoice_ids AS jsonb)) p"
+        bound = "CAST(p.value ->> {place} AS bigint)"
     else:
-        invoice = "c.after, '$.Invoice[0]"
-        lines = "json_each(c.after, '$.InvoiceLine') e"
-        value = "json_extract({of}.{key}')"
-    line = "e.value" if connection.dialect.name == "postgresql" else "e.value, '$"
+        row = "c.{when}, '$.{part}[0]"
+        lines = "json_each(c.{when}, '$.InvoiceLine') e"
+        value, line = "json_extract({of}.{key}')", "e.value, '$"
+        ranges = "json_each(r.invoice_ids) p"
+        bound = "json_extract(p.value, '$[{place}]')"
+    price = Track.__table__.c.UnitPrice
     columns = {
-        "kept_total": (invoice, Invoice.__table__.c.Total),
+        "kept_total": (row.format(when="after", part="Invoice"), Invoice.__table__.c.Total),
+        "price_before": (row.format(when="before", part="Track"), price),
+        "price_after": (row.format(when="after", part="Track"), price),
         "kept_line_id": (line, InvoiceLine.__table__.c.InvoiceLineId),
         "kept_line_track": (line, InvoiceLine.__table__.c.TrackId),
         "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
         "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
     }
-    return {"kept_lines": lines} | {
+    return {
+        "kept_lines": lines.format(when="after"),
+        "lines_before": lines.format(when="before"),
+        "ids_of_run": ranges,
+        **{name: bound.format(place=place) for place, name in enumerate(("first", "last", "step"))},
+    } | {
         name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
         for name, (of, column) in columns.items()
     }

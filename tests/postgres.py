@@ -90,8 +90,10 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
-        self._clean()
+        try:
+            self.stop()
+        finally:
+            self._clean()
 
     def _clean(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
@@ -125,7 +127,7 @@ class Server:
 
     def stop(self) -> None:
         """End it at once; killed, it would leave its shared memory behind until the next boot."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return
         postmaster = self._postmaster()
         postmaster.send_signal(signal.SIGQUIT)

@@ -30,7 +30,11 @@ ALLOWED: dict[str, set[str]] = {
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
     "content": {"content", "naming"} | MODELS,
-    "changes": {"content", "references", "sampling", "window", "writers"} | MODELS,
+    "changes": {"content", "references", "sampling", "sets", "window", "writers"} | MODELS,
+    "people": set(),
+    "sets": set(),
+    "shop": {"content", "people", "sampling", "sets", "writers"} | MODELS,
+    "request": {"changes", "ledger", "sampling", "window"} | ERRORS,
     "ledger": {"batch"} | MODELS | ERRORS,
     "simulate": {
         "writers",
@@ -40,17 +44,21 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "naming",
         "refusals",
+        "request",
         "rights",
-        "sampling",
-        "window",
+        "shop",
     }
     | MODELS
     | ERRORS,
     "alignment": {"simulate", "ledger", "batch", "window"} | MODELS | ERRORS,
-    "undo": {"simulate", "alignment", "ledger", "content", "references", "batch"} | MODELS | ERRORS,
-    "factory": {"simulate", "writers", "batch", "catalogue", "naming", "window"} | MODELS | ERRORS,
+    "undo": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
+    | MODELS
+    | ERRORS,
+    "factory": {"request", "simulate", "writers", "batch", "catalogue", "naming", "window"}
+    | MODELS
+    | ERRORS,
     "verification": {"naming", "window"} | MODELS,
-    "standin": {"standin_words", "naming"} | MODELS | ERRORS,
+    "standin": {"standin_words", "people", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
     "migrate": {"naming", "rights"} | MODELS | ERRORS,
     "neon": ERRORS,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import DRIVERS, cases
+from conftest import ALL, DRIVERS, cases, parameters
 from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import PendingRollbackError
@@ -239,14 +239,38 @@ def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> No
 
 
 def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: Shop) -> None:
-    before = shop.snapshot()
-    take_no_more_lines(shop, after=0)
     with Session(shop.engine) as session:
+        factory = SaleFactory(session)
+        factory.create(DAY)
+        session.commit()
+        before = shop.snapshot()
+        take_no_more_lines(shop, after=0)
         session.execute(text(shop.sql("UPDATE [Artist] SET [Name] = 'lost' WHERE [ArtistId] = 1")))
         with pytest.raises(BatchFailed, match=r"nothing was written.*no.more"):
-            SaleFactory(session).create(DAY)
+            factory.create(DAY)
+        with pytest.raises(BatchFailed, match="roll it back first"):
+            factory.create(DAY)
         with pytest.raises(PendingRollbackError):
             session.commit()
+        session.rollback()
+        assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in ALL if not case.shape.postgresql]), indirect=True
+)
+def test_no_sale_is_kept_by_half_where_every_statement_commits(shop: Shop) -> None:
+    before = shop.snapshot()
+    with Session(shop.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        factory = SaleFactory(session)
+        factory.create(DAY)
+        session.rollback()
+        assert shop.snapshot() == before
+        take_no_more_lines(shop, after=0)
+        for _ in range(3):
+            with pytest.raises(BatchFailed):
+                factory.create(DAY)
+            session.rollback()
     assert shop.snapshot() == before
 
 

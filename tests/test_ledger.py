@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -571,3 +573,17 @@ def test_a_batch_that_cannot_be_serialized_says_so(shop: Shop) -> None:
         assert caught.value.sqlstate in ("23505", "40001")
         late.rollback()
     assert len(runs(shop)) == 1
+
+
+def test_tables_made_by_sqlalchemy_have_the_key_too(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom sqlalchemy import create_engine, inspect\n"
+        "from chinook_sim import Base\nengine = create_engine(sys.argv[1])\n"
+        "Base.metadata.create_all(engine)\n"
+        "print(inspect(engine).get_indexes('chinook_sim_run')[0]['name'])"
+    )
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, url], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "chinook_sim_run_key\n"

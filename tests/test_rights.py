@@ -13,7 +13,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import BatchFailed, ChinookSimError, align, generate_d1, simulate_changes, undo
+from chinook_sim import (
+    BatchFailed,
+    ChinookSimError,
+    SaleFactory,
+    align,
+    generate_d1,
+    simulate_changes,
+    undo,
+)
 from chinook_sim.migrate import upgrade
 
 if TYPE_CHECKING:
@@ -108,12 +116,28 @@ def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
         "INSERT ON [InvoiceLine]",
         "SELECT ON chinook_sim_run",
         "INSERT ON chinook_sim_run",
+        "SELECT ON chinook_sim_change",
+        "INSERT ON chinook_sim_change",
     )
     if "ALWAYS" in shop.shape.ids:
         needed |= spelled(shop, "SELECT ON [Invoice]", "SELECT ON [InvoiceLine]")
     else:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
     climb(role, work, needed)
+
+
+@each
+def test_so_does_a_single_sale(shop: Shop, role: Role) -> None:
+    role.grant("USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")
+    role.grant("USAGE ON ALL SEQUENCES IN SCHEMA public")
+    with (
+        role.connect() as connection,
+        Session(connection) as session,
+        pytest.raises(BatchFailed) as refused,
+    ):
+        SaleFactory(session).create(DAY)
+    for right in spelled(shop, "INSERT ON [Invoice]", "INSERT ON [InvoiceLine]"):
+        assert f"GRANT {right} TO {role.name}" in str(refused.value)
 
 
 @each
@@ -190,6 +214,32 @@ def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
     )
     if "ALWAYS" not in shop.shape.ids:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
+    climb(role, work, needed)
+
+
+@each
+def test_so_do_people_and_prices_and_their_undoing(shop: Shop, role: Role) -> None:
+    def work() -> None:
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            made = generate_d1(session, 1, day=DAY, new_customers=1, moves=2, price_changes=2)
+            undo(session, made.run_id or "")
+
+    needed = spelled(
+        shop,
+        *(f"{right} ON [Customer]" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(f"{right} ON [Track]" for right in ("SELECT", "UPDATE")),
+        *(
+            f"{right} ON [{table}]"
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            for table in ("Invoice", "InvoiceLine")
+        ),
+        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+    )
+    if "ALWAYS" not in shop.shape.ids:
+        needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
+    if shop.shape.ids:
+        needed.add("USAGE ON SEQUENCE customer_customer_id_seq")
     climb(role, work, needed)
 
 

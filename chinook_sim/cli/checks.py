@@ -36,7 +36,7 @@ def verify(
 
     Exit status 1 if any check fails. Without --expect, a day without sales fails.
     """
-    from chinook_sim.simulate import COUNT_LIMIT
+    from chinook_sim.request import COUNT_LIMIT
     from chinook_sim.verification import verify_all, verify_day
     from chinook_sim.window import d1
 

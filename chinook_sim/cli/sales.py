@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
+CHANGES = {
+    "updates": "sales of the last 90 days",
+    "cancellations": "sales of the last 90 days",
+    "new_customers": "customers",
+    "moves": "customers",
+    "price_changes": "tracks",
+}
+"""What may change besides new sales, and what is chosen from."""
+
 LONG = 20_000
 """Sales from which a progress bar is worth its line: about a second of work."""
 
@@ -44,6 +53,9 @@ LONG = 20_000
 @option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
 @option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
 @option("--cancellations", metavar="C", help="Before that, take C of them away.")
+@option("--new-customers", metavar="K", default="0", help="Before all, let K customers sign up.")
+@option("--moves", metavar="M", default="0", help="Let M customers move to another address.")
+@option("--price-changes", metavar="P", default="0", help="Give P tracks another price.")
 @option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @common
 @limited
@@ -57,6 +69,9 @@ def generate(
     key: str | None,
     updates: str | None,
     cancellations: str | None,
+    new_customers: str,
+    moves: str,
+    price_changes: str,
     dry_run: bool,
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
@@ -65,8 +80,9 @@ def generate(
     updates and cancellations. Where no database is named and there is none yet, chinook.db is made
     first, with a stand-in Chinook.
     """
+    from chinook_sim.request import COUNT_LIMIT, check_key
     from chinook_sim.sampling import SEED_LIMIT
-    from chinook_sim.simulate import COUNT_LIMIT, check_key, generate_day, plan_day
+    from chinook_sim.simulate import generate_day, plan_day
 
     counts = read_counts(n if n is not None else ask_count(), updates, cancellations)
     count = read_number("the number of sales", counts[0], COUNT_LIMIT)
@@ -76,9 +92,11 @@ def generate(
         "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
         "once": once,
         "key": None if key is None else check_key(key),
-        "updates": read_number("the number of updates", counts[1], COUNT_LIMIT),
-        "cancellations": read_number("the number of cancellations", counts[2], COUNT_LIMIT),
     }
+    for name, given in zip(
+        CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True
+    ):
+        wanted[name] = read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
     if once and key is not None:
         raise InvalidInput("--once makes a key of the day; leave it out, or --key")
     location = settings.find()
@@ -93,14 +111,19 @@ def generate(
         batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
     else:
         batch, retries = persistently(settings, location, add)
-    for name in ("updates", "cancellations"):
+    for name, candidates in CHANGES.items():
         made = getattr(batch, name)
         if made < wanted[name]:
             settings.say(
-                f"{name}: {made:,} and not {wanted[name]:,}, as there are no more sales of the "
-                "last 90 days to choose from"
+                f"{called(name)}: {made:,} and not {wanted[name]:,}, as there are no more "
+                f"{candidates} to choose from"
             )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
+
+
+def called(change: str) -> str:
+    """Return what a change is called in a sentence."""
+    return change.replace("_", " ")
 
 
 def read_counts(given: str, updates: str | None, cancellations: str | None) -> list[str]:
@@ -130,7 +153,9 @@ def show_batch(
 ) -> None:
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids
-    changed = f"{batch.updates:,} updates, {batch.cancellations:,} cancellations"
+    changed = ", ".join(
+        f"{getattr(batch, name):,} {called(name)}" for name in CHANGES if getattr(batch, name)
+    )
     done = "would add" if dry_run else "added"
     headline = f"{done} {batch.count:,} sales to {location.shown}"
     if batch.existed:
@@ -146,8 +171,7 @@ def show_batch(
         "lines": batch.lines,
         "revenue": str(batch.revenue),
         "average": str(batch.average),
-        "updates": batch.updates,
-        "cancellations": batch.cancellations,
+        **{name: getattr(batch, name) for name in CHANGES},
         "seed": batch.seed,
         "digest": batch.digest,
         "first_invoice": ids[0] if ids else None,
@@ -165,7 +189,7 @@ def show_batch(
             f"  lines    {batch.lines:,}",
             f"  revenue  {batch.revenue:,}",
             f"  average  {batch.average:,}",
-            *([f"  changes  {changed}"] if batch.updates or batch.cancellations else []),
+            *([f"  changes  {changed}"] if changed else []),
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, column, func, null, select, text
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
-from chinook_sim.models import Change, Invoice, InvoiceLine
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "allocate", "catch_up", "hold"]
+__all__ = ["ID_LOCK", "allocate", "allocate_customers", "catch_up", "hold"]
 
 ID_LOCK = 0x6368696E6F6F6B
 """Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
@@ -60,11 +60,25 @@ def allocate(
         _Wanted(Invoice.__table__, chinook.invoice_ids, invoices),
         _Wanted(InvoiceLine.__table__, chinook.line_ids, lines),
     )
+    first, second = _allocate(connection, chinook, wanted)
+    return first, second
+
+
+def allocate_customers(connection: Connection, chinook: Chinook, count: int) -> IdRanges:
+    """Reserve ids for customers; see `allocate`."""
+    wanted = _Wanted(Customer.__table__, chinook.customer_ids, count)
+    (ids,) = _allocate(connection, chinook, [wanted])
+    return ids
+
+
+def _allocate(
+    connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]
+) -> list[IdRanges]:
     sequences = [it for it in wanted if it.source.kind == "sequence"]
     if all(it in sequences and it.source.readable for it in wanted):
         taken = _take(connection, wanted, looking=True)
         if taken:
-            return taken[0], taken[1]
+            return taken
     if any(source.kind == "none" for _, source, _ in wanted):
         _lock(connection, wanted)
     # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
@@ -81,20 +95,24 @@ def allocate(
                 left=left,
             )
     taken = _take(connection, sequences, looking=False) if sequences else []
-    first, second = (
+    return [
         taken[sequences.index(it)]
         if it in sequences
         else IdRanges([range(position + 1, position + 1 + it.needed)])
         for it, position in zip(wanted, last, strict=True)
-    )
-    return first, second
+    ]
 
 
 def _lock(connection: Connection, wanted: Sequence[_Wanted]) -> None:
     _lock_ids(connection)
     # The advisory lock needs no right but holds off only what asks for it. Where we may, we also
     # hold off writers that know nothing of us; readers are not held up.
-    lockable = [table for table, source, _ in wanted if source.kind == "none" and source.lockable]
+    lockable = [
+        table
+        for table, source, _ in wanted
+        # Who changes a customer shall not wait for a batch to end.
+        if source.kind == "none" and source.lockable and table is not Customer.__table__
+    ]
     if lockable:
         names = quoted(connection, *lockable)
         connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
@@ -189,7 +207,7 @@ def _cancelled(chinook: Chinook, table: Table, source: IdSource) -> Any:
     So a pipeline that has not yet heard of the cancellation does not take a new sale for the old
     one, and the old one can be put back.
     """
-    if source.kind == "sequence" or not chinook.changes:
+    if source.kind == "sequence" or not chinook.changes or table is Customer.__table__:
         return null()
     if table is InvoiceLine.__table__:
         return select(func.max(Change.last_line_id)).scalar_subquery()

@@ -54,7 +54,7 @@ def timestamps(batch: SaleBatch) -> list[str]:
     """Return when each sale was made, as `YYYY-MM-DD HH:MM:SS`."""
     # Digit by digit in all rows at once, which takes a sixth of the time of NumPy's own way.
     texts = np.full(batch.count, f"{batch.day.isoformat()} 00:00:00")
-    digits = texts.view(np.uint32).reshape(batch.count, -1)
+    digits = texts.view(np.uint32).reshape(batch.count, 19)
     seconds = batch.seconds.astype(np.uint32)
     for place, unit, base in _DIGITS:
         digits[:, place] += seconds // unit % base

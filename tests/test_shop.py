@@ -1,0 +1,313 @@
+"""The shop changes between two days of sales: people sign up and move, prices change."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, cases, parameters
+from shapes import TABLES
+from sqlalchemy.orm import Session
+
+from chinook_sim import (
+    Customer,
+    NoLedger,
+    Track,
+    UndoRefused,
+    generate_d1,
+    recognise,
+    simulate_changes,
+    undo,
+)
+from chinook_sim.people import COUNTRIES, People
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from conftest import Command, Shop
+
+    from chinook_sim.batch import BatchSummary
+
+DAY = date(2026, 1, 31)
+LIVES = "[Address], [City], [State], [Country], [PostalCode]"
+BILLED = "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], [BillingPostalCode]"
+
+each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
+in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
+)
+
+
+def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
+
+
+def take_back(shop: Shop, run: str | None) -> None:
+    with Session(shop.engine) as session, session.begin():
+        undo(session, run or "")
+
+
+def failed(shop: Shop, day: date | None = DAY) -> list[str]:
+    with shop.engine.connect() as connection:
+        checks = verify_all(connection) if day is None else verify_day(connection, day)
+    return [check.name for check in checks if not check.passed]
+
+
+def prices(shop: Shop) -> dict[int, int]:
+    """Price of each track, in cents."""
+    return {
+        track: round(price * 100)
+        for track, price in shop.rows("SELECT [TrackId], [UnitPrice] FROM [Track]")
+    }
+
+
+def addresses(shop: Shop) -> dict[int, tuple[Any, ...]]:
+    return {row[0]: row[1:] for row in shop.rows(f"SELECT [CustomerId], {LIVES} FROM [Customer]")}
+
+
+def sold(shop: Shop, made: BatchSummary) -> list[tuple[int, int]]:
+    """Track and price of each line of a batch."""
+    first, last = made.invoice_ids[0], made.invoice_ids[-1]
+    return [
+        (track, round(price * 100))
+        for track, price in shop.rows(
+            "SELECT [TrackId], [UnitPrice] FROM [InvoiceLine] "
+            f"WHERE [InvoiceId] BETWEEN {first} AND {last}"
+        )
+    ]
+
+
+@each
+def test_new_customers_sign_up_and_buy(shop: Shop) -> None:
+    before = {row[0] for row in shop.rows("SELECT [CustomerId] FROM [Customer]")}
+    made = make(shop, 10, new_customers=4)
+    assert made.new_customers == 4
+    after = shop.rows("SELECT * FROM [Customer] ORDER BY [CustomerId]")
+    new = [row for row in after if row[0] not in before]
+    assert len(new) == 4
+    assert min(row[0] for row in new) > max(before)
+    columns = [word.split(":") for word in TABLES["Customer"].split()]
+    for row in new:
+        for value, (name, kind) in zip(row, columns, strict=True):
+            length = kind.rstrip("!")
+            if length.isdecimal() and value is not None:
+                assert 0 < len(value) <= int(length), name
+        assert row[7] in {customer[7] for customer in after if customer[0] in before}
+    buyers = [
+        row[0]
+        for row in shop.rows(
+            f"SELECT [CustomerId] FROM [Invoice] WHERE [InvoiceId] >= {made.invoice_ids[0]} "
+            "ORDER BY [InvoiceId]"
+        )
+    ]
+    assert buyers[:4] == [row[0] for row in new]
+    assert failed(shop) == []
+    # From now on they are customers like all others.
+    more = make(shop, 200, seed=8)
+    again = shop.rows(
+        f"SELECT DISTINCT [CustomerId] FROM [Invoice] WHERE [InvoiceId] >= {more.invoice_ids[0]}"
+    )
+    assert {row[0] for row in new} & {row[0] for row in again}
+
+
+@each
+def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: Shop) -> None:
+    old = make(shop, 60)
+    bills = shop.rows(f"SELECT [InvoiceId], {BILLED} FROM [Invoice] ORDER BY 1")
+    before = addresses(shop)
+    made = make(shop, 60, seed=8, moves=5)
+    assert made.moves == 5
+    after = addresses(shop)
+    moved = {customer for customer in after if after[customer] != before[customer]}
+    assert len(moved) == 5
+    assert all(after[customer][3] == before[customer][3] for customer in moved)
+    now = shop.rows(f"SELECT [InvoiceId], {BILLED} FROM [Invoice] ORDER BY 1")
+    assert now[: len(bills)] == bills
+    assert old.count
+    for customer, *address in shop.rows(
+        f"SELECT [CustomerId], {BILLED} FROM [Invoice] WHERE [InvoiceId] >= {made.invoice_ids[0]}"
+    ):
+        assert tuple(address) == after[customer]
+
+
+@each
+def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(shop: Shop) -> None:
+    first = make(shop, 60)
+    lines = sold(shop, first)
+    before = prices(shop)
+    second = make(shop, 60, seed=8, price_changes=15, updates=10)
+    after = prices(shop)
+    changed = {track for track in after if after[track] != before[track]}
+    assert second.price_changes == len(changed) == 15
+    assert {after[track] for track in changed} <= set(before.values())
+    assert set(sold(shop, second)) <= set(after.items())
+    assert set(lines) <= set(sold(shop, first))
+    assert failed(shop) == failed(shop, None) == []
+    third = make(shop, 60, seed=9, price_changes=30)
+    assert third.price_changes == 30
+    assert failed(shop) == []
+    # Its prices were valid when they were, and so they stay.
+    take_back(shop, third.run_id)
+    assert prices(shop) == after
+    fourth = make(shop, 40, seed=10, day=DAY + timedelta(days=1))
+    assert set(sold(shop, fourth)) <= set(after.items())
+    assert failed(shop) == failed(shop, DAY + timedelta(days=1)) == []
+
+
+@in_turns
+def test_verify_knows_the_price_that_was_valid(shop: Shop) -> None:
+    first = make(shop, 60)
+    before = prices(shop)
+    make(shop, 0, seed=8, price_changes=len(before))
+    after = prices(shop)
+    line, track = shop.rows(
+        "SELECT [InvoiceLineId], [TrackId] FROM [InvoiceLine] "
+        f"WHERE [InvoiceId] = {first.invoice_ids[0]}"
+    )[0]
+    assert failed(shop) == []
+    # The price of today on a line of yesterday.
+    shop.execute(
+        f"UPDATE [InvoiceLine] SET [UnitPrice] = {after[track] / 100} "
+        f"WHERE [InvoiceLineId] = {line}"
+    )
+    assert "unit prices as they were valid" in failed(shop)
+    shop.execute(
+        f"UPDATE [InvoiceLine] SET [UnitPrice] = {before[track] / 100} "
+        f"WHERE [InvoiceLineId] = {line}"
+    )
+    assert failed(shop) == []
+    # And the price of yesterday on a line of today.
+    second = make(shop, 20, seed=9)
+    shop.execute(
+        f"UPDATE [InvoiceLine] SET [UnitPrice] = 5.55 WHERE [InvoiceId] = {second.invoice_ids[3]}"
+    )
+    assert "unit prices as they were valid" in failed(shop)
+
+
+@each
+def test_everything_at_once_is_undone_exactly(shop: Shop) -> None:
+    make(shop, 30)
+    wanted = {
+        "updates": 5, "cancellations": 4, "new_customers": 3, "moves": 4, "price_changes": 6,
+    }  # fmt: skip
+    before = shop.snapshot()
+    made = make(shop, 20, seed=8, **wanted)
+    assert {name: getattr(made, name) for name in wanted} == wanted
+    first = shop.snapshot()
+    take_back(shop, made.run_id)
+    assert shop.snapshot() == before
+    assert failed(shop, None) == []
+    # The same seed does the same again; only ids that a sequence gave go on.
+    again = make(shop, 20, seed=8, **wanted)
+    assert again.lines == made.lines
+    assert again.revenue == made.revenue
+    second = shop.snapshot()
+    assert {row[1:9] for row in first["Customer"]} == {row[1:9] for row in second["Customer"]}
+    assert first["Track"] == second["Track"]
+
+
+@in_turns
+def test_customers_who_bought_again_are_not_undone(shop: Shop) -> None:
+    made = make(shop, 5, new_customers=5)
+    later = make(shop, 200, seed=8)
+    with pytest.raises(UndoRefused, match="have bought"):
+        take_back(shop, made.run_id)
+    take_back(shop, later.run_id)
+    take_back(shop, made.run_id)
+    assert shop.value("SELECT count(*) FROM [Customer]") == 12
+
+
+@in_turns
+def test_who_moved_again_by_hand_is_not_moved_back(shop: Shop) -> None:
+    made = make(shop, 0, moves=3)
+    customer = shop.value("SELECT min(subject_id) FROM chinook_sim_change WHERE kind = 'move'")
+    shop.execute(f"UPDATE [Customer] SET [City] = 'Elsewhere' WHERE [CustomerId] = {customer}")
+    with pytest.raises(UndoRefused, match=f"customer {customer}"):
+        take_back(shop, made.run_id)
+
+
+@in_turns
+def test_a_shop_with_one_price_gets_another_of_chinook(shop: Shop) -> None:
+    shop.execute("UPDATE [Track] SET [UnitPrice] = 0.99")
+    assert make(shop, 5, price_changes=3).price_changes == 3
+    assert sorted(prices(shop).values()) == [99] * 37 + [199] * 3
+    assert failed(shop) == []
+
+
+@in_turns
+def test_more_than_there_are_is_all_of_them(shop: Shop) -> None:
+    made = make(shop, 5, moves=100, price_changes=1000)
+    assert (made.moves, made.price_changes) == (12, 40)
+    assert failed(shop) == []
+
+
+@unmigrated
+def test_without_a_ledger_nobody_signs_up(shop: Shop) -> None:
+    for name in ("new_customers", "moves", "price_changes"):
+        with pytest.raises(NoLedger, match="init"):
+            make(shop, **{name: 1})
+    assert shop.value("SELECT count(*) FROM [Customer]") == 12
+
+
+@in_turns
+def test_objects_that_were_loaded_see_it(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        recognise(session)
+        people = {it.customer_id: (it, it.address) for it in session.query(Customer)}
+        tracks = {it.track_id: (it, it.unit_price) for it in session.query(Track)}
+        simulate_changes(session, moves=3, price_changes=4, day=DAY)
+        assert sum(it.address != before for it, before in people.values()) == 3
+        assert sum(it.unit_price != before for it, before in tracks.values()) == 4
+
+
+@on_postgresql
+def test_prices_that_change_while_others_sell_are_known(shop: Shop) -> None:
+    def work(seed: int) -> BatchSummary:
+        changes = 10 if seed % 2 else 0
+        return make(shop, 40, seed=seed, price_changes=changes, new_customers=seed % 3, moves=2)
+
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(work, range(12)))
+    assert sum(it.price_changes for it in done) == 60
+    assert failed(shop) == failed(shop, None) == []
+    assert shop.value("SELECT count(*) FROM [Customer]") == 12 + 12
+
+
+def test_people_are_of_their_country() -> None:
+    people = People(7, DAY)
+    assert people.sign_up(3, "Germany") == People(7, DAY).sign_up(3, "Germany")
+    assert people.sign_up(3, "Germany") != people.sign_up(4, "Germany")
+    assert people.move(3, "Germany") != people.move(3, "Brazil")
+    for country in (*COUNTRIES, "Atlantis", None):
+        for number in range(20):
+            made = people.sign_up(number, country)
+            assert made.lives.country == country
+            assert (made.lives.state is not None) == (
+                COUNTRIES.get(country or "", (0, 0, None))[2] is not None
+            )
+    # Letters that only Czech has.
+    names = "".join(people.sign_up(number, "Czech Republic").last_name for number in range(40))
+    assert set("řěů") & set(names)
+
+
+@in_turns
+def test_the_command_changes_people_and_prices(shop: Shop, command: Command) -> None:
+    done = command(
+        "generate", "10", "--day", str(DAY), "--new-customers", "2", "--moves", "3",
+        "--price-changes", "4", "--json", DATABASE_URL=shop.text,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["new_customers"], told["moves"], told["price_changes"]) == (2, 3, 4)
+    assert command("verify", "--day", str(DAY), DATABASE_URL=shop.text).returncode == 0
+    assert command("undo", told["run"], DATABASE_URL=shop.text).returncode == 0
+    assert shop.value("SELECT count(*) FROM [Customer]") == 12
+    for name in ("new-customers", "moves", "price-changes"):
+        done = command("generate", "1", f"--{name}", "x", DATABASE_URL=shop.text)
+        assert done.returncode == 2
+        assert name.replace("-", " ") in done.stderr
