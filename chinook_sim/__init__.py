@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chinook_sim.alignment import align
+    from chinook_sim.backfill import backfill
     from chinook_sim.batch import BatchSummary
     from chinook_sim.errors import (
         BatchFailed,
@@ -72,6 +73,7 @@ __all__ = [
     "Track",
     "UndoRefused",
     "align",
+    "backfill",
     "generate_d1",
     "recognise",
     "simulate_changes",
@@ -80,6 +82,7 @@ __all__ = [
 
 _HOMES = {
     "alignment": {"align"},
+    "backfill": {"backfill"},
     "batch": {"BatchSummary"},
     "errors": {
         "BatchFailed",

@@ -20,6 +20,7 @@ codes; nothing here exits.
 from __future__ import annotations
 
 __all__ = [
+    "RETRYABLE",
     "BatchFailed",
     "CatalogueUnusable",
     "ChinookSimError",
@@ -32,6 +33,11 @@ __all__ = [
     "NotAChinook",
     "UndoRefused",
 ]
+
+
+RETRYABLE = frozenset({"40001", "40P01", "23505"})
+"""SQLSTATEs of a serialization failure, a deadlock, and ids that another writer took: the batch was
+rolled back, and may well succeed when all of its transaction is made again."""
 
 
 class ChinookSimError(Exception):

@@ -46,7 +46,7 @@ from chinook_sim.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
@@ -67,6 +67,7 @@ __all__ = [
     "invoices_of",
     "latest_runs",
     "made_already",
+    "made_between",
     "mark_undone",
     "once_key",
     "outcome",
@@ -77,6 +78,7 @@ __all__ = [
     "simulated",
     "standing",
     "summary_of",
+    "try_key",
 ]
 
 RUN = Run.__table__
@@ -188,15 +190,36 @@ def standing(
     ended.
     """
     if locked and connection.dialect.name == "postgresql":
-        lock = hashlib.sha256(f"chinook_sim {kind} {key}".encode()).digest()[:8]
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(:key)"),
-            {"key": int.from_bytes(lock, "big", signed=True)},
-        )
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_of(kind, key)})
     # A statement of its own, after the lock: one snapshot for both would be from before it.
     return connection.execute(
         select(RUN).where(RUN.c.kind == kind, RUN.c.key == key, RUN.c.undone_at.is_(None))
     ).one_or_none()
+
+
+def try_key(connection: Connection, kind: str, key: str) -> bool:
+    """Lock a key until the transaction ends, as `standing` does, if nobody else holds it now."""
+    if connection.dialect.name != "postgresql":
+        return True
+    lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+    return bool(connection.scalar(lock, {"key": _lock_of(kind, key)}))
+
+
+def _lock_of(kind: str, key: str) -> int:
+    lock = hashlib.sha256(f"chinook_sim {kind} {key}".encode()).digest()[:8]
+    return int.from_bytes(lock, "big", signed=True)
+
+
+def made_between(
+    connection: Connection, kind: str, start: date, end: date
+) -> Iterator[BatchSummary]:
+    """Yield the batches that stand for days of their own, from one day to another."""
+    rows = connection.execute(
+        select(RUN).where(
+            RUN.c.kind == kind, RUN.c.day.between(start, end), RUN.c.undone_at.is_(None)
+        )
+    )
+    return (summary_of(row) for row in rows if row.key == once_key(row.day))
 
 
 def made_already(

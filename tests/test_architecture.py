@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "undo": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
     | MODELS
     | ERRORS,
+    "backfill": {"simulate", "request", "ledger", "catalogue", "naming", "window"} | ERRORS,
     "factory": {"request", "simulate", "writers", "batch", "catalogue", "naming", "window"}
     | MODELS
     | ERRORS,

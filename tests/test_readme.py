@@ -57,12 +57,12 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
-        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 399,)
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 399 + 200,)
 
 
 def test_its_postgresql_finds_what_it_says(server: Server) -> None:

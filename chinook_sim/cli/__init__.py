@@ -18,6 +18,7 @@ import click
 
 from chinook_sim.cli.checks import verify
 from chinook_sim.cli.common import Common, common
+from chinook_sim.cli.history import backfill
 from chinook_sim.cli.runs import align, undo
 from chinook_sim.cli.sales import generate
 from chinook_sim.cli.shop import init, status
@@ -46,7 +47,7 @@ def cli(_: Common) -> None:
     """
 
 
-for command in (generate, init, verify, align, undo, status):
+for command in (generate, init, verify, align, backfill, undo, status):
     cli.add_command(command)
 
 
@@ -83,7 +84,7 @@ def main() -> NoReturn:
             settings.warn("interrupted when all was done, and committed")
             code = DONE
         else:
-            code = complain(settings, INTERRUPTED, "interrupted; nothing was written")
+            code = complain(settings, INTERRUPTED, settings.interrupted)
     except Exception as error:
         code = complain(settings, FAILED, f"unexpected {type(error).__name__}: {error}")
     # The exit status is settled: a signal while Python takes itself down must not change it.

@@ -52,6 +52,8 @@ class Common:
     statement_timeout: int | None = None
     done: bool = False
     """Whether what the command was asked for is committed."""
+    interrupted: str = "interrupted; nothing was written"
+    """What to say of an interruption."""
 
     def find(self) -> Location:
         """Find the database that is meant."""

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +24,6 @@ T = TypeVar("T")
 
 ATTEMPTS = 4
 """How often a batch is tried that another transaction came in the way of."""
-
-RETRYABLE = {"40001", "40P01", "23505"}
-"""A serialization failure, a deadlock, and ids that another writer took: the batch was rolled
-back, and may well succeed when all of it is made again."""
 
 
 class CommitUnanswered(BatchFailed):

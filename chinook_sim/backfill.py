@@ -1,0 +1,195 @@
+"""Making the sales of many days, each in a transaction of its own.
+
+A day exists under the key that `once` gives it, and so once, whoever makes it: a backfill that was
+interrupted is asked for again, and several processes may share one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from chinook_sim.catalogue import read_catalogue
+from chinook_sim.errors import RETRYABLE, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.ledger import (
+    made_between,
+    once_key,
+    require,
+    standing,
+    summary_of,
+    try_key,
+)
+from chinook_sim.naming import connection_of, recognise
+from chinook_sim.request import Request, check_seed, draw_seed
+from chinook_sim.simulate import generate_day, translated
+from chinook_sim.window import check_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+
+    from sqlalchemy import Connection, Engine
+
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.catalogue import Catalogue
+
+__all__ = ["backfill"]
+
+KIND = "generate"
+"""As `generate_d1` has it: a day made by either exists for both."""
+
+ATTEMPTS = 4
+"""How often a day is tried that something came in the way of."""
+
+FOREIGN_KEY = "23503"
+"""A customer or track is gone that was there when they were read."""
+
+
+def backfill(
+    engine: Engine,
+    start: date,
+    end: date,
+    per_day: int,
+    *,
+    seed: int | None = None,
+    connect: Callable[[], Connection] | None = None,
+    prepare: Callable[[Connection], object] | None = None,
+) -> Iterator[BatchSummary]:
+    """Make the sales of every day from one to another, each day in a transaction of its own.
+
+    Nothing else in this library commits. Days come in order as they are done, and those that are
+    there already, by `once`, with `existed` set; a day that another process is at comes later.
+    Stop at any time, and ask for the same again, by any number of processes at once: each day is
+    made once. A connection that is lost is opened again, and the day looked up or made again.
+
+        for day in backfill(engine, date(2025, 1, 1), date(2025, 12, 31), 2_740):
+            print(day.day, day.count, day.existed)
+
+    Args:
+        engine: on a Chinook with a ledger; one connection of it is used.
+        start: the first day.
+        end: the last day.
+        per_day: how many sales a day has.
+        seed: as for `generate_d1`, of each day; drawn once for all if None.
+        connect: opens a connection, if not just the engine.
+        prepare: called with the connection at the beginning of each day's transaction.
+
+    Raises:
+        InvalidInput: the last day is before the first, or as for `generate_d1`.
+        NoLedger: the database was not migrated.
+        NotAChinook: it holds no Chinook.
+        BatchFailed: a day could not be made, and nothing of it was kept; those before it stay.
+    """
+    if check_day(end) < check_day(start):
+        raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
+    Request(per_day)
+    seed = draw_seed() if seed is None else check_seed(seed)
+    filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed)
+    return filler.fill(start, end)
+
+
+class _Filler:
+    """Fills days on one connection, which is replaced when it is lost."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        prepare: Callable[[Connection], object],
+        per_day: int,
+        seed: int,
+    ) -> None:
+        self._connect = connect
+        self._prepare = prepare
+        self._per_day = per_day
+        self._seed = seed
+        self._connection: Connection | None = None
+        self._catalogue: Catalogue | None = None
+        self._unanswered: set[date] = set()
+
+    def fill(self, start: date, end: date) -> Iterator[BatchSummary]:
+        """Make each day that is not there."""
+        try:
+            there = self._there(start, end)
+            days = (start + timedelta(days=number) for number in range((end - start).days + 1))
+            busy: deque[date] = deque()
+            for day in days:
+                made = there.get(day) or self._persistently(day, waiting=False)
+                if made is None:
+                    busy.append(day)
+                else:
+                    yield made
+            for day in busy:
+                made = self._persistently(day, waiting=True)
+                if made is not None:
+                    yield made
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _there(self, start: date, end: date) -> dict[date, BatchSummary]:
+        """Return the days that are there already."""
+        with translated(), Session(self._connected()) as session, session.begin():
+            connection = connection_of(session)
+            require(recognise(connection))
+            return {made.day: made for made in made_between(connection, KIND, start, end)}
+
+    def _persistently(self, day: date, *, waiting: bool) -> BatchSummary | None:
+        """Make one day, again where something came in the way that may be gone."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._make(day, waiting=waiting)
+            except BatchFailed as error:
+                lost = self._connection is None or self._connection.invalidated
+                if lost:
+                    # It may be there all the same, if COMMIT was sent: its key tells.
+                    self._unanswered.add(day)
+                    self._connection = None
+                self._catalogue = None
+                again = lost or error.sqlstate in RETRYABLE or error.sqlstate == FOREIGN_KEY
+                if not again or attempt == ATTEMPTS:
+                    raise
+                # Not all who came in each other's way shall come back at the same moment.
+                time.sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311
+        raise AssertionError
+
+    def _make(self, day: date, *, waiting: bool) -> BatchSummary | None:
+        """Make one day, or find it there; None where another process is at it."""
+        with translated(), Session(self._connected()) as session, session.begin():
+            connection = connection_of(session)
+            self._prepare(connection)
+            if not waiting and not try_key(connection, KIND, once_key(day)):
+                return None
+            if self._catalogue is None:
+                chinook = recognise(connection)
+                self._catalogue = read_catalogue(connection, changes=chinook.changes)
+            try:
+                made = generate_day(
+                    session,
+                    self._count(day),
+                    day=day,
+                    seed=self._seed,
+                    once=True,
+                    catalogue=self._catalogue,
+                )
+            except KeyTaken:
+                # With another number of sales or another seed; it is there, and stays as it is.
+                row = standing(connection, KIND, once_key(day), locked=False)
+                if row is None:
+                    raise
+                return summary_of(row)
+        return replace(made, existed=made.existed and day not in self._unanswered)
+
+    def _count(self, day: date) -> int:
+        """Return how many sales a day has."""
+        return self._per_day
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection

@@ -1,0 +1,138 @@
+"""`backfill`: the sales of many days."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from chinook_sim.cli.common import Common, common, limited, option, read_number
+from chinook_sim.cli.output import progress_bar, table
+from chinook_sim.cli.shop import make_missing_file
+from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.settings import Location
+
+__all__ = ["backfill"]
+
+
+@click.command()
+@click.argument("start")
+@click.argument("end")
+@option("--per-day", metavar="N", help="How many sales each day has.")
+@option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@common
+@limited
+def backfill(settings: Common, start: str, end: str, per_day: str | None, seed: str | None) -> None:
+    """Add N sales to each day from START to END, each day in a transaction of its own.
+
+    A day is made once: what is there, by this command or by `generate --once`, is passed over. So
+    stop it whenever you like, run it again, or run several at the same time.
+    """
+    from chinook_sim.request import COUNT_LIMIT, draw_seed
+    from chinook_sim.sampling import SEED_LIMIT
+    from chinook_sim.window import parse_day
+
+    first, last = parse_day(start), parse_day(end)
+    if last < first:
+        raise InvalidInput(f"the last day, {last}, is before the first, {first}; swap them")
+    if per_day is None:
+        raise InvalidInput("say how many sales each day has, with --per-day")
+    count = read_number("the number of sales a day", per_day, COUNT_LIMIT)
+    chosen = draw_seed() if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
+    location = settings.find()
+    if location.embedded:
+        make_missing_file(settings, location)
+    days = (last - first).days + 1
+    total = Total()
+    begun = time.monotonic()
+    try:
+        with progress_bar(settings, f"days of {count:,}", days if days > 1 else 0) as step:
+            for day in fill(settings, location, first, last, count, chosen):
+                total.add(day)
+                step(1)
+    except (BatchFailed, DatabaseUnavailable) as error:
+        if not total.days:
+            raise
+        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
+        raise kind(f"{error}; {so_far(total.days, days)}") from error
+    except KeyboardInterrupt:
+        settings.interrupted = f"interrupted; {so_far(total.days, days)}"
+        raise
+    seconds = time.monotonic() - begun
+    record = {
+        "start": str(first),
+        "end": str(last),
+        "days": days,
+        "made": total.days - total.existed,
+        "existed": total.existed,
+        "sales": total.sales,
+        "lines": total.lines,
+        "revenue": str(total.revenue),
+        "seed": chosen,
+        "seconds": round(seconds, 1),
+        "rate": round(total.sales / seconds),
+    }
+    shown = {
+        **record,
+        "sales": f"{total.sales:,}",
+        "lines": f"{total.lines:,}",
+        "revenue": f"{total.revenue:,}",
+        "rate": f"{total.sales / seconds:,.0f} sales a second",
+    }
+    settings.print(
+        {"database": location.shown, **record},
+        [f"made {record['made']:,} of {days:,} days in {location.shown}", "", *table(shown)],
+    )
+
+
+@dataclass
+class Total:
+    """What was made in all."""
+
+    days: int = 0
+    existed: int = 0
+    sales: int = 0
+    lines: int = 0
+    revenue: Decimal = Decimal("0.00")
+
+    def add(self, day: BatchSummary) -> None:
+        """Count a day, and its sales if they were made now."""
+        self.days += 1
+        self.existed += day.existed
+        if not day.existed:
+            self.sales += day.count
+            self.lines += day.lines
+            self.revenue += day.revenue
+
+
+def so_far(done: int, days: int) -> str:
+    """Say how far it came, and how it goes on."""
+    return f"{done:,} of {days:,} days are done, and the same command goes on from there"
+
+
+def fill(
+    settings: Common, location: Location, first: date, last: date, count: int, seed: int
+) -> Iterator[BatchSummary]:
+    """Make the days, with the patience that the command was given."""
+    from chinook_sim.backfill import backfill as fill_days
+    from chinook_sim.connecting import limit, make_engine, open_connection
+
+    engine = make_engine(location, writing=True, patience=settings.lock_timeout)
+    return fill_days(
+        engine,
+        first,
+        last,
+        count,
+        seed=seed,
+        connect=lambda: open_connection(engine, location, say=settings.say),
+        prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
+    )

@@ -1,0 +1,275 @@
+"""Many days, each in a transaction of its own: made once, whoever makes them, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, cases, parameters
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+from wire import Side, Wire
+
+from chinook_sim import InvalidInput, NoLedger, backfill, generate_d1, undo
+from chinook_sim.verification import verify_day
+
+if TYPE_CHECKING:
+    from conftest import Command, Shop
+
+START = date(2025, 12, 20)
+END = date(2026, 1, 8)
+DAYS = [START + timedelta(days=number) for number in range(20)]
+
+CASES = {case.id: case for case in by_turns(migrated=True)}
+
+each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
+in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
+)
+both = pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
+    ),
+    indirect=True,
+)
+
+
+def made(shop: Shop) -> dict[str, int]:
+    """Sales of each day, as they are in the tables; the ledger must say the same."""
+    day = "CAST([InvoiceDate] AS date)" if shop.server else "date([InvoiceDate])"
+    found = {
+        str(day): sales
+        for day, sales in shop.rows(
+            f"SELECT {day}, count(*) FROM [Invoice] WHERE [InvoiceId] > 30 GROUP BY 1"
+        )
+    }
+    noted = shop.rows(
+        "SELECT day, sales FROM chinook_sim_run WHERE kind = 'generate' AND undone_at IS NULL"
+    )
+    assert {str(day): sales for day, sales in noted} == found
+    assert len(noted) == len(found)
+    return found
+
+
+def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
+    command = ("backfill", str(START), str(END), "--per-day", *arguments)
+    return subprocess.Popen(
+        [sys.executable, "-m", "chinook_sim", *command],
+        env={**os.environ, "DATABASE_URL": shop.text},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@each
+def test_each_day_is_made_once_in_a_run_of_its_own(shop: Shop) -> None:
+    done = list(backfill(shop.engine, START, END, 7, seed=3))
+    assert [day.day for day in done] == DAYS
+    assert not any(day.existed for day in done)
+    assert made(shop) == {str(day): 7 for day in DAYS}
+    assert shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'generate'") == 20
+    before = shop.snapshot()
+    again = list(backfill(shop.engine, START, END, 7, seed=3))
+    assert all(day.existed for day in again)
+    assert [day.digest for day in again] == [day.digest for day in done]
+    # Also where other sales are asked for: what is there stays.
+    assert all(day.existed for day in backfill(shop.engine, START, END, 8))
+    assert shop.snapshot() == before
+    with shop.engine.connect() as connection:
+        for day in DAYS[::7]:
+            assert all(check.passed for check in verify_day(connection, day, expect=7))
+
+
+@in_turns
+def test_a_day_is_the_one_that_its_seed_makes(shop: Shop) -> None:
+    done = {day.day: day for day in backfill(shop.engine, START, START + timedelta(days=2), 9)}
+    (seed,) = {day.seed for day in done.values()}
+    with Session(shop.engine) as session:
+        for day, filled in done.items():
+            assert generate_d1(session, 9, day=day, seed=seed).digest == filled.digest
+        session.rollback()
+
+
+@in_turns
+def test_days_that_exist_and_days_that_were_undone(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        mine = generate_d1(session, 3, day=DAYS[4], once=True)
+        other = generate_d1(session, 4, day=DAYS[5], once=True)
+        # Without a key these are other sales of that day.
+        generate_d1(session, 2, day=DAYS[6])
+    with Session(shop.engine) as session, session.begin():
+        undo(session, other.run_id or "")
+    done = {day.day: day for day in backfill(shop.engine, START, END, 5)}
+    assert done[DAYS[4]].existed
+    assert done[DAYS[4]].run_id == mine.run_id
+    assert sum(day.existed for day in done.values()) == 1
+    counts = shop.rows(
+        "SELECT sales, count(*) FROM chinook_sim_run WHERE kind = 'generate' "
+        "AND undone_at IS NULL GROUP BY 1 ORDER BY 1"
+    )
+    assert [tuple(row) for row in counts] == [(2, 1), (3, 1), (5, 19)]
+
+
+@in_turns
+def test_it_can_stop_after_any_day(shop: Shop) -> None:
+    days = backfill(shop.engine, START, END, 5)
+    for _ in range(3):
+        next(days)
+    days.close()  # type: ignore[attr-defined]
+    assert made(shop) == {str(day): 5 for day in DAYS[:3]}
+    assert sum(day.existed for day in backfill(shop.engine, START, END, 5)) == 3
+    assert made(shop) == {str(day): 5 for day in DAYS}
+
+
+@unmigrated
+def test_without_a_ledger_there_is_no_once(shop: Shop) -> None:
+    with pytest.raises(NoLedger, match="init"):
+        next(backfill(shop.engine, START, END, 5))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "count", "seed"),
+    [(END, START, 5, None), (START, END, -1, None), (START, END, 5, -1), (START, "x", 5, None)],
+)
+def test_what_cannot_be_is_refused_at_once(start: date, end: Any, count: int, seed: int) -> None:
+    with pytest.raises(InvalidInput):
+        backfill(create_engine("sqlite://"), start, end, count, seed=seed)
+
+
+@both
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> None:
+    process = start(shop, "1500", "--seed", "5")
+    until = time.monotonic() + 60
+    while not shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'generate'"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(ending)
+    _, said = process.communicate(timeout=60)
+    if ending != signal.SIGKILL:
+        assert process.returncode == 130, said
+        assert b"20 days are done, and the same command goes on" in said
+        assert said.strip().count(b"\n") == 0
+    process = start(shop, "1500", "--seed", "5", "--json")
+    shown, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    told = json.loads(shown)
+    assert told["made"] + told["existed"] == told["days"] == 20
+    assert 0 < told["existed"] < 20
+    assert made(shop) == {str(day): 1500 for day in DAYS}
+
+
+@both
+def test_several_processes_share_the_days(shop: Shop) -> None:
+    processes = [start(shop, "200", "--json") for _ in range(4)]
+    told = []
+    for process in processes:
+        shown, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        told.append(json.loads(shown))
+    assert sum(it["made"] for it in told) == 20
+    assert all(it["made"] + it["existed"] == 20 for it in told)
+    assert made(shop) == {str(day): 200 for day in DAYS}
+
+
+@on_postgresql
+@pytest.mark.parametrize("side", ["request", "answer"])
+def test_connections_cut_at_every_turn_lose_no_day_and_double_none(shop: Shop, side: Side) -> None:
+    assert shop.server is not None
+    with Wire(shop.server.port) as wire:
+        engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
+        done, cuts = [], 0
+        for number, day in enumerate(backfill(engine, START, END, 20), 1):
+            done.append(day)
+            cuts += wire.was_cut
+            wire.arm(turn=number, side=side)
+        engine.dispose()
+    assert sorted(day.day for day in done) == DAYS
+    assert not any(day.existed for day in done)
+    assert cuts >= 13
+    assert made(shop) == {str(day): 20 for day in DAYS}
+
+
+@on_postgresql
+def test_round_trips_of_a_day_do_not_grow_with_it(shop: Shop) -> None:
+    assert shop.server is not None
+    turns = []
+    with Wire(shop.server.port) as wire:
+        for count in (2, 3000):
+            engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
+            first = START if count == 2 else END
+            days = backfill(engine, first, first + timedelta(days=3), count)
+            next(days)
+            wire.turns = 0
+            next(days)
+            turns.append(wire.turns)
+            list(days)
+            engine.dispose()
+    assert turns[0] == turns[1] <= 15
+
+
+@both
+def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
+    days = backfill(shop.engine, START, END, 200)
+    next(days)
+    # Nobody can buy what is gone: the day is made again, of what is there.
+    shop.execute(
+        "DELETE FROM [InvoiceLine] WHERE [InvoiceId] <= 30",
+        "DELETE FROM [PlaylistTrack]",
+        "DELETE FROM [InvoiceLine] WHERE [TrackId] = 3",
+        "DELETE FROM [Track] WHERE [TrackId] = 3",
+    )
+    rest = list(days)
+    assert len(rest) == 19
+    assert not any(day.existed for day in rest)
+
+
+@in_turns
+def test_a_day_that_fails_is_named_and_the_others_stay(shop: Shop, command: Command) -> None:
+    list(backfill(shop.engine, START, DAYS[4], 5))
+    shop.execute("UPDATE [Track] SET [UnitPrice] = 0.995") if not shop.server else shop.execute(
+        "ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more CHECK ([Quantity] = 0) NOT VALID"
+    )
+    done = command("backfill", str(START), str(END), "--per-day", "5", DATABASE_URL=shop.text)
+    assert done.returncode == 4
+    assert "5 of 20 days are done, and the same command goes on" in done.stderr
+    assert len(made(shop)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("2026-01-02", "2026-01-01", "--per-day", "5"), "before the first"),
+        (("2026-01-02", "2026-01-32", "--per-day", "5"), "not a day"),
+        (("2026-01-02", "2026-01-03"), "--per-day"),
+        (("2026-01-02", "2026-01-03", "--per-day", "-5"), "sales a day"),
+        (("2026-01-02", "--per-day", "5"), "END"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be(
+    arguments: tuple[str, ...], said: str, command: Command
+) -> None:
+    done = command("backfill", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_bare_machine_gets_its_history(command: Command) -> None:
+    done = command("backfill", str(START), str(END), "--per-day", "30", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    assert "made 20 of 20 days in chinook.db" in done.stdout
+    assert "sales    600" in done.stdout
+    again = command("backfill", str(START), str(END), "--per-day", "30")
+    assert "made 0 of 20 days" in again.stdout
