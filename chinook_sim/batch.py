@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from chinook_sim.sampling import sample_sales
+from chinook_sim.sampling import sample_late, sample_sales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
     from chinook_sim.catalogue import Catalogue
 
-__all__ = ["BatchSummary", "Digest", "IdRanges", "SaleBatch", "SalePlan", "Tally", "draw_batch"]
+__all__ = [
+    "NOT_LATE",
+    "BatchSummary",
+    "Digest",
+    "IdRanges",
+    "Late",
+    "SaleBatch",
+    "SalePlan",
+    "Tally",
+    "draw_batch",
+]
+
+DAY_SECONDS = 86_400
 
 SLICE = 2_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""
@@ -36,7 +48,8 @@ class SaleBatch:
         catalogue: what `customers` and `tracks` are positions in.
         day: the day of the sales.
         customers: shape (count,), int64: position of each sale's customer.
-        seconds: shape (count,), int64: second of the day, 0 to 86,399.
+        seconds: shape (count,), int64: second of the day, 0 to 86,399; of a late sale before the
+            day, and so negative.
         offsets: shape (count + 1,), int64, from 0: where each sale's tracks begin.
         tracks: shape (lines,), int64: positions of the tracks sold.
         totals: shape (count,), int64: cents.
@@ -106,7 +119,24 @@ class SaleBatch:
         )
 
 
-def draw_batch(catalogue: Catalogue, seed: int, day: date, start: int, stop: int) -> SaleBatch:
+class Late(NamedTuple):
+    """Which sales are dated before their day.
+
+    Attributes:
+        parts: how many of `LATE_PARTS` sales.
+        days: by how many days at most.
+    """
+
+    parts: int
+    days: int
+
+
+NOT_LATE = Late(0, 7)
+
+
+def draw_batch(
+    catalogue: Catalogue, seed: int, day: date, start: int, stop: int, *, late: Late = NOT_LATE
+) -> SaleBatch:
     """Make sales `start` to `stop` (exclusive) of a day; the same ones whatever else is made."""
     sales = sample_sales(
         seed,
@@ -116,6 +146,11 @@ def draw_batch(catalogue: Catalogue, seed: int, day: date, start: int, stop: int
         customers=len(catalogue.customer_ids),
         tracks=len(catalogue.track_ids),
     )
+    seconds = sales.seconds
+    if late.parts:
+        seconds = seconds - DAY_SECONDS * sample_late(
+            seed, day, start, stop, parts=late.parts, days=late.days
+        )
     offsets = np.concatenate([[0], np.cumsum(sales.sizes)])
     # Sums between offsets: differences of a running sum, which is exact in whole cents.
     running = np.concatenate([[0], np.cumsum(catalogue.prices[sales.tracks])])
@@ -123,7 +158,7 @@ def draw_batch(catalogue: Catalogue, seed: int, day: date, start: int, stop: int
         catalogue,
         day,
         sales.customers,
-        sales.seconds,
+        seconds,
         offsets,
         sales.tracks,
         running[offsets[1:]] - running[offsets[:-1]],
@@ -142,6 +177,7 @@ class SalePlan:
         count: how many.
         buyers: shape (k,), int64: positions of the customers of the first k sales of the day, who
             are not drawn, as they sign up to buy.
+        late: which of them are dated before the day.
     """
 
     catalogue: Catalogue
@@ -150,6 +186,7 @@ class SalePlan:
     start: int
     count: int
     buyers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    late: Late = NOT_LATE
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
@@ -157,7 +194,7 @@ class SalePlan:
         for first in range(self.start, stop, SLICE):
             last = min(first + SLICE, stop)
             yield self._with_buyers(
-                draw_batch(self.catalogue, self.seed, self.day, first, last), first
+                draw_batch(self.catalogue, self.seed, self.day, first, last, late=self.late), first
             )
 
     def _with_buyers(self, batch: SaleBatch, first: int) -> SaleBatch:
@@ -177,9 +214,9 @@ class SalePlan:
 class Digest:
     """SHA-256 of the content of a day's sales, added up slice by slice.
 
-    It is taken of the day and of the SHA-256 of each column (customer ids, seconds of the day,
-    basket sizes, track ids, unit prices in cents) as little-endian 64-bit integers. Slices may be
-    cut anywhere, and ids of invoices do not enter.
+    It is taken of the day and of the SHA-256 of each column (customer ids, seconds since the day
+    began, basket sizes, track ids, unit prices in cents) as little-endian 64-bit integers. Slices
+    may be cut anywhere, and ids of invoices do not enter.
     """
 
     def __init__(self, day: date) -> None:
@@ -207,6 +244,7 @@ class Tally:
         self.count = 0
         self.lines = 0
         self.cents = 0
+        self.late = 0
         self.hours = np.zeros(24, dtype=np.int64)
         self._digest = Digest(day)
 
@@ -215,7 +253,8 @@ class Tally:
         self.count += batch.count
         self.lines += batch.lines
         self.cents += int(batch.totals.sum())
-        self.hours += np.bincount(batch.seconds // 3600, minlength=24)
+        self.late += int(np.count_nonzero(batch.seconds < 0))
+        self.hours += np.bincount(batch.seconds % DAY_SECONDS // 3600, minlength=24)
         self._digest.add(
             batch.customer_ids, batch.seconds, batch.sizes, batch.track_ids, batch.prices
         )
@@ -309,6 +348,7 @@ class BatchSummary:
         run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.
         key: what makes a repeated request the same one, if anything does.
         existed: whether the batch was there already, by its key, and nothing was written now.
+        late: number of sales that are dated before the day.
         updates: number of earlier invoices that got one more track.
         cancellations: number of earlier invoices that were taken away.
         new_customers: number of people who signed up.
@@ -327,6 +367,7 @@ class BatchSummary:
     run_id: str | None = None
     key: str | None = None
     existed: bool = False
+    late: int = 0
     updates: int = 0
     cancellations: int = 0
     new_customers: int = 0

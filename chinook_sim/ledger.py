@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -44,6 +45,7 @@ from chinook_sim.models import (
     Invoice,
     Run,
 )
+from chinook_sim.sampling import LATE_PARTS, count_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -255,7 +257,15 @@ def made_already(
             key=str(asked.key),
             differences=differences,
         )
-    return replace(summary_of(row), **_changes(connection, row))
+    return replace(summary_of(row), **_changes(connection, row), late=_late(row))
+
+
+def _late(row: Row[Any]) -> int:
+    """Return how many of a run's sales are dated before its day, as follows from its seed."""
+    parameters = json.loads(row.parameters)
+    parts = int(Decimal(parameters.get("late", "0")) * LATE_PARTS)
+    start = parameters.get("start", 0)
+    return count_late(row.seed, row.day, start, start + row.requested, parts=parts) if parts else 0
 
 
 def _changes(connection: Connection, row: Row[Any]) -> dict[str, Any]:

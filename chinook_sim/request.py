@@ -6,12 +6,14 @@ import operator
 import secrets
 from dataclasses import asdict
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
 
+from chinook_sim.batch import NOT_LATE, Late
 from chinook_sim.changes import Changes
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger import ONCE, Asked, once_key
-from chinook_sim.sampling import SEED_LIMIT
+from chinook_sim.sampling import LATE_PARTS, SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 
 if TYPE_CHECKING:
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["COUNT_LIMIT", "Request", "Wishes", "check_key", "check_seed", "draw_seed"]
+__all__ = [
+    "COUNT_LIMIT",
+    "Request",
+    "Wishes",
+    "check_key",
+    "check_seed",
+    "check_share",
+    "draw_seed",
+]
 
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
@@ -44,6 +54,8 @@ class Wishes(TypedDict, total=False):
     new_customers: int
     moves: int
     price_changes: int
+    late: float | Decimal | str
+    late_days: int
 
 
 class Request:
@@ -52,6 +64,7 @@ class Request:
     Attributes:
         changes: the changes of earlier sales, of customers and of prices.
         start: index of the first sale within the day.
+        late: which sales are dated before the day.
     """
 
     def __init__(
@@ -78,7 +91,16 @@ class Request:
             given: Any = wishes.get(name, 0)
             wanted[name] = _whole(f"number of {name.replace('_', ' ')}", given, COUNT_LIMIT)
         self.changes = Changes(**wanted)
-        self._parameters = {name: it for name, it in {"start": start, **wanted}.items() if it}
+        self._parameters: dict[str, object] = {
+            name: it for name, it in {"start": start, **wanted}.items() if it
+        }
+        days = _whole("number of days back", wishes.get("late_days", NOT_LATE.days), 10_000)
+        if not days:
+            raise InvalidInput("a late sale is dated back by one day at least")
+        share = check_share(wishes.get("late", 0))
+        self.late = Late(int(share * LATE_PARTS), days)
+        if share:
+            self._parameters |= {"late": f"{share:f}", "late_days": days}
 
     def settle(self, connection: Connection, chinook: Chinook) -> Asked:
         """Fill in what only the database knows."""
@@ -89,6 +111,8 @@ class Request:
         else:
             # As d1 has it, and no round trip more.
             day = chinook.today - timedelta(days=1)
+        if self.late.parts and day.toordinal() <= self.late.days:
+            raise InvalidInput(f"there are no {self.late.days} days before {day}")
         return Asked(
             kind=self._kind,
             day=day,
@@ -112,6 +136,24 @@ def check_seed(seed: int) -> int:
         InvalidInput: it is not a whole number from 0 to 2**63 - 1.
     """
     return _whole("seed", seed, SEED_LIMIT - 1)
+
+
+def check_share(share: float | Decimal | str) -> Decimal:
+    """Return the share of late sales.
+
+    Raises:
+        InvalidInput: it is no number from 0 to 1 of at most four decimal places.
+    """
+    try:
+        read = Decimal(str(share)).normalize()
+    except ArithmeticError:
+        read = Decimal(-1)
+    if not read.is_finite() or not 0 <= read <= 1 or read != round(read, 4):
+        raise InvalidInput(
+            "the share of late sales must be a number from 0 to 1, such as 0.05, of at most four "
+            f"decimal places, not {share!r:.40}"
+        )
+    return read
 
 
 def check_key(key: str) -> str:

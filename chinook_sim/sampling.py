@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LATE_PARTS",
     "MAX_BASKET",
     "SEED_LIMIT",
     "SampledSales",
+    "count_late",
     "sample_below",
+    "sample_late",
     "sample_others",
     "sample_ranks",
     "sample_sales",
@@ -45,6 +48,11 @@ _DAY_SECONDS = 86_400
 _WORDS = 4
 _FIRST_STREAM = 0  # words: customer, second of the day, basket size, first track
 _TRACK_STREAM = 1  # words: second to fifth track
+_LATE_STREAM = 2  # words: days that a late sale is dated back, and three that nothing reads
+_LATE_PHASE_STREAM = 3  # word 0: with which sale of a day the late ones begin
+
+LATE_PARTS = 10_000
+"""What shares of late sales are counted in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,43 @@ def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np
             rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
         rising.append(largest)
     return columns
+
+
+def sample_late(
+    seed: int, day: date, start: int, stop: int, *, parts: int, days: int
+) -> NDArray[np.int64]:
+    """Draw by how many days each of the sales `start` to `stop` is dated back; 0 for most.
+
+    The late ones are every so many, from a place that is drawn: so they are the share that was
+    asked for to within one sale, however many sales are made. Everything else about a sale is
+    independent of its place.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: the day.
+        start: index of the first sale, from 0.
+        stop: index after the last sale.
+        parts: how many of `LATE_PARTS` sales are late.
+        days: the most days, at least 1; each number of days is as likely as any other.
+
+    Returns:
+        Shape (stop - start,), int64: 0 to days.
+    """
+    before = _late_before(seed, day, np.arange(start, stop + 1, dtype=np.int64), parts)
+    back = _below(_words(seed, day, _LATE_STREAM, start, stop)[:, 0], days) + 1
+    return np.diff(before) * back
+
+
+def count_late(seed: int, day: date, start: int, stop: int, *, parts: int) -> int:
+    """Return how many of the sales `start` to `stop` of a day are late; see `sample_late`."""
+    first, last = _late_before(seed, day, np.array([start, stop], dtype=np.int64), parts)
+    return int(last - first)
+
+
+def _late_before(seed: int, day: date, indices: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
+    """Return how many late sales there are before each index, but for a constant."""
+    ((phase, *_),) = _words(seed, day, _LATE_PHASE_STREAM, 0, 1)
+    return (indices * parts + int(phase) % LATE_PARTS) // LATE_PARTS
 
 
 def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:

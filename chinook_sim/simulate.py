@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chinook_sim.batch import BatchSummary, IdRanges, SalePlan
+from chinook_sim.batch import NOT_LATE, BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
 from chinook_sim.errors import BatchFailed, ChinookSimError
@@ -30,6 +30,7 @@ from chinook_sim.writers.ids import hold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
+    from decimal import Decimal
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
@@ -67,6 +68,8 @@ def generate_d1(
     new_customers: int = 0,
     moves: int = 0,
     price_changes: int = 0,
+    late: float | Decimal | str = 0,
+    late_days: int = NOT_LATE.days,
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
@@ -96,6 +99,9 @@ def generate_d1(
             address they have.
         price_changes: give so many tracks another price out of those that tracks have; their
             earlier sales keep the price they had.
+        late: which share of the sales, 0 to 1, of four decimal places at most, is dated before the
+            day, as sales are that arrive late.
+        late_days: by how many days at most.
 
     Returns:
         A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many of
@@ -122,6 +128,8 @@ def generate_d1(
         new_customers=new_customers,
         moves=moves,
         price_changes=price_changes,
+        late=late,
+        late_days=late_days,
     )
 
 
@@ -391,7 +399,7 @@ def _found(
 
 def _plan(asked: Asked, request: Request, catalogue: Catalogue) -> SalePlan:
     seed = draw_seed() if asked.seed is None else asked.seed
-    return SalePlan(catalogue, seed, asked.day, request.start, asked.count)
+    return SalePlan(catalogue, seed, asked.day, request.start, asked.count, late=request.late)
 
 
 def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> BatchSummary:
@@ -404,5 +412,6 @@ def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> B
         digest=tally.digest,
         invoice_ids=ids,
         hours=tuple(tally.hours.tolist()),
+        late=tally.late,
         **asdict(changed),
     )

@@ -9,7 +9,9 @@ Amounts are compared in rounded cents: SQLite's are floating-point numbers, and 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -64,15 +66,25 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     chinook = recognise(connection)
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
-    times = {"start": _moment(connection, start), "end": _moment(connection, end)}
+    times: dict[str, Any] = {"start": start, "end": end}
+    back = _days_back(connection) if chinook.ledger else 0
+    if back:
+        scope = _OF_THE_DAY
+        times |= {"earliest": start - min(timedelta(days=back), start - start.min), "day": day}
     ask = _Questions(connection, scope, times)
     found = ask.number("SELECT count(*) FROM {invoice} i WHERE {scope}")
+    cancelled = late = 0
+    if back:
+        late = ask.number("SELECT count(*) FROM {invoice} i WHERE {scope} AND i.{date} < :start")
+    if chinook.changes:
+        cancelled = ask.number(_CANCELLED_SINCE)
     wanted = "" if expect is None else f", {expect} expected"
     return [
         Check(
             "sales of the day",
-            found == expect if expect is not None else found > 0,
-            f"{found}{wanted}",
+            found + cancelled == expect if expect is not None else found + cancelled > 0,
+            f"{found}{f', {late} dated before it' if late else ''}"
+            f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
         ),
         ask.totals(),
         ask.none(
@@ -135,7 +147,12 @@ class _Questions:
 
     def __init__(self, connection: Connection, scope: str, parameters: Mapping[str, Any]) -> None:
         self._connection = connection
-        self._parameters = parameters
+        # SQLite keeps dates as text.
+        self._parameters = (
+            {name: str(value) for name, value in parameters.items()}
+            if connection.dialect.name == "sqlite"
+            else parameters
+        )
         invoice, line = Invoice.__table__.c, InvoiceLine.__table__.c
         spelled: dict[str, Table | str] = {
             "invoice": Invoice.__table__,
@@ -259,6 +276,32 @@ _PRICES_THEN = (
     "ORDER BY c.change_id LIMIT 1), round(t.{price} * 100)) END"
 )
 
+_IN_RUN = (
+    "EXISTS (SELECT 1 FROM {run} r, {ids_of_run} WHERE r.undone_at IS NULL "
+    "AND r.digest IS NOT NULL AND i.{invoice_id} BETWEEN {first} AND {last} "
+    "AND (i.{invoice_id} - {first}) % {step} = 0 AND r.day "
+)
+
+_OF_THE_DAY = (
+    # What is dated on the day and did not come late on another, and what came late on this one.
+    "i.{date} >= :earliest AND i.{date} < :end AND CASE WHEN i.{date} >= :start "
+    "THEN NOT " + _IN_RUN + "> :day) ELSE " + _IN_RUN + "= :day) END"
+)
+
+_CANCELLED_SINCE = (
+    "SELECT count(*) FROM {change} c JOIN {run} r ON r.run_id = c.run_id "
+    "WHERE r.undone_at IS NULL AND c.kind = 'cancellation' "
+    "AND {date_before} >= :start AND {date_before} < :end"
+)
+
+
+def _days_back(connection: Connection) -> int:
+    """Return by how many days sales of any run may be dated back."""
+    ask = _Questions(connection, "1 = 1", {})
+    rows = ask.rows("SELECT r.parameters FROM {run} r WHERE r.parameters LIKE '%\"late_days\"%'")
+    return max((int(json.loads(row.parameters)["late_days"]) for row in rows), default=0)
+
+
 _ADDED = (
     # Beside those that runs added to it later, where no invoice with fewer was left.
     " + (SELECT count(*) FROM {change} c JOIN {run} r ON r.run_id = c.run_id "
@@ -293,9 +336,8 @@ def _changes(connection: Connection, chinook: Chinook, day: date | None = None) 
     """Check that what runs changed, on one day or ever, is as the ledger says they left it."""
     if not chinook.changes:
         return []
-    on: Any = str(day) if connection.dialect.name == "sqlite" else day
     scope = "r.undone_at IS NULL" + ("" if day is None else " AND r.day = :day")
-    ask = _Questions(connection, scope, {} if day is None else {"day": on})
+    ask = _Questions(connection, scope, {} if day is None else {"day": day})
     return [
         ask.none("cancelled invoices are gone", _CHANGED + _STILL_THERE, "are there"),
         ask.none("updated invoices are as they were left", _CHANGED + _OTHERWISE, "differ"),
@@ -326,7 +368,14 @@ def _kept(connection: Connection) -> dict[str, str]:
         "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
         "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
     }
+    date = quoted(connection, Invoice.__table__.c.InvoiceDate.name).strip('"')
+    of = row.format(when="before", part="Invoice")
     return {
+        "date_before": (
+            f"CAST({of} ->> '{date}' AS timestamp)"
+            if connection.dialect.name == "postgresql"
+            else f"json_extract({of}.{date}')"
+        ),
         "kept_lines": lines.format(when="after"),
         "lines_before": lines.format(when="before"),
         "ids_of_run": ranges,
@@ -335,11 +384,6 @@ def _kept(connection: Connection) -> dict[str, str]:
         name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
         for name, (of, column) in columns.items()
     }
-
-
-def _moment(connection: Connection, moment: Any) -> Any:
-    """Return a moment as the driver compares it: SQLite keeps dates as text."""
-    return str(moment) if connection.dialect.name == "sqlite" else moment
 
 
 def _whole_seconds(connection: Connection, ask: _Questions) -> Check:

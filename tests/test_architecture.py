@@ -34,8 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "people": set(),
     "sets": set(),
     "shop": {"content", "people", "sampling", "sets", "writers"} | MODELS,
-    "request": {"changes", "ledger", "sampling", "window"} | ERRORS,
-    "ledger": {"batch"} | MODELS | ERRORS,
+    "request": {"batch", "changes", "ledger", "sampling", "window"} | ERRORS,
+    "ledger": {"batch", "sampling"} | MODELS | ERRORS,
     "simulate": {
         "writers",
         "batch",

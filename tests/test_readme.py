@@ -62,7 +62,9 @@ def test_its_code_runs(made: Path) -> None:
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
-        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (412 + 10 + 399 + 200,)
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (
+            412 + 10 + 399 + 200,
+        )
 
 
 def test_its_postgresql_finds_what_it_says(server: Server) -> None:

@@ -32,7 +32,7 @@ SPOILED = {
         "l.[InvoiceId] = [InvoiceLine].[InvoiceId]) WHERE [InvoiceId] IN (SELECT [InvoiceId] "
         "FROM [InvoiceLine] WHERE [InvoiceId] > 30 GROUP BY [InvoiceId] HAVING count(*) > 3)",
     ),
-    "unit prices as in the catalogue": (
+    "unit prices as they were valid": (
         "UPDATE [Track] SET [UnitPrice] = [UnitPrice] + 1",
     ),
     "one of each track": (
@@ -61,7 +61,7 @@ SPOILED = {
 
 ALSO = {
     # A track that is sold twice, or has another price, may change what an invoice comes to.
-    "no track twice in an invoice": {"unit prices as in the catalogue"},
+    "no track twice in an invoice": {"unit prices as they were valid"},
     "one of each track": {"totals equal the sum of their lines"},
     "1 to 5 tracks an invoice": {"totals equal the sum of their lines"},
 }

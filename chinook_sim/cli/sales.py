@@ -51,6 +51,8 @@ LONG = 20_000
 @option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
 @option("--once", is_flag=True, help="Add the day's sales only if they are not there already.")
 @option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
+@option("--late", metavar="SHARE", default="0", help="Date this share of them before the day.")
+@option("--late-days", metavar="DAYS", default="7", help="By so many days at most.")
 @option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
 @option("--cancellations", metavar="C", help="Before that, take C of them away.")
 @option("--new-customers", metavar="K", default="0", help="Before all, let K customers sign up.")
@@ -67,6 +69,8 @@ def generate(
     seed: str | None,
     once: bool,
     key: str | None,
+    late: str,
+    late_days: str,
     updates: str | None,
     cancellations: str | None,
     new_customers: str,
@@ -80,7 +84,7 @@ def generate(
     updates and cancellations. Where no database is named and there is none yet, chinook.db is made
     first, with a stand-in Chinook.
     """
-    from chinook_sim.request import COUNT_LIMIT, check_key
+    from chinook_sim.request import COUNT_LIMIT, check_key, check_share
     from chinook_sim.sampling import SEED_LIMIT
     from chinook_sim.simulate import generate_day, plan_day
 
@@ -92,6 +96,8 @@ def generate(
         "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
         "once": once,
         "key": None if key is None else check_key(key),
+        "late": check_share(late),
+        "late_days": read_number("the number of days back", late_days, 10_000, least=1),
     }
     for name, given in zip(
         CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True
@@ -171,6 +177,7 @@ def show_batch(
         "lines": batch.lines,
         "revenue": str(batch.revenue),
         "average": str(batch.average),
+        "late": batch.late,
         **{name: getattr(batch, name) for name in CHANGES},
         "seed": batch.seed,
         "digest": batch.digest,
@@ -189,6 +196,7 @@ def show_batch(
             f"  lines    {batch.lines:,}",
             f"  revenue  {batch.revenue:,}",
             f"  average  {batch.average:,}",
+            *([f"  late     {batch.late:,}"] if batch.late else []),
             *([f"  changes  {changed}"] if changed else []),
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,10 +53,17 @@ _DIGITS = ((11, 36_000, 3), (12, 3_600, 10), (14, 600, 6), (15, 60, 10), (17, 10
 
 def timestamps(batch: SaleBatch) -> list[str]:
     """Return when each sale was made, as `YYYY-MM-DD HH:MM:SS`."""
+    days = batch.seconds // 86_400
+    midnights = np.array(
+        [
+            f"{(batch.day - timedelta(days=back)).isoformat()} 00:00:00"
+            for back in range(1 - int(days.min(initial=0)))
+        ]
+    )
     # Digit by digit in all rows at once, which takes a sixth of the time of NumPy's own way.
-    texts = np.full(batch.count, f"{batch.day.isoformat()} 00:00:00")
+    texts = midnights[-days]
     digits = texts.view(np.uint32).reshape(batch.count, 19)
-    seconds = batch.seconds.astype(np.uint32)
+    seconds = (batch.seconds - days * 86_400).astype(np.uint32)
     for place, unit, base in _DIGITS:
         digits[:, place] += seconds // unit % base
     moments: list[str] = texts.tolist()
