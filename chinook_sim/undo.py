@@ -12,11 +12,11 @@ from sqlalchemy import Numeric, delete, func, select
 from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back, moved_without
 from chinook_sim.batch import Digest
-from chinook_sim.content import content_of
+from chinook_sim.content import content_of, customer_before
 from chinook_sim.content.parts import SUBJECTS
 from chinook_sim.errors import UndoRefused
 from chinook_sim.ledger import changed_by, find_run, invoices_of, mark_undone, require
-from chinook_sim.models import SIGN_UP, Change, Invoice, InvoiceLine
+from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run
 from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
@@ -190,7 +190,18 @@ class _Undoing:
             Change.run_id == self._run.run_id, Change.kind == SIGN_UP
         )
         bought = select(func.count()).where(Invoice.customer_id.in_(newcomers))
-        found = self._connection.scalar(bought)
+        # What was cancelled since could not be put back without them.
+        cancelled = (
+            select(func.count())
+            .select_from(Change)
+            .join(Run, Run.run_id == Change.run_id)
+            .where(
+                Change.kind == CANCELLATION,
+                Run.undone_at.is_(None),
+                customer_before(self._connection).in_(newcomers),
+            )
+        )
+        found = sum(self._connection.scalar(count) or 0 for count in (bought, cancelled))
         if found:
             raise UndoRefused(
                 f"not undone: customers who signed up in the run have bought {found} times since; "

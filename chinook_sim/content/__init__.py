@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import BigInteger, cast, func
+
 from chinook_sim.content.postgresql import PostgresqlContent
 from chinook_sim.content.sqlite import SqliteContent
+from chinook_sim.models import Change, Invoice
+from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from chinook_sim.content.parts import Subject
 
-__all__ = ["Content", "content_of"]
+__all__ = ["Content", "content_of", "customer_before"]
 
 
 class Content(Protocol):
@@ -43,6 +47,18 @@ class Content(Protocol):
 
     def put_back(self, run_id: str, subject: Subject) -> None:
         """Make it what it was before the run, ids included."""
+
+
+def customer_before(connection: Connection) -> ColumnElement[int]:
+    """Return the expression for the customer of an invoice that a row of `Change` has kept."""
+    name = quoted(connection, Invoice.__table__.c.CustomerId.name).strip('"')
+    if connection.dialect.name == "sqlite":
+        found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
+        return found
+    from sqlalchemy.dialects.postgresql import JSONB  # with all its drivers: not for SQLite
+
+    path = func.jsonb_extract_path_text(cast(Change.before, JSONB), "Invoice", "0", name)
+    return cast(path, BigInteger)
 
 
 def content_of(connection: Connection) -> Content:
