@@ -1,0 +1,107 @@
+"""A real reader, dlt into DuckDB, after each of several nights: what it has, and what it misses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from conftest import by_turns, parameters
+from sqlalchemy.orm import Session
+
+from chinook_sim import generate_d1
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+    from chinook_sim.batch import BatchSummary
+
+FIRST = date(2026, 1, 20)
+READER = Path(__file__).parent / "nightly_load.py"
+
+CASES = {case.id: case for case in by_turns(migrated=True)}
+
+
+def night(shop: Shop, number: int, **wanted: Any) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        day = FIRST + timedelta(days=number)
+        return generate_d1(session, 40, day=day, seed=number, **wanted)
+
+
+def load(shop: Shop, directory: Path) -> dict[str, dict[int, int]]:
+    """Load once each way; return the totals, in cents, that each has of each invoice."""
+    names = [shop.sql(f"[{name}]").strip('"') for name in ("Invoice", "InvoiceId", "InvoiceDate")]
+    subprocess.run(
+        [sys.executable, str(READER), shop.text, str(directory), *names],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false"},
+    )
+    with duckdb.connect(directory / "copy.duckdb", read_only=True) as copy:
+        return {
+            way: dict(
+                copy.execute(
+                    f"SELECT invoice_id, CAST(round(total * 100) AS INTEGER) FROM {way}.invoice"
+                ).fetchall()
+            )
+            for way in ("by_date", "by_id", "recent", "whole")
+        }
+
+
+def source(shop: Shop) -> dict[int, int]:
+    return dict(
+        shop.rows(
+            "SELECT [InvoiceId], CAST(round([Total] * 100) AS INTEGER) FROM [Invoice] ORDER BY 1"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
+    ),
+    indirect=True,
+)
+def test_what_an_incremental_load_has_and_what_it_misses(shop: Shop, tmp_path: Path) -> None:
+    # New sales: every way has them all.
+    for number in (0, 1):
+        night(shop, number)
+        assert all(copy == source(shop) for copy in load(shop, tmp_path).values())
+    seen = datetime.fromisoformat(str(shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")))
+
+    # Late sales: who looks at dates misses those from before the latest date seen, and no others.
+    made = night(shop, 2, late=0.5)
+    early = {
+        number
+        for number, moment in shop.rows(
+            f"SELECT [InvoiceId], [InvoiceDate] FROM [Invoice] "
+            f"WHERE [InvoiceId] >= {made.invoice_ids[0]}"
+        )
+        if datetime.fromisoformat(str(moment)) < seen
+    }
+    assert 10 < len(early) <= made.late == 20
+    copies = load(shop, tmp_path)
+    assert source(shop).keys() - copies["by_date"].keys() == early
+    assert copies["by_id"] == copies["recent"] == copies["whole"] == source(shop)
+
+    # Updates and cancellations: new totals are seen by who looks again, what is gone by nobody
+    # who only reads what is there, unless everything is read.
+    night(shop, 3, updates=8, cancellations=6)
+    changed = shop.rows("SELECT kind, subject_id FROM chinook_sim_change ORDER BY 2")
+    updated = {number for kind, number in changed if kind == "update"}
+    cancelled = {number for kind, number in changed if kind == "cancellation"}
+    assert (len(updated), len(cancelled)) == (8, 6)
+    copies, now = load(shop, tmp_path), source(shop)
+    assert copies["whole"] == now
+    for way in ("by_id", "recent"):
+        assert copies[way].keys() - now.keys() == cancelled
+        assert now.keys() <= copies[way].keys()
+    assert {it for it in now if copies["by_id"][it] != now[it]} == updated
+    assert {it for it in now if copies["recent"][it] != now[it]} == set()
+    assert copies["by_date"].keys() == (now.keys() | cancelled) - early
