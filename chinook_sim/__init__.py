@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chinook_sim.alignment import align
-    from chinook_sim.backfill import backfill
     from chinook_sim.batch import BatchSummary
     from chinook_sim.errors import (
         BatchFailed,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         UndoRefused,
     )
     from chinook_sim.factory import SaleFactory
+    from chinook_sim.history import backfill
     from chinook_sim.models import (
         Album,
         Artist,
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
         Track,
     )
     from chinook_sim.naming import recognise
+    from chinook_sim.profile import Peak, Profile, load_profile
     from chinook_sim.simulate import generate_d1, simulate_changes
-    from chinook_sim.undo import undo
+    from chinook_sim.undoing import undo
 
 __version__ = "0.1.0"
 
@@ -68,13 +69,16 @@ __all__ = [
     "MediaType",
     "NoLedger",
     "NotAChinook",
+    "Peak",
     "Playlist",
+    "Profile",
     "SaleFactory",
     "Track",
     "UndoRefused",
     "align",
     "backfill",
     "generate_d1",
+    "load_profile",
     "recognise",
     "simulate_changes",
     "undo",
@@ -82,7 +86,7 @@ __all__ = [
 
 _HOMES = {
     "alignment": {"align"},
-    "backfill": {"backfill"},
+    "history": {"backfill"},
     "batch": {"BatchSummary"},
     "errors": {
         "BatchFailed",
@@ -98,8 +102,9 @@ _HOMES = {
     },
     "factory": {"SaleFactory"},
     "naming": {"recognise"},
+    "profile": {"Peak", "Profile", "load_profile"},
     "simulate": {"generate_d1", "simulate_changes"},
-    "undo": {"undo"},
+    "undoing": {"undo"},
 }
 
 

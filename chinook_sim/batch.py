@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
+from chinook_sim.curves import curves_of
+from chinook_sim.profile import UNIFORM
 from chinook_sim.sampling import sample_late, sample_sales
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from chinook_sim.catalogue import Catalogue
+    from chinook_sim.profile import Profile
 
 __all__ = [
     "NOT_LATE",
@@ -135,7 +138,14 @@ NOT_LATE = Late(0, 7)
 
 
 def draw_batch(
-    catalogue: Catalogue, seed: int, day: date, start: int, stop: int, *, late: Late = NOT_LATE
+    catalogue: Catalogue,
+    seed: int,
+    day: date,
+    start: int,
+    stop: int,
+    *,
+    late: Late = NOT_LATE,
+    profile: Profile = UNIFORM,
 ) -> SaleBatch:
     """Make sales `start` to `stop` (exclusive) of a day; the same ones whatever else is made."""
     sales = sample_sales(
@@ -145,6 +155,7 @@ def draw_batch(
         stop,
         customers=len(catalogue.customer_ids),
         tracks=len(catalogue.track_ids),
+        curves=curves_of(catalogue, profile),
     )
     seconds = sales.seconds
     if late.parts:
@@ -178,6 +189,7 @@ class SalePlan:
         buyers: shape (k,), int64: positions of the customers of the first k sales of the day, who
             are not drawn, as they sign up to buy.
         late: which of them are dated before the day.
+        profile: the shape of the sales.
     """
 
     catalogue: Catalogue
@@ -187,15 +199,23 @@ class SalePlan:
     count: int
     buyers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     late: Late = NOT_LATE
+    profile: Profile = UNIFORM
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
         stop = self.start + self.count
         for first in range(self.start, stop, SLICE):
             last = min(first + SLICE, stop)
-            yield self._with_buyers(
-                draw_batch(self.catalogue, self.seed, self.day, first, last, late=self.late), first
+            drawn = draw_batch(
+                self.catalogue,
+                self.seed,
+                self.day,
+                first,
+                last,
+                late=self.late,
+                profile=self.profile,
             )
+            yield self._with_buyers(drawn, first)
 
     def _with_buyers(self, batch: SaleBatch, first: int) -> SaleBatch:
         buyers = self.buyers[first : first + batch.count]
@@ -349,6 +369,7 @@ class BatchSummary:
         key: what makes a repeated request the same one, if anything does.
         existed: whether the batch was there already, by its key, and nothing was written now.
         late: number of sales that are dated before the day.
+        profile: the name of the shape of the sales.
         updates: number of earlier invoices that got one more track.
         cancellations: number of earlier invoices that were taken away.
         new_customers: number of people who signed up.
@@ -368,6 +389,7 @@ class BatchSummary:
     key: str | None = None
     existed: bool = False
     late: int = 0
+    profile: str = "uniform"
     updates: int = 0
     cancellations: int = 0
     new_customers: int = 0

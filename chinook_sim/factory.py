@@ -12,18 +12,22 @@ from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import connection_of, recognise
+from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import check_seed, draw_seed
 from chinook_sim.simulate import all_or_nothing, generate_day, translated, writing
 from chinook_sim.window import bounds, check_day
 from chinook_sim.writers.ids import allocate, catch_up
 
 if TYPE_CHECKING:
+    import os
+
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from chinook_sim.batch import BatchSummary, IdRanges, SaleBatch
     from chinook_sim.catalogue import BillingAddress, Catalogue
     from chinook_sim.naming import Chinook
+    from chinook_sim.profile import Profile
 
 __all__ = ["SaleFactory"]
 
@@ -47,17 +51,25 @@ class SaleFactory:
         seed: the seed, also where none was given.
     """
 
-    def __init__(self, session: Session, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        seed: int | None = None,
+        *,
+        profile: str | os.PathLike[str] | Profile = UNIFORM,
+    ) -> None:
         """Bind a factory to a session.
 
         Args:
             session: a session on a Chinook in PostgreSQL or SQLite.
             seed: 0 to 2**63 - 1; drawn from the system if None.
+            profile: the shape of the sales, as for `generate_d1`.
 
         Raises:
-            InvalidInput: the seed is none.
+            InvalidInput: the seed is none, or the profile.
         """
         self.seed = draw_seed() if seed is None else check_seed(seed)
+        self._profile = load_profile(profile)
         self._session = session
         self._known: tuple[Chinook, Catalogue] | None = None
         self._ahead: _Ahead | None = None
@@ -100,9 +112,10 @@ class SaleFactory:
         ahead = self._ahead
         if ahead is None or ahead.day != day or not 0 <= index - ahead.start < AHEAD:
             _, catalogue = self._known or self._know()
-            ahead = self._ahead = _Ahead(
-                day, index, _sales(draw_batch(catalogue, self.seed, day, index, index + AHEAD))
+            batch = draw_batch(
+                catalogue, self.seed, day, index, index + AHEAD, profile=self._profile
             )
+            ahead = self._ahead = _Ahead(day, index, _sales(batch))
         self._made[day] += 1
         return ahead.sales[index - ahead.start]
 
@@ -181,6 +194,7 @@ class SaleFactory:
             seed=self.seed,
             start=self._made[day],
             catalogue=self._known[1] if self._known else None,
+            profile=self._profile,
         )
         self._made[day] += summary.count
         return summary

@@ -426,6 +426,7 @@ def summary_of(row: Row[Any]) -> BatchSummary:
         run_id=row.run_id,
         key=row.key,
         existed=True,
+        profile=row.profile,
     )
 
 

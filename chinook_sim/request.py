@@ -13,16 +13,19 @@ from chinook_sim.batch import NOT_LATE, Late
 from chinook_sim.changes import Changes
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger import ONCE, Asked, once_key
+from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.sampling import LATE_PARTS, SEED_LIMIT
 from chinook_sim.window import check_day, check_timezone, d1
 
 if TYPE_CHECKING:
+    import os
     from datetime import date
 
     from sqlalchemy import Connection
     from typing_extensions import Unpack
 
     from chinook_sim.naming import Chinook
+    from chinook_sim.profile import Profile
 
 __all__ = [
     "COUNT_LIMIT",
@@ -56,6 +59,8 @@ class Wishes(TypedDict, total=False):
     price_changes: int
     late: float | Decimal | str
     late_days: int
+    profile: str | os.PathLike[str] | Profile
+    per_day: int | None
 
 
 class Request:
@@ -65,6 +70,7 @@ class Request:
         changes: the changes of earlier sales, of customers and of prices.
         start: index of the first sale within the day.
         late: which sales are dated before the day.
+        profile: the shape of the sales.
     """
 
     def __init__(
@@ -101,6 +107,10 @@ class Request:
         self.late = Late(int(share * LATE_PARTS), days)
         if share:
             self._parameters |= {"late": f"{share:f}", "late_days": days}
+        self.profile = load_profile(wishes.get("profile", UNIFORM))
+        per_day = wishes.get("per_day")
+        if per_day is not None:
+            self._parameters["per_day"] = per_day
 
     def settle(self, connection: Connection, chinook: Chinook) -> Asked:
         """Fill in what only the database knows."""
@@ -120,6 +130,7 @@ class Request:
             key=once_key(day) if self._once else self._key,
             seed=self._seed,
             timezone=self._timezone,
+            profile=self.profile.name,
             parameters=self._parameters,
         )
 

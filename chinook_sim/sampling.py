@@ -29,9 +29,11 @@ __all__ = [
     "LATE_PARTS",
     "MAX_BASKET",
     "SEED_LIMIT",
+    "Curves",
     "SampledSales",
     "count_late",
     "sample_below",
+    "sample_fraction",
     "sample_late",
     "sample_others",
     "sample_ranks",
@@ -50,6 +52,9 @@ _FIRST_STREAM = 0  # words: customer, second of the day, basket size, first trac
 _TRACK_STREAM = 1  # words: second to fifth track
 _LATE_STREAM = 2  # words: days that a late sale is dated back, and three that nothing reads
 _LATE_PHASE_STREAM = 3  # word 0: with which sale of a day the late ones begin
+_FRACTION_STREAM = 4  # word 0: whether a day's number of sales is rounded up
+
+_HOUR_SECONDS = 3_600
 
 LATE_PARTS = 10_000
 """What shares of late sales are counted in."""
@@ -73,13 +78,44 @@ class SampledSales:
     tracks: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What is chosen more often than what; None where all is alike.
+
+    Each is a running sum of weights in whole numbers, int64, whose total is below 2**53, so that
+    choosing is exact.
+
+    Attributes:
+        customers: one for each customer.
+        hours: shape (24,): the hours of the day; the total times 3,600 is below 2**53.
+        baskets: sizes from 1 on, as many as a basket can have tracks.
+        tracks: one for each track, each with a weight of at least 1.
+    """
+
+    customers: NDArray[np.int64] | None = None
+    hours: NDArray[np.int64] | None = None
+    baskets: NDArray[np.int64] | None = None
+    tracks: NDArray[np.int64] | None = None
+
+
+_ALIKE = Curves()
+
+
 def sample_sales(
-    seed: int, day: date, start: int, stop: int, *, customers: int, tracks: int
+    seed: int,
+    day: date,
+    start: int,
+    stop: int,
+    *,
+    customers: int,
+    tracks: int,
+    curves: Curves = _ALIKE,
 ) -> SampledSales:
     """Draw sales `start` to `stop` (exclusive) of a day.
 
-    Customers, seconds, basket sizes from 1 to `MAX_BASKET`, and the tracks of a basket are all
-    uniform. Where the catalogue has fewer tracks than `MAX_BASKET`, the largest basket has all.
+    Customers, seconds, basket sizes from 1 to `MAX_BASKET`, and the tracks of a basket are uniform
+    where curves do not say otherwise. Where the catalogue has fewer tracks than `MAX_BASKET`, the
+    largest basket has all.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
@@ -88,15 +124,21 @@ def sample_sales(
         stop: index after the last sale.
         customers: how many customers there are to choose from, at least 1.
         tracks: how many tracks there are to choose from, at least 1.
+        curves: what is chosen more often than what.
     """
     buyer, moment, size, first = _words(seed, day, _FIRST_STREAM, start, stop).T
     more = _words(seed, day, _TRACK_STREAM, start, stop).T
     largest = min(MAX_BASKET, tracks)
-    sizes = _below(size, largest) + 1
-    baskets = _distinct([first, *more][:largest], tracks)
+    sizes = _choose(size, largest, curves.baskets) + 1
+    words = [first, *more][:largest]
+    baskets: Sequence[NDArray[np.integer]] = (
+        _distinct(words, tracks)
+        if curves.tracks is None
+        else _distinct_weighted(words, curves.tracks)
+    )
     return SampledSales(
-        customers=_below(buyer, customers),
-        seconds=_below(moment, _DAY_SECONDS),
+        customers=_choose(buyer, customers, curves.customers),
+        seconds=_seconds(moment, curves.hours),
         sizes=sizes,
         # Row by row, the first `size` of each.
         tracks=np.column_stack(baskets)[_FIRST_OF[sizes, :largest]].astype(np.int64),
@@ -126,6 +168,31 @@ def _below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
     return ((words >> np.uint64(11)).view(np.int64) * (limit * 2.0**-53)).astype(np.int64)
 
 
+def _choose(
+    words: NDArray[np.uint64], size: int, running: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Turn words into positions below size, each as often as its weight says."""
+    if running is None:
+        return _below(words, size)
+    drawn = _below(words, int(running[-1]))
+    chosen: NDArray[np.int64] = np.searchsorted(running, drawn, side="right")
+    return chosen
+
+
+def _seconds(words: NDArray[np.uint64], running: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Turn words into seconds of the day, those of an hour all alike."""
+    if running is None:
+        return _below(words, _DAY_SECONDS)
+    # One draw for both: how far it lies within the hour's part says which second.
+    ends = running * _HOUR_SECONDS
+    drawn = _below(words, int(ends[-1]))
+    hours = np.searchsorted(ends, drawn, side="right")
+    weights = np.diff(running, prepend=0)
+    within = drawn - (ends - weights * _HOUR_SECONDS)[hours]
+    seconds: NDArray[np.int64] = hours * _HOUR_SECONDS + within // weights[hours]
+    return seconds
+
+
 def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np.int32]]:
     """Choose, in each row of the columns given, as many different numbers below size.
 
@@ -141,6 +208,35 @@ def _distinct(words: Sequence[NDArray[np.uint64]], size: int) -> list[NDArray[np
             chosen += chosen >= taken
         columns.append(chosen)
         # One round of insertion sort, in all rows at once.
+        largest = chosen
+        for k, taken in enumerate(rising):
+            rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
+        rising.append(largest)
+    return columns
+
+
+def _distinct_weighted(
+    words: Sequence[NDArray[np.uint64]], running: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Choose, in each row of the columns given, as many different positions, by their weights.
+
+    As `_distinct` does, with stretches of the length of their weights instead of single numbers:
+    the j-th choice is a draw below the weights that are left, moved past each stretch already
+    taken, in rising order.
+    """
+    weights = np.diff(running, prepend=0)
+    starts = running - weights
+    columns: list[NDArray[np.int64]] = []
+    rising: list[NDArray[np.int64]] = []
+    left = np.full(len(words[0]), running[-1])
+    for column in words:
+        # Of fewer bits than 53, the number left is exact as a double, and so is its 2**53rd part.
+        drawn = ((column >> np.uint64(11)).view(np.int64) * (left * 2.0**-53)).astype(np.int64)
+        for taken in rising:
+            drawn += np.where(drawn >= starts[taken], weights[taken], 0)
+        chosen = np.searchsorted(running, drawn, side="right")
+        columns.append(chosen)
+        left -= weights[chosen]
         largest = chosen
         for k, taken in enumerate(rising):
             rising[k], largest = np.minimum(taken, largest), np.maximum(taken, largest)
@@ -183,6 +279,12 @@ def _late_before(seed: int, day: date, indices: NDArray[np.int64], parts: int) -
     """Return how many late sales there are before each index, but for a constant."""
     ((phase, *_),) = _words(seed, day, _LATE_PHASE_STREAM, 0, 1)
     return (indices * parts + int(phase) % LATE_PARTS) // LATE_PARTS
+
+
+def sample_fraction(seed: int, day: date) -> float:
+    """Draw a number from 0 to 1, exclusive, of a day's own: which way its sales are rounded."""
+    ((word, *_),) = _words(seed, day, _FRACTION_STREAM, 0, 1)
+    return float(int(word) >> 11) * 2.0**-53
 
 
 def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ from chinook_sim.writers import choose_writer
 from chinook_sim.writers.ids import hold
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
     from datetime import date
     from decimal import Decimal
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from chinook_sim.catalogue import Catalogue
     from chinook_sim.ledger import Asked
     from chinook_sim.naming import Chinook
+    from chinook_sim.profile import Profile
     from chinook_sim.request import Wishes
     from chinook_sim.rights import Purpose
 
@@ -70,6 +72,7 @@ def generate_d1(
     price_changes: int = 0,
     late: float | Decimal | str = 0,
     late_days: int = NOT_LATE.days,
+    profile: str | os.PathLike[str] | Profile = "uniform",
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
@@ -102,6 +105,9 @@ def generate_d1(
         late: which share of the sales, 0 to 1, of four decimal places at most, is dated before the
             day, as sales are that arrive late.
         late_days: by how many days at most.
+        profile: the shape of the sales: `uniform`, where every second, customer, track and number
+            of tracks is as likely as any other, `realistic`, or a TOML file; see `Profile`. It
+            shapes the day; n stays n.
 
     Returns:
         A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many of
@@ -130,6 +136,7 @@ def generate_d1(
         price_changes=price_changes,
         late=late,
         late_days=late_days,
+        profile=profile,
     )
 
 
@@ -399,7 +406,15 @@ def _found(
 
 def _plan(asked: Asked, request: Request, catalogue: Catalogue) -> SalePlan:
     seed = draw_seed() if asked.seed is None else asked.seed
-    return SalePlan(catalogue, seed, asked.day, request.start, asked.count, late=request.late)
+    return SalePlan(
+        catalogue,
+        seed,
+        asked.day,
+        request.start,
+        asked.count,
+        late=request.late,
+        profile=request.profile,
+    )
 
 
 def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> BatchSummary:
@@ -413,5 +428,6 @@ def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> B
         invoice_ids=ids,
         hours=tuple(tally.hours.tolist()),
         late=tally.late,
+        profile=plan.profile.name,
         **asdict(changed),
     )

@@ -10,46 +10,28 @@ Amounts are compared in rounded cents: SQLite's are floating-point numbers, and 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, Track
-from chinook_sim.naming import quoted, recognise
+from chinook_sim.naming import recognise
+from chinook_sim.questions import Check, Questions
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import date
 
-    from sqlalchemy import Connection, Row, Table
+    from sqlalchemy import Connection
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["Check", "verify_all", "verify_day"]
+__all__ = ["verify_all", "verify_day"]
 
 MIN_FOR_SPREAD = 120
 """Sales from which their spread over 24 hours can be judged: five expected in each."""
 
-SPREAD_LIMIT = 70
-"""A chi-square with 23 degrees of freedom exceeds this once in a million uniform days."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found.
-
-    Attributes:
-        name: what is checked, in a few words.
-        passed: whether it holds.
-        figure: what was counted, for a person to read.
-    """
-
-    name: str
-    passed: bool
-    figure: str
+SPREAD_LIMIT = 80
+"""The chi-square of fewer than one uniform day in a million exceeds this, however few its sales."""
 
 
 def verify_day(connection: Connection, day: date, *, expect: int | None = None) -> list[Check]:
@@ -75,7 +57,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             "day": day,
             "latest": day + min(timedelta(days=back), day.max - day),
         }
-    ask = _Questions(connection, scope, times)
+    ask = Questions(connection, scope, times)
     found = ask.number("SELECT count(*) FROM {invoice} i WHERE {scope}")
     cancelled = late = 0
     if back:
@@ -90,14 +72,14 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             f"{found}{f', {late} dated before it' if late else ''}"
             f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
         ),
-        ask.totals(),
+        _totals(ask),
         ask.none(
             "1 to 5 tracks an invoice",
             (_TRACKS_AND_ADDED if chinook.changes else _TRACKS),
             "invoices with none or more",
         ),
-        ask.distinct_tracks(),
-        *ask.orphans(),
+        _distinct_tracks(ask),
+        *_orphans(ask),
         ask.none(
             "unit prices as they were valid",
             _PRICES_THEN if chinook.changes else _PRICES_NOW,
@@ -110,7 +92,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             "lines with another quantity",
         ),
         _whole_seconds(connection, ask),
-        _spread(connection, ask, found),
+        _spread(ask, found, _profiles(connection, day) if chinook.ledger else []),
         *_changes(connection, chinook, day),
     ]
 
@@ -126,117 +108,70 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         NotAChinook: the database holds no Chinook.
     """
     chinook = recognise(connection)
-    ask = _Questions(connection, "1 = 1", {})
+    ask = Questions(connection, "1 = 1", {})
     found = ask.number("SELECT count(*) FROM {invoice} i")
     wanted = "" if expect is None else f", {expect} expected"
     return [
         Check("sales", found == expect if expect is not None else found > 0, f"{found}{wanted}"),
-        ask.totals(),
+        _totals(ask),
         ask.none(
             "at least one track an invoice",
             "SELECT count(*) FROM {invoice} i WHERE NOT EXISTS (SELECT 1 FROM {line} l "
             "WHERE l.{line_invoice} = i.{invoice_id})",
             "invoices with none",
         ),
-        ask.distinct_tracks(),
-        *ask.orphans(),
+        _distinct_tracks(ask),
+        *_orphans(ask),
         *_changes(connection, chinook),
     ]
 
 
-class _Questions:
-    """Asks about the invoices in a scope, in the names of the database at hand."""
+def _totals(ask: Questions) -> Check:
+    """Check each total against its lines."""
+    return ask.none(
+        "totals equal the sum of their lines",
+        "SELECT count(*) FROM {invoice} i WHERE {scope} "
+        "AND coalesce(round(i.{total} * 100), -1) <> coalesce((SELECT "
+        "sum(round(l.{price} * 100) * l.{quantity}) FROM {line} l "
+        "WHERE l.{line_invoice} = i.{invoice_id}), -2)",
+        "invoices differ",
+    )
 
-    def __init__(self, connection: Connection, scope: str, parameters: Mapping[str, Any]) -> None:
-        self._connection = connection
-        # SQLite keeps dates as text.
-        self._parameters = (
-            {name: str(value) for name, value in parameters.items()}
-            if connection.dialect.name == "sqlite"
-            else parameters
-        )
-        invoice, line = Invoice.__table__.c, InvoiceLine.__table__.c
-        spelled: dict[str, Table | str] = {
-            "invoice": Invoice.__table__,
-            "line": InvoiceLine.__table__,
-            "track": Track.__table__,
-            "customer": Customer.__table__,
-            "invoice_id": invoice.InvoiceId.name,
-            "invoice_customer": invoice.CustomerId.name,
-            "date": invoice.InvoiceDate.name,
-            "total": invoice.Total.name,
-            "line_invoice": line.InvoiceId.name,
-            "line_track": line.TrackId.name,
-            "price": line.UnitPrice.name,
-            "quantity": line.Quantity.name,
-            "track_id": Track.__table__.c.TrackId.name,
-            "customer_id": Customer.__table__.c.CustomerId.name,
-            "line_id": line.InvoiceLineId.name,
-            "run": Run.__table__,
-            "change": Change.__table__,
-        }
-        self._names = {key: quoted(connection, name) for key, name in spelled.items()}
-        self._names |= _kept(connection)
-        self._names["scope"] = scope.format(**self._names)
 
-    def rows(self, question: str) -> Sequence[Row[Any]]:
-        """Return the rows a question is answered with."""
-        statement = text(question.format(**self._names))
-        return self._connection.execute(statement, self._parameters).all()
+def _distinct_tracks(ask: Questions) -> Check:
+    """Check that no invoice has a track twice."""
+    return ask.none(
+        "no track twice in an invoice",
+        "SELECT count(*) FROM (SELECT 1 FROM {line} l JOIN {invoice} i "
+        "ON i.{invoice_id} = l.{line_invoice} WHERE {scope} "
+        "GROUP BY l.{line_invoice}, l.{line_track} HAVING count(*) > 1) repeated",
+        "tracks repeated",
+    )
 
-    def number(self, question: str) -> int:
-        """Return the number a question is answered with."""
-        return int(self.rows(question)[0][0])
 
-    def none(self, name: str, question: str, unit: str) -> Check:
-        """Check that a question that counts what is wrong is answered with 0."""
-        found = self.number(question)
-        return Check(name, found == 0, f"{found} {unit}")
-
-    def totals(self) -> Check:
-        """Check each total against its lines."""
-        return self.none(
-            "totals equal the sum of their lines",
-            "SELECT count(*) FROM {invoice} i WHERE {scope} "
-            "AND coalesce(round(i.{total} * 100), -1) <> coalesce((SELECT "
-            "sum(round(l.{price} * 100) * l.{quantity}) FROM {line} l "
-            "WHERE l.{line_invoice} = i.{invoice_id}), -2)",
-            "invoices differ",
-        )
-
-    def distinct_tracks(self) -> Check:
-        """Check that no invoice has a track twice."""
-        return self.none(
-            "no track twice in an invoice",
-            "SELECT count(*) FROM (SELECT 1 FROM {line} l JOIN {invoice} i "
-            "ON i.{invoice_id} = l.{line_invoice} WHERE {scope} "
-            "GROUP BY l.{line_invoice}, l.{line_track} HAVING count(*) > 1) repeated",
-            "tracks repeated",
-        )
-
-    def orphans(self) -> list[Check]:
-        """Check that whatever is referred to is there; lines without an invoice have no day."""
-        return [
-            self.none(
-                "every invoice has its customer",
-                "SELECT count(*) FROM {invoice} i WHERE {scope} AND NOT EXISTS (SELECT 1 FROM "
-                "{customer} c WHERE c.{customer_id} = i.{invoice_customer})",
-                "without",
-            ),
-            self.none(
-                "every line has its track",
-                "SELECT count(*) FROM {line} l "
-                "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} AND NOT "
-                "EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})",
-                "without",
-            ),
-            self.none(
-                "every line has its invoice",
-                "SELECT count(*) FROM {line} l WHERE NOT EXISTS (SELECT 1 FROM {invoice} i "
-                "WHERE i.{invoice_id} = l.{line_invoice})",
-                "without, on any day",
-            ),
-        ]
+def _orphans(ask: Questions) -> list[Check]:
+    """Check that whatever is referred to is there; lines without an invoice have no day."""
+    return [
+        ask.none(
+            "every invoice has its customer",
+            "SELECT count(*) FROM {invoice} i WHERE {scope} AND NOT EXISTS (SELECT 1 FROM "
+            "{customer} c WHERE c.{customer_id} = i.{invoice_customer})",
+            "without",
+        ),
+        ask.none(
+            "every line has its track",
+            "SELECT count(*) FROM {line} l "
+            "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} AND NOT "
+            "EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})",
+            "without",
+        ),
+        ask.none(
+            "every line has its invoice",
+            "SELECT count(*) FROM {line} l WHERE NOT EXISTS (SELECT 1 FROM {invoice} i "
+            "WHERE i.{invoice_id} = l.{line_invoice})",
+            "without, on any day",
+        ),
+    ]
 
 
 _PRICES_NOW = (
@@ -303,9 +238,19 @@ _CANCELLED_SINCE = (
 
 def _days_back(connection: Connection) -> int:
     """Return by how many days sales of any run may be dated back."""
-    ask = _Questions(connection, "1 = 1", {})
+    ask = Questions(connection, "1 = 1", {})
     rows = ask.rows("SELECT r.parameters FROM {run} r WHERE r.parameters LIKE '%\"late_days\"%'")
     return max((int(json.loads(row.parameters)["late_days"]) for row in rows), default=0)
+
+
+def _profiles(connection: Connection, day: date) -> list[str]:
+    """Return the profiles that the runs of a day had."""
+    ask = Questions(connection, "1 = 1", {"day": day})
+    rows = ask.rows(
+        "SELECT DISTINCT r.profile FROM {run} r WHERE r.day = :day AND r.undone_at IS NULL "
+        "AND r.digest IS NOT NULL AND r.sales > 0 ORDER BY r.profile"
+    )
+    return [row.profile for row in rows]
 
 
 _TRACKS = (
@@ -355,56 +300,14 @@ def _changes(connection: Connection, chinook: Chinook, day: date | None = None) 
     if not chinook.changes:
         return []
     scope = "r.undone_at IS NULL" + ("" if day is None else " AND r.day = :day")
-    ask = _Questions(connection, scope, {} if day is None else {"day": day})
+    ask = Questions(connection, scope, {} if day is None else {"day": day})
     return [
         ask.none("cancelled invoices are gone", _CHANGED + _STILL_THERE, "are there"),
         ask.none("updated invoices are as they were left", _CHANGED + _OTHERWISE, "differ"),
     ]
 
 
-def _kept(connection: Connection) -> dict[str, str]:
-    """Return what the ledger keeps of a changed invoice, `c.after`, as SQL by name."""
-    if connection.dialect.name == "postgresql":
-        row = "CAST(c.{when} AS jsonb) -> '{part}' -> 0"
-        lines = "jsonb_array_elements(CAST(c.{when} AS jsonb) -> 'InvoiceLine') e"
-        value, line = "CAST({of} ->> '{key}' AS numeric)", "e.value"
-        ranges = "jsonb_array_elements(CAST(r.invoice_ids AS jsonb)) p"
-        bound = "CAST(p.value ->> {place} AS bigint)"
-    else:
-        row = "c.{when}, '$.{part}[0]"
-        lines = "json_each(c.{when}, '$.InvoiceLine') e"
-        value, line = "json_extract({of}.{key}')", "e.value, '$"
-        ranges = "json_each(r.invoice_ids) p"
-        bound = "json_extract(p.value, '$[{place}]')"
-    price = Track.__table__.c.UnitPrice
-    columns = {
-        "kept_total": (row.format(when="after", part="Invoice"), Invoice.__table__.c.Total),
-        "price_before": (row.format(when="before", part="Track"), price),
-        "price_after": (row.format(when="after", part="Track"), price),
-        "kept_line_id": (line, InvoiceLine.__table__.c.InvoiceLineId),
-        "kept_line_track": (line, InvoiceLine.__table__.c.TrackId),
-        "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
-        "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
-    }
-    date = quoted(connection, Invoice.__table__.c.InvoiceDate.name).strip('"')
-    of = row.format(when="before", part="Invoice")
-    return {
-        "date_before": (
-            f"CAST({of} ->> '{date}' AS timestamp)"
-            if connection.dialect.name == "postgresql"
-            else f"json_extract({of}.{date}')"
-        ),
-        "kept_lines": lines.format(when="after"),
-        "lines_before": lines.format(when="before"),
-        "ids_of_run": ranges,
-        **{name: bound.format(place=place) for place, name in enumerate(("first", "last", "step"))},
-    } | {
-        name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
-        for name, (of, column) in columns.items()
-    }
-
-
-def _whole_seconds(connection: Connection, ask: _Questions) -> Check:
+def _whole_seconds(connection: Connection, ask: Questions) -> Check:
     # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
     broken = (
         "i.{date} NOT GLOB '????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'"
@@ -418,23 +321,22 @@ def _whole_seconds(connection: Connection, ask: _Questions) -> Check:
     )
 
 
-def _spread(connection: Connection, ask: _Questions, found: int) -> Check:
-    hour = (
-        "substr(i.{date}, 12, 2)"
-        if connection.dialect.name == "sqlite"
-        else "extract(hour FROM i.{date})"
-    )
+def _spread(ask: Questions, found: int, declared: Sequence[str]) -> Check:
     rows = ask.rows(
-        f"SELECT {hour}, count(*) AS sales FROM {{invoice}} i WHERE {{scope}} GROUP BY {hour}"  # noqa: S608
+        "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
-    hours = f"{len(rows)} of 24 hours"
+    name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
+    shaped = [profile for profile in declared if profile != "uniform"]
+    if shaped:
+        said = " and ".join(shaped)
+        return Check(name, True, f"{hours}; as profile {said} has them, which --shape checks")
     if found < MIN_FOR_SPREAD:
-        return Check("spread over the hours", True, f"{hours}; too few sales to judge")
+        return Check(name, True, f"{hours}; too few sales to judge")
     expected = found / 24
     seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
     chi_square = sum((count - expected) ** 2 / expected for count in seen)
     return Check(
-        "spread over the hours",
+        name,
         chi_square <= SPREAD_LIMIT,
         f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
     )

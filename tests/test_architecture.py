@@ -25,7 +25,9 @@ ALLOWED: dict[str, set[str]] = {
     "naming": MODELS | ERRORS,
     "window": ERRORS,
     "catalogue": {"naming"} | MODELS | ERRORS,
-    "batch": {"sampling", "catalogue"},
+    "batch": {"sampling", "catalogue", "curves", "profile"},
+    "curves": {"sampling"},
+    "profile": {"sampling"} | ERRORS,
     "writers": {"batch", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
@@ -34,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "people": set(),
     "sets": set(),
     "shop": {"content", "people", "sampling", "sets", "writers"} | MODELS,
-    "request": {"batch", "changes", "ledger", "sampling", "window"} | ERRORS,
+    "request": {"batch", "changes", "ledger", "profile", "sampling", "window"} | ERRORS,
     "ledger": {"batch", "sampling"} | MODELS | ERRORS,
     "simulate": {
         "writers",
@@ -51,14 +53,34 @@ ALLOWED: dict[str, set[str]] = {
     | MODELS
     | ERRORS,
     "alignment": {"simulate", "ledger", "batch", "window"} | MODELS | ERRORS,
-    "undo": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
+    "undoing": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
     | MODELS
     | ERRORS,
-    "backfill": {"simulate", "request", "ledger", "catalogue", "naming", "window"} | ERRORS,
-    "factory": {"request", "simulate", "writers", "batch", "catalogue", "naming", "window"}
+    "history": {
+        "simulate",
+        "request",
+        "ledger",
+        "catalogue",
+        "naming",
+        "profile",
+        "window",
+    }
+    | ERRORS,
+    "factory": {
+        "request",
+        "simulate",
+        "writers",
+        "batch",
+        "catalogue",
+        "naming",
+        "profile",
+        "window",
+    }
     | MODELS
     | ERRORS,
-    "verification": {"naming", "window"} | MODELS,
+    "questions": {"naming"} | MODELS,
+    "verification": {"naming", "questions", "window"},
+    "shape": {"naming", "profile", "questions", "window"} | ERRORS,
     "standin": {"standin_words", "people", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
     "migrate": {"naming", "rights"} | MODELS | ERRORS,
@@ -130,6 +152,8 @@ def test_what_is_exported_exists_and_nothing_else_is() -> None:
     for name in chinook_sim.__all__:
         assert getattr(chinook_sim, name) is not None
     assert dir(chinook_sim) == sorted(chinook_sim.__all__)
+    # A module of the same name would take its place as soon as anybody imports the module.
+    assert not {path.stem for path in PACKAGE.iterdir()} & set(chinook_sim.__all__)
     with pytest.raises(AttributeError, match="generate_d2"):
         _ = chinook_sim.generate_d2
 

@@ -21,6 +21,7 @@ from chinook_sim.cli.common import Common, common
 from chinook_sim.cli.history import backfill
 from chinook_sim.cli.runs import align, undo
 from chinook_sim.cli.sales import generate
+from chinook_sim.cli.shapes import profile
 from chinook_sim.cli.shop import init, status
 from chinook_sim.errors import ChinookSimError, DatabaseUnavailable, InvalidInput
 from chinook_sim.settings import load_dotenv
@@ -47,7 +48,7 @@ def cli(_: Common) -> None:
     """
 
 
-for command in (generate, init, verify, align, backfill, undo, status):
+for command in (generate, init, verify, align, backfill, undo, status, profile):
     cli.add_command(command)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "day_option",
     "limited",
     "option",
+    "profile_option",
     "read_day",
     "read_number",
     "read_timezone",
@@ -118,6 +119,9 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
 
 
 day_option = option("--day", metavar="YYYY-MM-DD", help="The day; default: D-1.")
+profile_option = option(
+    "--profile", metavar="NAME", default="uniform", help="Their shape: a name, or a TOML file."
+)
 timezone_option = option(
     "--timezone", metavar="ZONE", help="Take D-1 from the clock in, say, Europe/Paris."
 )

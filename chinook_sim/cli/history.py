@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Common, common, limited, option, read_number
+from chinook_sim.cli.common import Common, common, limited, option, profile_option, read_number
 from chinook_sim.cli.output import progress_bar, table
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from chinook_sim.batch import BatchSummary
+    from chinook_sim.profile import Profile
     from chinook_sim.settings import Location
 
 __all__ = ["backfill"]
@@ -27,16 +28,25 @@ __all__ = ["backfill"]
 @click.command()
 @click.argument("start")
 @click.argument("end")
-@option("--per-day", metavar="N", help="How many sales each day has.")
+@option("--per-day", metavar="N", help="How many sales a day has.")
 @option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@profile_option
 @common
 @limited
-def backfill(settings: Common, start: str, end: str, per_day: str | None, seed: str | None) -> None:
+def backfill(
+    settings: Common,
+    start: str,
+    end: str,
+    per_day: str | None,
+    seed: str | None,
+    profile: str,
+) -> None:
     """Add N sales to each day from START to END, each day in a transaction of its own.
 
     A day is made once: what is there, by this command or by `generate --once`, is passed over. So
     stop it whenever you like, run it again, or run several at the same time.
     """
+    from chinook_sim.profile import load_profile
     from chinook_sim.request import COUNT_LIMIT, draw_seed
     from chinook_sim.sampling import SEED_LIMIT
     from chinook_sim.window import parse_day
@@ -48,6 +58,7 @@ def backfill(settings: Common, start: str, end: str, per_day: str | None, seed: 
         raise InvalidInput("say how many sales each day has, with --per-day")
     count = read_number("the number of sales a day", per_day, COUNT_LIMIT)
     chosen = draw_seed() if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
+    shape = load_profile(profile)
     location = settings.find()
     if location.embedded:
         make_missing_file(settings, location)
@@ -56,7 +67,7 @@ def backfill(settings: Common, start: str, end: str, per_day: str | None, seed: 
     begun = time.monotonic()
     try:
         with progress_bar(settings, f"days of {count:,}", days if days > 1 else 0) as step:
-            for day in fill(settings, location, first, last, count, chosen):
+            for day in fill(settings, location, first, last, count, chosen, shape):
                 total.add(day)
                 step(1)
     except (BatchFailed, DatabaseUnavailable) as error:
@@ -77,6 +88,7 @@ def backfill(settings: Common, start: str, end: str, per_day: str | None, seed: 
         "sales": total.sales,
         "lines": total.lines,
         "revenue": str(total.revenue),
+        "profile": shape.name,
         "seed": chosen,
         "seconds": round(seconds, 1),
         "rate": round(total.sales / seconds),
@@ -120,11 +132,17 @@ def so_far(done: int, days: int) -> str:
 
 
 def fill(
-    settings: Common, location: Location, first: date, last: date, count: int, seed: int
+    settings: Common,
+    location: Location,
+    first: date,
+    last: date,
+    count: int,
+    seed: int,
+    profile: Profile,
 ) -> Iterator[BatchSummary]:
     """Make the days, with the patience that the command was given."""
-    from chinook_sim.backfill import backfill as fill_days
     from chinook_sim.connecting import limit, make_engine, open_connection
+    from chinook_sim.history import backfill as fill_days
 
     engine = make_engine(location, writing=True, patience=settings.lock_timeout)
     return fill_days(
@@ -133,6 +151,7 @@ def fill(
         last,
         count,
         seed=seed,
+        profile=profile,
         connect=lambda: open_connection(engine, location, say=settings.say),
         prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
     )

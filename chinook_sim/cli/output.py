@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from chinook_sim.cli.common import Common
 
-__all__ = ["picture", "progress_bar", "table"]
+__all__ = ["bar", "picture", "progress_bar", "table"]
+
+BAR = 40
+"""Characters of the longest bar."""
 
 
 @contextmanager
@@ -36,13 +40,23 @@ def table(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def picture(hours: tuple[int, ...]) -> str:
+def picture(hours: Sequence[float]) -> str:
     """Draw the sales of each hour as a row of bars."""
-    try:
-        bars = " ▁▂▃▄▅▆▇█"
-        bars.encode(getattr(sys.stdout, "encoding", None) or "ascii")
-    except UnicodeEncodeError:
-        bars = " .:-=+*#@"
+    bars = drawable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
     most = max(hours, default=0) or 1
     # Any sale at all shows.
-    return "".join(bars[-(-count * (len(bars) - 1) // most)] for count in hours)
+    return "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in hours)
+
+
+def bar(part: float) -> str:
+    """Draw a part of the whole, 0 to 1, as one bar."""
+    return drawable("█", "#") * math.ceil(part * BAR)
+
+
+def drawable(characters: str, instead: str) -> str:
+    """Return the characters if the terminal has them."""
+    try:
+        characters.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return instead
+    return characters

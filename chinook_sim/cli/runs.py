@@ -76,7 +76,7 @@ def undo(settings: Common, run: str) -> None:
     RUN is a run's id, or its first characters; `status` lists them. Refused where its sales were
     changed since, or something refers to them.
     """
-    from chinook_sim.undo import undo as take_out
+    from chinook_sim.undoing import undo as take_out
 
     location = settings.find()
     gone, _ = persistently(settings, location, lambda it: take_out(it, run), undoing=True)

@@ -13,6 +13,7 @@ from chinook_sim.cli.common import (
     day_option,
     limited,
     option,
+    profile_option,
     read_day,
     read_number,
     read_timezone,
@@ -53,6 +54,7 @@ LONG = 20_000
 @option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
 @option("--late", metavar="SHARE", default="0", help="Date this share of them before the day.")
 @option("--late-days", metavar="DAYS", default="7", help="By so many days at most.")
+@profile_option
 @option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
 @option("--cancellations", metavar="C", help="Before that, take C of them away.")
 @option("--new-customers", metavar="K", default="0", help="Before all, let K customers sign up.")
@@ -71,6 +73,7 @@ def generate(
     key: str | None,
     late: str,
     late_days: str,
+    profile: str,
     updates: str | None,
     cancellations: str | None,
     new_customers: str,
@@ -84,6 +87,7 @@ def generate(
     updates and cancellations. Where no database is named and there is none yet, chinook.db is made
     first, with a stand-in Chinook.
     """
+    from chinook_sim.profile import load_profile
     from chinook_sim.request import COUNT_LIMIT, check_key, check_share
     from chinook_sim.sampling import SEED_LIMIT
     from chinook_sim.simulate import generate_day, plan_day
@@ -98,6 +102,7 @@ def generate(
         "key": None if key is None else check_key(key),
         "late": check_share(late),
         "late_days": read_number("the number of days back", late_days, 10_000, least=1),
+        "profile": load_profile(profile),
     }
     for name, given in zip(
         CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True
@@ -178,6 +183,7 @@ def show_batch(
         "revenue": str(batch.revenue),
         "average": str(batch.average),
         "late": batch.late,
+        "profile": batch.profile,
         **{name: getattr(batch, name) for name in CHANGES},
         "seed": batch.seed,
         "digest": batch.digest,
@@ -197,6 +203,7 @@ def show_batch(
             f"  revenue  {batch.revenue:,}",
             f"  average  {batch.average:,}",
             *([f"  late     {batch.late:,}"] if batch.late else []),
+            *([f"  profile  {batch.profile}"] if batch.profile != "uniform" else []),
             *([f"  changes  {changed}"] if changed else []),
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),

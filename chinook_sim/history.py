@@ -26,11 +26,13 @@ from chinook_sim.ledger import (
     try_key,
 )
 from chinook_sim.naming import connection_of, recognise
+from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import Request, check_seed, draw_seed
 from chinook_sim.simulate import generate_day, translated
 from chinook_sim.window import check_day
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
     from datetime import date
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.batch import BatchSummary
     from chinook_sim.catalogue import Catalogue
+    from chinook_sim.profile import Profile
 
 __all__ = ["backfill"]
 
@@ -58,6 +61,7 @@ def backfill(
     per_day: int,
     *,
     seed: int | None = None,
+    profile: str | os.PathLike[str] | Profile = UNIFORM,
     connect: Callable[[], Connection] | None = None,
     prepare: Callable[[Connection], object] | None = None,
 ) -> Iterator[BatchSummary]:
@@ -75,8 +79,10 @@ def backfill(
         engine: on a Chinook with a ledger; one connection of it is used.
         start: the first day.
         end: the last day.
-        per_day: how many sales a day has.
+        per_day: how many sales a day has; on average, where the profile's days are not alike.
         seed: as for `generate_d1`, of each day; drawn once for all if None.
+        profile: as for `generate_d1`; its weekdays, months, growth and peaks say how many sales
+            each day has, and a day may well have none.
         connect: opens a connection, if not just the engine.
         prepare: called with the connection at the beginning of each day's transaction.
 
@@ -90,7 +96,8 @@ def backfill(
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     Request(per_day)
     seed = draw_seed() if seed is None else check_seed(seed)
-    filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed)
+    shape = load_profile(profile)
+    filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed, shape)
     return filler.fill(start, end)
 
 
@@ -103,11 +110,13 @@ class _Filler:
         prepare: Callable[[Connection], object],
         per_day: int,
         seed: int,
+        profile: Profile,
     ) -> None:
         self._connect = connect
         self._prepare = prepare
         self._per_day = per_day
         self._seed = seed
+        self._profile = profile
         self._connection: Connection | None = None
         self._catalogue: Catalogue | None = None
         self._unanswered: set[date] = set()
@@ -171,10 +180,14 @@ class _Filler:
             try:
                 made = generate_day(
                     session,
-                    self._count(day),
+                    self._profile.count(self._per_day, day, self._seed),
                     day=day,
                     seed=self._seed,
                     once=True,
+                    profile=self._profile,
+                    # Only where days are unlike: otherwise it is the number itself, and the day
+                    # the one that `generate_d1(…, once=True)` makes.
+                    per_day=self._per_day if self._profile.has_calendar else None,
                     catalogue=self._catalogue,
                 )
             except KeyTaken:
@@ -184,10 +197,6 @@ class _Filler:
                     raise
                 return summary_of(row)
         return replace(made, existed=made.existed and day not in self._unanswered)
-
-    def _count(self, day: date) -> int:
-        """Return how many sales a day has."""
-        return self._per_day
 
     def _connected(self) -> Connection:
         if self._connection is None:

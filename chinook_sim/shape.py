@@ -1,0 +1,404 @@
+"""Checks on the shape of the sales: what is in the database against what a profile declares.
+
+Chi-square tests, in SQL and arithmetic of their own: of a profile only its numbers are used here,
+and nothing that draws by them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from datetime import date
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chinook_sim.errors import InvalidInput
+from chinook_sim.naming import recognise
+from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
+from chinook_sim.questions import Check, Questions
+from chinook_sim.window import bounds
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.naming import Chinook
+    from chinook_sim.profile import Profile
+
+__all__ = ["chance_of", "verify_shape"]
+
+LEAST_CHANCE = 1e-8
+"""A check fails where sales of the declared shape would lie so far off no more often than this.
+
+All the checks together then fail without a reason less than once in a million times, also where
+chi-square is but an approximation: measured with `LEAST_EXPECTED` sales in the rarest cell.
+"""
+
+LEAST_EXPECTED = 20
+"""Sales that a cell must be expected to have; cells with fewer are judged together."""
+
+MOST_CELLS = 40
+"""Into how many groups, of as many sales each, customers and tracks are put by their rank."""
+
+STRETCHES = 8
+"""Into how many stretches of time a history is cut, to judge its growth."""
+
+YEAR_DAYS = 365.2425
+
+BASKET = 5
+"""The most tracks that a sale has."""
+
+
+# CROSS JOIN has SQLite begin with the runs, where it would look at all of them for each sale.
+_MADE = (
+    "{run} r CROSS JOIN {ids_of_run} CROSS JOIN {invoice} i WHERE {scope} "
+    "AND i.{invoice_id} BETWEEN {first} AND {last} AND (i.{invoice_id} - {first}) % {step} = 0"
+)
+
+_OF_THE_DAY = "{invoice} i WHERE {scope}"
+
+_FILLED = "r.parameters LIKE '%\"per_day\"%'"
+
+_ADDED = (
+    "SELECT c.subject_id AS id, count(*) AS tracks FROM {change} c "
+    "JOIN {run} u ON u.run_id = c.run_id WHERE c.kind = 'update' "
+    "AND c.subject = 'invoice' AND u.undone_at IS NULL GROUP BY c.subject_id"
+)
+
+_DAYS_MADE = "SELECT r.day, count(*) AS sales FROM {sales} AND {whole} GROUP BY r.day"
+
+_DAYS_CANCELLED = (
+    "SELECT r.day, count(*) AS sales FROM {run} r CROSS JOIN {ids_of_run} CROSS JOIN {change} c "
+    "JOIN {run} u ON u.run_id = c.run_id WHERE {scope} AND {whole} AND u.undone_at IS NULL "
+    "AND c.kind = 'cancellation' AND c.subject = 'invoice' AND c.subject_id BETWEEN {first} "
+    "AND {last} AND (c.subject_id - {first}) % {step} = 0 GROUP BY r.day"
+)
+
+# Whoever signs up gets a rank among the others, who then have another: only the sales count that
+# were made since somebody came or went last.
+_KNOWN = (
+    "r.created_at >= coalesce((SELECT max(coalesce(u.undone_at, u.created_at)) FROM {run} u "
+    "WHERE u.run_id IN (SELECT c.run_id FROM {change} c WHERE c.kind = 'sign-up')), r.created_at)"
+)
+
+# Who signed up to buy was not drawn for it.
+_LAST_SIGN_UPS = (
+    "SELECT c.subject_id AS id FROM {change} c JOIN {run} r ON r.run_id = c.run_id "
+    "WHERE c.kind = 'sign-up' AND {known}"
+)
+
+
+class Declared(NamedTuple):
+    """What is to be judged, and against what.
+
+    Attributes:
+        profile: the declared shape.
+        scope: SQL: which runs, `r`, made the sales; or which invoices, `i`, they are.
+        sales: SQL: where the sales are found.
+        whole: SQL: those of the runs that made the whole of their day, and so as many sales as the
+            profile gives it; without, none did.
+    """
+
+    profile: Profile
+    scope: str
+    sales: str = _MADE
+    whole: str = "1 = 0"
+
+
+def verify_shape(
+    connection: Connection,
+    profile: str | os.PathLike[str] | Profile | None = None,
+    *,
+    day: date | None = None,
+) -> list[Check]:
+    """Check the sales against the shape that a profile declares.
+
+    Hours, numbers of tracks, customers and tracks of the sales of a day, or of all that are in the
+    ledger; of all, also how many the days have: weekdays, months, growth and peaks.
+
+    Args:
+        connection: on a Chinook.
+        profile: as for `generate_d1`: judged are the sales of the runs that had it, or, where none
+            had, all of them. None: each run's own, as the ledger has it.
+        day: the day; None for all of them.
+
+    Raises:
+        InvalidInput: there is no such profile; or none is named, and the ledger names none either,
+            or one that is a file's.
+        NotAChinook: the database holds no Chinook.
+    """
+    shape = None if profile is None else load_profile(profile)
+    chinook = recognise(connection)
+    checks: list[Check] = []
+    for declared in _declared(connection, chinook, shape, day):
+        judge = _Judge(connection, chinook, declared, day)
+        checks += [judge.hours(), judge.baskets(), judge.customers(), judge.tracks()]
+        if day is None:
+            checks += judge.calendar()
+    return checks
+
+
+def _declared(
+    connection: Connection, chinook: Chinook, shape: Profile | None, day: date | None
+) -> list[Declared]:
+    """Return what is to be judged, one profile after the other."""
+    runs = "r.undone_at IS NULL AND r.digest IS NOT NULL"
+    if day is not None:
+        runs += " AND r.day = :day"
+    names: list[str] = []
+    if chinook.ledger:
+        ask = Questions(connection, runs, {"day": day} if day else {})
+        rows = ask.rows(
+            "SELECT DISTINCT r.profile FROM {run} r WHERE {scope} AND r.sales > 0 ORDER BY 1"
+        )
+        names = [row.profile for row in rows]
+    named = runs + " AND r.profile = :profile"
+    if shape is not None and shape.name in names:
+        return [Declared(shape, named, whole=_FILLED)]
+    if shape is not None and names:
+        return [Declared(shape, runs, whole="r.key LIKE 'once:%'")]
+    if shape is not None and day is not None:
+        return [Declared(shape, "i.{date} >= :start AND i.{date} < :end", _OF_THE_DAY)]
+    if not names:
+        raise InvalidInput(
+            "no run in a ledger says what shape these sales have; name it with --profile"
+            if day is not None
+            else "there is no run in a ledger that says which sales have a shape; give a --day"
+        )
+    known = {it.name: it for it in (UNIFORM, REALISTIC)}
+    for name in names:
+        if name not in known:
+            raise InvalidInput(
+                f"there are sales of the profile {name!r}; give its file with --profile"
+            )
+    return [Declared(known[name], named, whole=_FILLED) for name in names]
+
+
+class _Judge:
+    """Judges the sales of one profile."""
+
+    def __init__(
+        self, connection: Connection, chinook: Chinook, declared: Declared, day: date | None
+    ) -> None:
+        self._profile = declared.profile
+        self._by_runs = chinook.ledger and declared.sales == _MADE
+        self._changes = chinook.changes
+        parameters: dict[str, Any] = {"profile": declared.profile.name}
+        if day is not None:
+            parameters["day"] = day
+            parameters["start"], parameters["end"] = bounds(day)
+        self._ask = Questions(
+            connection,
+            declared.scope,
+            parameters,
+            whole=declared.whole,
+            added=_ADDED if chinook.changes else "SELECT 0 AS id, 0 AS tracks",
+            sales=declared.sales,
+            known=_KNOWN if self._by_runs and chinook.changes else "1 = 1",
+        )
+
+    def hours(self) -> Check:
+        """Judge at what hour of the day the sales were made."""
+        rows = self._ask.rows(
+            "SELECT {hour} AS hour, count(*) AS sales FROM {sales} GROUP BY {hour}"
+        )
+        seen = {int(row.hour): row.sales for row in rows}
+        return self._check("hours of the day", seen, dict(enumerate(self._profile.hours)))
+
+    def baskets(self) -> Check:
+        """Judge of how many tracks the sales were, when they were made."""
+        rows = self._ask.rows(
+            "SELECT sold.tracks - coalesce(a.tracks, 0) AS size, count(*) AS sales FROM "
+            "(SELECT l.{line_invoice} AS id, count(*) AS tracks FROM {line} l "
+            "WHERE l.{line_invoice} IN (SELECT i.{invoice_id} FROM {sales}) "
+            "GROUP BY l.{line_invoice}) sold LEFT JOIN ({added}) a ON a.id = sold.id "
+            "GROUP BY sold.tracks - coalesce(a.tracks, 0)"
+        )
+        weights = dict(enumerate(self._profile.baskets, 1))
+        tracks = self._ask.number("SELECT count(*) FROM {track} t")
+        if tracks < BASKET:
+            # A shop cannot sell more than it has; where that leaves nothing, it sells all.
+            weights = {size: weight for size, weight in weights.items() if size <= tracks}
+            weights = weights if any(weights.values()) else {tracks: 1.0}
+        return self._check("tracks a sale", {row.size: row.sales for row in rows}, weights)
+
+    def customers(self) -> Check:
+        """Judge who bought how often, by their rank."""
+        newcomers: set[int] = set()
+        if self._by_runs and self._changes:
+            newcomers = {row.id for row in self._ask.rows(_LAST_SIGN_UPS)}
+        rows = self._ask.rows(
+            "SELECT i.{invoice_customer} AS id, count(*) AS sales FROM {sales} AND {known} "
+            "GROUP BY i.{invoice_customer}"
+        )
+        ids = self._ask.rows("SELECT c.{customer_id} AS id FROM {customer} c")
+        return self._popularity(
+            "customers", rows, [row.id for row in ids], self._profile.customers, newcomers
+        )
+
+    def tracks(self) -> Check:
+        """Judge which track was each sale's first, by their rank.
+
+        The others depend on it, as no sale has a track twice.
+        """
+        rows = self._ask.rows(
+            "SELECT l.{line_track} AS id, count(*) AS sales FROM {line} l JOIN "
+            "(SELECT min(f.{line_id}) AS first FROM {line} f WHERE f.{line_invoice} IN "
+            "(SELECT i.{invoice_id} FROM {sales}) GROUP BY f.{line_invoice}) sale "
+            "ON l.{line_id} = sale.first GROUP BY l.{line_track}"
+        )
+        ids = self._ask.rows("SELECT t.{track_id} AS id FROM {track} t")
+        return self._popularity("tracks", rows, [row.id for row in ids], self._profile.tracks)
+
+    def _popularity(
+        self,
+        name: str,
+        rows: Sequence[Any],
+        ids: Sequence[int],
+        exponent: float,
+        without: set[int] | None = None,
+    ) -> Check:
+        """Judge sales by the rank of an id, in groups that shall have as many each."""
+        weights = {
+            id_: rank**-exponent
+            for rank, id_ in enumerate(sorted(ids, key=lambda id_: (_scrambled(id_), id_)), 1)
+            if id_ not in (without or ())
+        }
+        group: dict[int, int] = {}
+        shares: dict[int, float] = {}
+        total, so_far = math.fsum(weights.values()), 0.0
+        for id_, weight in weights.items():
+            group[id_] = cell = min(int(so_far / total * MOST_CELLS), MOST_CELLS - 1)
+            shares[cell] = shares.get(cell, 0) + weight
+            so_far += weight
+        seen: Counter[int] = Counter()
+        for row in rows:
+            if row.id in group:
+                seen[group[row.id]] += row.sales
+        return self._check(name, seen, shares)
+
+    def calendar(self) -> list[Check]:
+        """Judge how many sales the days have, by weekday, by month, over time and each."""
+        if not self._by_runs:
+            return []
+        names = ("weekdays", "months", "growth", "days and peaks")
+        runs = self._ask.rows(
+            "SELECT r.day, r.parameters FROM {run} r WHERE {scope} AND {whole} ORDER BY r.day"
+        )
+        if not runs:
+            return [
+                Check(f"{self._profile.name}: {name}", True, "no days of a backfill to judge")
+                for name in names
+            ]
+        seen = Counter(self._days(_DAYS_MADE))
+        if self._changes:
+            seen.update(self._days(_DAYS_CANCELLED))
+        expected = {
+            _date(row.day): json.loads(row.parameters).get("per_day", 1)
+            * _factor(self._profile, _date(row.day))
+            for row in runs
+        }
+        days = list(expected)
+        span = max((days[-1] - days[0]).days, 1)
+        cells: tuple[Callable[[date], object], ...] = (
+            lambda day: day.weekday(),
+            lambda day: day.month,
+            lambda day: min((day - days[0]).days * STRETCHES // span, STRETCHES - 1),
+            lambda day: day,
+        )
+        return [
+            self._check(
+                name,
+                _sums(cell, {day: seen[day] for day in days}),
+                _sums(cell, expected),
+            )
+            for name, cell in zip(names, cells, strict=True)
+        ]
+
+    def _days(self, question: str) -> dict[date, int]:
+        return {_date(row.day): row.sales for row in self._ask.rows(question)}
+
+    def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
+        """Compare what was seen with weights, by a chi-square test."""
+        name = f"{self._profile.name}: {name}"
+        count, total = sum(seen.values()), math.fsum(weights.values())
+        never = sum(number for cell, number in seen.items() if not weights.get(cell))
+        if never:
+            return Check(name, False, f"{never:,.0f} of {count:,.0f} sales where there are none")
+        expected = {cell: weight / total * count for cell, weight in weights.items() if weight}
+        pairs = _merged([(it, seen.get(cell, 0)) for cell, it in expected.items()])
+        if len(expected) < 2:
+            return Check(name, True, "nothing to tell apart")
+        if len(pairs) < 2:
+            return Check(name, True, f"{count:,.0f} sales; too few to judge")
+        chi_square = math.fsum((found - it) ** 2 / it for it, found in pairs)
+        chance = chance_of(chi_square, len(pairs) - 1)
+        return Check(
+            name,
+            chance >= LEAST_CHANCE,
+            f"{count:,.0f} sales, chi-square {chi_square:.1f} of {len(pairs) - 1}, p {chance:.2g}",
+        )
+
+
+def chance_of(chi_square: float, degrees: int) -> float:
+    """Return how likely a chi-square is that is as large or larger.
+
+    Exact for whole degrees of freedom: the upper incomplete gamma function, from its value at 1/2
+    or 1 upwards. See Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.4.4 and 5.
+    """
+    half = chi_square / 2
+    if half == 0:
+        return 1.0
+    parts = [math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)]
+    at = 0.5 if degrees % 2 else 1.0
+    while at < degrees / 2:
+        parts.append(math.exp(at * math.log(half) - half - math.lgamma(at + 1)))
+        at += 1
+    return min(math.fsum(parts), 1.0)
+
+
+def _merged(cells: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Put cells together, the rarest first, until each has enough to be judged."""
+    pairs = list(cells)
+    heapify(pairs)
+    while len(pairs) > 1 and pairs[0][0] < LEAST_EXPECTED:
+        one, seen = heappop(pairs)
+        other, seen_too = pairs[0]
+        heapreplace(pairs, (one + other, seen + seen_too))
+    return pairs
+
+
+def _date(day: date | str) -> date:
+    """Return a day as such; in SQLite it is text."""
+    return date.fromisoformat(day) if isinstance(day, str) else day
+
+
+def _sums(cell: Callable[[date], object], numbers: Mapping[date, float]) -> dict[object, float]:
+    sums: dict[object, float] = {}
+    for day, number in numbers.items():
+        sums[cell(day)] = sums.get(cell(day), 0) + number
+    return sums
+
+
+def _factor(profile: Profile, day: date) -> float:
+    """Return how many sales a day has, up to what is the same for all days."""
+    weight = profile.weekdays[day.weekday()] / max(profile.weekdays)
+    weight *= profile.months[day.month - 1] / max(profile.months)
+    weight *= math.prod(_peaks(profile, day))
+    return weight * math.exp(math.log1p(profile.growth) * (day - profile.since).days / YEAR_DAYS)
+
+
+def _peaks(profile: Profile, day: date) -> list[float]:
+    return [peak.factor for peak in profile.peaks if day.isoformat().endswith(peak.day)]
+
+
+def _scrambled(id_: int) -> int:
+    """Return what customers and tracks are ranked by: SplitMix64 of the id."""
+    mask = 2**64 - 1
+    word = (id_ + 0x9E3779B97F4A7C15) & mask
+    word = ((word ^ word >> 30) * 0xBF58476D1CE4E5B9) & mask
+    word = ((word ^ word >> 27) * 0x94D049BB133111EB) & mask
+    return word ^ word >> 31
