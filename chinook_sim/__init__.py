@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from chinook_sim.naming import recognise
     from chinook_sim.profile import Peak, Profile, load_profile
     from chinook_sim.simulate import generate_d1, simulate_changes
+    from chinook_sim.stream import LiveBatch, live
     from chinook_sim.undoing import undo
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "Invoice",
     "InvoiceLine",
     "KeyTaken",
+    "LiveBatch",
     "MediaType",
     "NoLedger",
     "NotAChinook",
@@ -78,6 +80,7 @@ __all__ = [
     "align",
     "backfill",
     "generate_d1",
+    "live",
     "load_profile",
     "recognise",
     "simulate_changes",
@@ -104,6 +107,7 @@ _HOMES = {
     "naming": {"recognise"},
     "profile": {"Peak", "Profile", "load_profile"},
     "simulate": {"generate_d1", "simulate_changes"},
+    "stream": {"LiveBatch", "live"},
     "undoing": {"undo"},
 }
 

@@ -190,6 +190,7 @@ class SalePlan:
             are not drawn, as they sign up to buy.
         late: which of them are dated before the day.
         profile: the shape of the sales.
+        moments: shape (count,), int64: seconds of the day, where they are not drawn either.
     """
 
     catalogue: Catalogue
@@ -200,6 +201,7 @@ class SalePlan:
     buyers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     late: Late = NOT_LATE
     profile: Profile = UNIFORM
+    moments: NDArray[np.int64] | None = None
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
@@ -215,6 +217,9 @@ class SalePlan:
                 late=self.late,
                 profile=self.profile,
             )
+            if self.moments is not None:
+                moments = self.moments[first - self.start : last - self.start]
+                drawn = replace(drawn, seconds=moments)
             yield self._with_buyers(drawn, first)
 
     def _with_buyers(self, batch: SaleBatch, first: int) -> SaleBatch:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Table
 
-__all__ = ["BillingAddress", "Catalogue", "read_catalogue"]
+__all__ = ["BillingAddress", "Catalogue", "read_catalogue", "version_of"]
 
 
 class BillingAddress(NamedTuple):
@@ -92,6 +92,18 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
         prices=_cents(connection, tracks),
         as_of=as_of,
     )
+
+
+def version_of(connection: Connection) -> int | None:
+    """Return a number that changes when others commit anything; None where there is none.
+
+    SQLite has it, and needs it: what was read earlier may name customers and tracks that are gone,
+    and foreign keys, which PostgreSQL checks always, are off there unless an engine turns them on.
+    """
+    if connection.dialect.name != "sqlite":
+        return None
+    version = connection.exec_driver_sql("PRAGMA data_version").scalar()
+    return None if version is None else int(version)
 
 
 def _read(connection: Connection, one: Any, *tables: Sequence[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, update
 from chinook_sim.content import content_of
 from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
 from chinook_sim.references import references, referred
-from chinook_sim.sampling import MAX_BASKET, sample_others, sample_ranks
+from chinook_sim.sampling import MAX_BASKET, sample_below, sample_others, sample_ranks
 from chinook_sim.sets import among
 from chinook_sim.window import bounds
 from chinook_sim.writers import choose_writer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chinook_sim.catalogue import Catalogue
     from chinook_sim.naming import Chinook
 
-__all__ = ["WINDOW", "Changes", "Chosen", "choose_changes", "make_changes"]
+__all__ = ["WINDOW", "Changes", "Chosen", "choose_changes", "make_changes", "recent_ids"]
 
 WINDOW = 90
 """Days before the day of a batch whose invoices may change; those of the day itself may, too."""
@@ -38,8 +38,12 @@ WINDOW = 90
 ROUNDS = 5
 """How often to draw again in place of invoices that another transaction is changing."""
 
+BY_ID = 3
+"""In how many of these rounds invoices are looked for by ids drawn, where that may find some."""
+
 # Streams of the generator that nothing else reads.
 _CANCELLED, _UPDATED, _UPDATED_LARGE, _ADDED = range(16, 20)
+_IDS = 16  # from the first three of these on, those by which ids are drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def choose_changes(
     day: date,
     *,
     locked: bool = False,
+    span: tuple[int, int] | None = None,
 ) -> Chosen:
     """Choose the invoices to change; fewer than wanted where there are not so many candidates.
 
@@ -99,8 +104,10 @@ def choose_changes(
         seed: as for sales.
         day: the day of the batch.
         locked: whether the invoices shall be locked until the transaction ends.
+        span: of `recent_ids`: draw ids first, and ask which are of candidates, so that a few are
+            found without counting all.
     """
-    chooser = _Chooser(connection, seed, day, locked=locked)
+    chooser = _Chooser(connection, seed, day, locked=locked, span=span)
     cancelled: list[int] = []
     if wanted.cancellations:
         free = [~condition for condition in referred(references(connection))]
@@ -120,33 +127,72 @@ def choose_changes(
     return Chosen(sorted(updated), cancelled)
 
 
+def recent_ids(connection: Connection, day: date) -> tuple[int, int] | None:
+    """Return the lowest and the highest id of the invoices that a batch of a day may change."""
+    low, high = connection.execute(
+        select(func.min(Invoice.invoice_id), func.max(Invoice.invoice_id)).where(*_recent(day))
+    ).one()
+    return None if low is None else (low, high)
+
+
+def _recent(day: date) -> tuple[ColumnElement[bool], ...]:
+    start, end = bounds(day)
+    # There is no day before the first.
+    start -= min(timedelta(days=WINDOW), start - start.min)
+    return Invoice.invoice_date >= start, Invoice.invoice_date < end
+
+
 class _Chooser:
     """Draws invoices out of those that meet some conditions."""
 
-    def __init__(self, connection: Connection, seed: int, day: date, *, locked: bool) -> None:
-        start, end = bounds(day)
-        # There is no day before the first.
-        start -= min(timedelta(days=WINDOW), start - start.min)
+    def __init__(
+        self,
+        connection: Connection,
+        seed: int,
+        day: date,
+        *,
+        locked: bool,
+        span: tuple[int, int] | None,
+    ) -> None:
         self._connection = connection
         self._seed = seed
         self._day = day
         # SQLite has one writer, and that is us.
         self._locked = locked and connection.dialect.name != "sqlite"
-        self._recent = (Invoice.invoice_date >= start, Invoice.invoice_date < end)
+        self._recent = _recent(day)
+        self._span = span
 
     def choose(self, stream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
         """Return the ids of as many invoices, rising; of all where there are fewer."""
         chosen: list[int] = []
         seen: list[int] = []
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             fresh = ~among(self._connection, Invoice.invoice_id, seen)
             candidates = (*self._recent, *conditions, *([fresh] if seen else []))
-            drawn = self._draw(stream, wanted - len(chosen), candidates)
+            missing = wanted - len(chosen)
+            drawn: list[int] = []
+            if self._span and turn < BY_ID:
+                drawn = self._draw_ids(stream, missing, candidates, turn)
+            drawn = drawn or self._draw(stream, missing, candidates)
             seen += drawn
             chosen += self._hold(drawn, candidates) if self._locked else drawn
             if len(chosen) == wanted or not drawn:
                 break
         return sorted(chosen)
+
+    def _draw_ids(
+        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
+    ) -> list[int]:
+        """Draw ids out of a span, as many as will do if one in eight is a candidate's."""
+        low, high = self._span or (0, 0)
+        size = 8 * wanted + 8
+        drawn = sample_below(
+            self._seed, self._day, stream + _IDS, (turn + 1) * size, high - low + 1
+        )[turn * size :]
+        ids = dict.fromkeys((low + drawn).tolist())
+        those = among(self._connection, Invoice.invoice_id, ids)
+        found = set(self._ids(select(Invoice.invoice_id).where(those, *candidates)))
+        return sorted([id_ for id_ in ids if id_ in found][:wanted])
 
     def _draw(
         self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]

@@ -20,6 +20,7 @@ codes; nothing here exits.
 from __future__ import annotations
 
 __all__ = [
+    "FOREIGN_KEY",
     "RETRYABLE",
     "BatchFailed",
     "CatalogueUnusable",
@@ -38,6 +39,9 @@ __all__ = [
 RETRYABLE = frozenset({"40001", "40P01", "23505"})
 """SQLSTATEs of a serialization failure, a deadlock, and ids that another writer took: the batch was
 rolled back, and may well succeed when all of its transaction is made again."""
+
+FOREIGN_KEY = "23503"
+"""The SQLSTATE where a customer or track is gone that was there when they were read."""
 
 
 class ChinookSimError(Exception):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from chinook_sim.catalogue import read_catalogue
-from chinook_sim.errors import RETRYABLE, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.catalogue import read_catalogue, version_of
+from chinook_sim.errors import FOREIGN_KEY, RETRYABLE, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.ledger import (
     made_between,
     once_key,
@@ -28,7 +28,7 @@ from chinook_sim.ledger import (
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import Request, check_seed, draw_seed
-from chinook_sim.simulate import generate_day, translated
+from chinook_sim.simulate import generate_day, translated, writing
 from chinook_sim.window import check_day
 
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ KIND = "generate"
 
 ATTEMPTS = 4
 """How often a day is tried that something came in the way of."""
-
-FOREIGN_KEY = "23503"
-"""A customer or track is gone that was there when they were read."""
 
 
 def backfill(
@@ -119,6 +116,7 @@ class _Filler:
         self._profile = profile
         self._connection: Connection | None = None
         self._catalogue: Catalogue | None = None
+        self._version: int | None = None
         self._unanswered: set[date] = set()
 
     def fill(self, start: date, end: date) -> Iterator[BatchSummary]:
@@ -169,14 +167,20 @@ class _Filler:
 
     def _make(self, day: date, *, waiting: bool) -> BatchSummary | None:
         """Make one day, or find it there; None where another process is at it."""
-        with translated(), Session(self._connected()) as session, session.begin():
-            connection = connection_of(session)
+        with (
+            translated(),
+            Session(self._connected()) as session,
+            session.begin(),
+            writing(connection := connection_of(session)),
+        ):
             self._prepare(connection)
             if not waiting and not try_key(connection, KIND, once_key(day)):
                 return None
-            if self._catalogue is None:
+            version = version_of(connection)
+            if self._catalogue is None or version != self._version:
                 chinook = recognise(connection)
                 self._catalogue = read_catalogue(connection, changes=chinook.changes)
+                self._version = version
             try:
                 made = generate_day(
                     session,

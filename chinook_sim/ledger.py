@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from sqlalchemy import (
     BigInteger,
+    case,
     cast,
     column,
     exists,
@@ -48,17 +49,20 @@ from chinook_sim.models import (
 from chinook_sim.sampling import LATE_PARTS, count_late
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from datetime import date
+    from collections.abc import Iterator, Mapping
+    from datetime import date, datetime
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
 
     from chinook_sim.naming import Chinook
 
 __all__ = [
+    "LIVE",
     "ONCE",
+    "STREAM",
     "Asked",
     "Backend",
+    "Listed",
     "backend_of",
     "baseline",
     "changed_by",
@@ -76,9 +80,11 @@ __all__ = [
     "record",
     "require",
     "require_changes",
+    "runs_of_stream",
     "set_baseline",
     "simulated",
     "standing",
+    "stream_name",
     "summary_of",
     "try_key",
 ]
@@ -88,6 +94,15 @@ CHANGE = Change.__table__
 
 BASELINE = "baseline"
 """The run_id and kind of the row that the migration writes."""
+
+LIVE = "live"
+"""The kind of a stream's runs."""
+
+STREAM = "live-"
+"""What the name of a stream begins with; its runs have it, and their number in it, as their key."""
+
+STREAM_LENGTH = len(STREAM) + 8
+"""Characters of a stream's name."""
 
 ONCE = "once:"
 """How the keys that we make ourselves begin."""
@@ -525,20 +540,97 @@ def baseline(connection: Connection) -> int:
     return connection.scalar(highest) or 0
 
 
-def latest_runs(connection: Connection, most: int) -> Sequence[Row[Any]]:
-    """Return the newest runs, newest first."""
-    return connection.execute(
-        select(RUN)
-        .where(RUN.c.kind != BASELINE)
+class Listed(NamedTuple):
+    """A run as it is listed, or all runs of a stream as if they were one.
+
+    Attributes:
+        run: what `undo` takes: the run's id, or the stream's name.
+        kind: as in `Run`.
+        key: the run's key.
+        day: its day, the last one of a stream.
+        sales: the number of its sales.
+        lines: the number of their lines.
+        revenue: the sum of their totals.
+        seed: of the sales.
+        digest: of the sales; None for a stream.
+        invoice_ids: which they are, in ranges; None for a stream.
+        at: when it was written, the last one of a stream.
+        version: the release that made it.
+        undone_at: when it was undone; of a stream, all of it.
+    """
+
+    run: str
+    kind: str
+    key: str | None
+    day: date | None
+    sales: int
+    lines: int
+    revenue: Decimal
+    seed: int | None
+    digest: str | None
+    invoice_ids: str | None
+    at: datetime
+    version: str
+    undone_at: datetime | None
+
+
+def latest_runs(connection: Connection, most: int) -> list[Listed]:
+    """Return the newest runs and streams, newest first."""
+    single = connection.execute(
+        select(
+            *(RUN.c[name] for name in ("run_id", "kind", "key", "day", "sales", "lines")),
+            *(RUN.c[name] for name in ("revenue", "seed", "digest", "invoice_ids")),
+            *(RUN.c[name] for name in ("created_at", "version", "undone_at")),
+        )
+        .where(RUN.c.kind.not_in((BASELINE, LIVE)))
         .order_by(RUN.c.created_at.desc(), RUN.c.last_invoice_id.desc())
         .limit(most)
-    ).all()
+    )
+    # In words, as PostgreSQL would not know two parameters of the same value for the same.
+    stream = func.substr(RUN.c.key, literal_column("1"), literal_column(str(STREAM_LENGTH)))
+    streams = connection.execute(
+        select(
+            stream,
+            literal(LIVE),
+            literal(None),
+            func.max(RUN.c.day),
+            *(cast(func.sum(RUN.c[name]), BigInteger) for name in ("sales", "lines")),
+            func.sum(RUN.c.revenue),
+            func.max(RUN.c.seed),
+            literal(None),
+            literal(None),
+            func.max(RUN.c.created_at),
+            func.max(RUN.c.version),
+            case((func.count() == func.count(RUN.c.undone_at), func.max(RUN.c.undone_at))),
+        )
+        .where(RUN.c.kind == LIVE)
+        .group_by(stream)
+        .order_by(func.max(RUN.c.created_at).desc())
+        .limit(most)
+    )
+    listed = [Listed(*row) for row in (*single, *streams)]
+    # Both came in order, and sorting keeps it among equals.
+    return sorted(listed, key=lambda run: run.at, reverse=True)[:most]
 
 
 def count_runs(connection: Connection) -> int:
     """Return the number of runs in the ledger, undone ones too."""
     runs = select(func.count()).where(RUN.c.kind != BASELINE)
     return int(connection.scalar(runs) or 0)
+
+
+def stream_name() -> str:
+    """Return a name for a stream that no other has."""
+    return f"{STREAM}{uuid4().hex[: STREAM_LENGTH - len(STREAM)]}"
+
+
+def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
+    """Return the runs of a stream, undone or not, the latest first, and lock them."""
+    question = select(RUN).where(
+        RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)
+    )
+    rows = connection.execute(question.with_for_update()).all()
+    return sorted(rows, key=lambda row: int(row.key.split("/")[1]), reverse=True)
 
 
 def find_run(connection: Connection, given: str) -> Row[Any]:

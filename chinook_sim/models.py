@@ -388,8 +388,9 @@ class Run(Base):
     Attributes:
         run_id: a UUID; drawn before the batch, so that it can be looked for when the answer to
             COMMIT is lost.
-        kind: `generate`; `simulate_sales`, the SQL function; `align`; or `baseline`, written by
-            the migration, whose `last_invoice_id` is the highest id there was before us.
+        kind: `generate`; `changes`, without sales; `live`, a transaction of a stream;
+            `simulate_sales`, the SQL function; `align`; or `baseline`, written by the migration,
+            whose `last_invoice_id` is the highest id there was before us.
         key: what makes a repeated request the same one; unique among the runs not undone.
         day: the day of the sales; the last day of the history after `align`.
         timezone: the zone that D-1 was taken from; NULL for the database's own.

@@ -32,6 +32,7 @@ __all__ = [
     "Curves",
     "SampledSales",
     "count_late",
+    "sample_arrivals",
     "sample_below",
     "sample_fraction",
     "sample_late",
@@ -53,6 +54,7 @@ _TRACK_STREAM = 1  # words: second to fifth track
 _LATE_STREAM = 2  # words: days that a late sale is dated back, and three that nothing reads
 _LATE_PHASE_STREAM = 3  # word 0: with which sale of a day the late ones begin
 _FRACTION_STREAM = 4  # word 0: whether a day's number of sales is rounded up
+_ARRIVAL_STREAM = 5  # words: how long after the one before, what it is, and two nothing reads
 
 _HOUR_SECONDS = 3_600
 
@@ -285,6 +287,27 @@ def sample_fraction(seed: int, day: date) -> float:
     """Draw a number from 0 to 1, exclusive, of a day's own: which way its sales are rounded."""
     ((word, *_),) = _words(seed, day, _FRACTION_STREAM, 0, 1)
     return float(int(word) >> 11) * 2.0**-53
+
+
+def sample_arrivals(
+    seed: int, day: date, start: int, stop: int, *, weights: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Draw when and as what the arrivals `start` to `stop` of a Poisson process come.
+
+    Args:
+        seed: 0 to `SEED_LIMIT` - 1.
+        day: on which it began.
+        start: index of the first arrival, from 0.
+        stop: index after the last.
+        weights: how often each kind comes, in whole numbers.
+
+    Returns:
+        The time since the arrival before, where the mean is 1; and the kind, from 0 on. Both have
+        the shape (stop - start,).
+    """
+    gap, kind = _words(seed, day, _ARRIVAL_STREAM, start, stop)[:, :2].T
+    running = np.cumsum(np.array(weights, dtype=np.int64))
+    return -np.log1p(-((gap >> np.uint64(11)) * 2.0**-53)), _choose(kind, len(weights), running)
 
 
 def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:

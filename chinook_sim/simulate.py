@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
     from typing_extensions import Unpack
@@ -46,9 +47,11 @@ if TYPE_CHECKING:
     from chinook_sim.rights import Purpose
 
 __all__ = [
+    "Moment",
     "all_or_nothing",
     "generate_d1",
     "generate_day",
+    "make_batch",
     "plan_day",
     "simulate_changes",
     "translated",
@@ -217,18 +220,51 @@ def generate_day(
         ChinookSimError: as for `generate_d1`.
     """
     request = Request(n, kind=kind, start=start, **wishes)
-    with all_or_nothing(session, _purpose(request.changes)) as (connection, chinook):
+    return make_batch(session, request, catalogue=catalogue, progress=progress)
+
+
+class Moment(NamedTuple):
+    """What a batch that is made now, as one of many, need not ask for.
+
+    Attributes:
+        chinook: what was recognised; and nobody else makes batches with this one's key.
+        seconds: shape (n,), int64: when the sales are made, in seconds of the day.
+        seed: of the changes; that of the sales goes on from batch to batch.
+        span: of `recent_ids`.
+    """
+
+    chinook: Chinook
+    seconds: NDArray[np.int64]
+    seed: int
+    span: tuple[int, int] | None
+
+
+def make_batch(
+    session: Session,
+    request: Request,
+    *,
+    catalogue: Catalogue | None = None,
+    progress: Callable[[int], None] | None = None,
+    moment: Moment | None = None,
+) -> BatchSummary:
+    """Make what is asked for; see `generate_day`."""
+    given = moment.chinook if moment else None
+    with all_or_nothing(session, _purpose(request.changes), given) as (connection, chinook):
         asked = request.settle(connection, chinook)
-        found = _found(connection, chinook, asked, locked=True)
+        found = None if moment else _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
         if request.changes:
             require_changes(chinook)
         catalogue = catalogue or read_catalogue(connection, changes=chinook.changes)
         plan = _plan(asked, request, catalogue)
+        if moment:
+            plan = replace(plan, moments=moment.seconds)
         changed = Changes()
         if request.changes:
-            plan, changed = _change(session, connection, chinook, plan, request.changes, asked)
+            plan, changed = _change(
+                session, connection, chinook, plan, request.changes, asked, moment
+            )
         tally = plan.tally()
         ids = IdRanges()
         if plan.count:
@@ -276,10 +312,12 @@ def _change(
     plan: SalePlan,
     wanted: Changes,
     asked: Asked,
+    moment: Moment | None,
 ) -> tuple[SalePlan, Changes]:
     """Change the shop as the seed and day of a plan have it; return a plan for what it is now."""
+    seed, day = moment.seed if moment else plan.seed, plan.day
     changer = ShopChanger(
-        connection, chinook, plan.catalogue, run_id=asked.run_id, seed=plan.seed, day=plan.day
+        connection, chinook, plan.catalogue, run_id=asked.run_id, seed=seed, day=day
     )
     # Before any row is locked: see there.
     hold(connection, chinook)
@@ -290,8 +328,8 @@ def _change(
         catalogue = read_catalogue(connection, changes=chinook.changes)
         buyers = np.searchsorted(catalogue.customer_ids, np.array(newcomers, dtype=np.int64))
         plan = replace(plan, catalogue=catalogue, buyers=buyers)
-    catalogue, seed, day = plan.catalogue, plan.seed, plan.day
-    chosen = choose_changes(connection, catalogue, wanted, seed, day, locked=True)
+    catalogue, span = plan.catalogue, moment.span if moment else None
+    chosen = choose_changes(connection, catalogue, wanted, seed, day, locked=True, span=span)
     make_changes(connection, chinook, catalogue, chosen, run_id=asked.run_id, seed=seed, day=day)
     for loaded in session.identity_map.values():
         # The session knows nothing of what was done behind its back.

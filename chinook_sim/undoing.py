@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from chinook_sim.batch import Digest
 from chinook_sim.content import content_of, customer_before
 from chinook_sim.content.parts import SUBJECTS
 from chinook_sim.errors import UndoRefused
-from chinook_sim.ledger import changed_by, find_run, invoices_of, mark_undone, require
+from chinook_sim.ledger import (
+    STREAM,
+    changed_by,
+    find_run,
+    invoices_of,
+    mark_undone,
+    require,
+    runs_of_stream,
+)
 from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run
 from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
@@ -23,7 +32,6 @@ from chinook_sim.simulate import all_or_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
     from sqlalchemy import Connection, Row, Select
     from sqlalchemy.orm import Session
@@ -42,9 +50,9 @@ class Undone:
     """What was taken out.
 
     Attributes:
-        run_id: the run.
+        run_id: the run, or the stream.
         kind: what it had done; see `Run`.
-        day: its day.
+        day: its day, the first one of a stream.
         sales: the number of sales the run had made, or of invoices moved back.
         lines: the number of their lines.
         revenue: the sum of their totals.
@@ -67,7 +75,8 @@ def undo(session: Session, run: str) -> Undone:
 
     Args:
         session: a session on a Chinook with a ledger; its transaction stays yours.
-        run: the run's id, or its first characters, at least four.
+        run: the run's id, or its first characters, at least four; or the name of a stream, such
+            as `live-3f9a1c2e`, all of whose runs are undone, the latest first.
 
     Raises:
         InvalidInput: there is no such run, or more than one.
@@ -77,21 +86,40 @@ def undo(session: Session, run: str) -> Undone:
     """
     with all_or_nothing(session, "undo") as (connection, chinook):
         require(chinook)
-        row = find_run(connection, run)
-        existed = row.undone_at is not None
-        if not existed:
-            subjects = _changed(connection, row.run_id) if chinook.changes else set()
-            if row.kind == ALIGN:
-                move_back(connection, row)
-            elif subjects:
-                only_sales = subjects == {"invoice"}
-                purpose: Purpose = "undo changes" if only_sales else "undo shop"
-                with all_or_nothing(session, purpose, chinook):
-                    _Undoing(connection, chinook, row, subjects).undo()
-            else:
-                _Undoing(connection, chinook, row, subjects).undo()
-            mark_undone(connection, row.run_id)
-        return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
+        rows = runs_of_stream(connection, run) if run.startswith(STREAM) else []
+        if not rows:
+            row = find_run(connection, run)
+            existed = not _undo(session, connection, chinook, row)
+            return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
+        done = [row for row in rows if _undo(session, connection, chinook, row)]
+        counted = done or rows
+        return Undone(
+            run,
+            rows[0].kind,
+            rows[-1].day,
+            sum(row.sales for row in counted),
+            sum(row.lines for row in counted),
+            sum((row.revenue for row in counted), Decimal("0.00")),
+            not done,
+        )
+
+
+def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[Any]) -> bool:
+    """Undo a run, unless it was."""
+    if row.undone_at is not None:
+        return False
+    subjects = _changed(connection, row.run_id) if chinook.changes else set()
+    if row.kind == ALIGN:
+        move_back(connection, row)
+    elif subjects:
+        only_sales = subjects == {"invoice"}
+        purpose: Purpose = "undo changes" if only_sales else "undo shop"
+        with all_or_nothing(session, purpose, chinook):
+            _Undoing(connection, chinook, row, subjects).undo()
+    else:
+        _Undoing(connection, chinook, row, subjects).undo()
+    mark_undone(connection, row.run_id)
+    return True
 
 
 def _changed(connection: Connection, run_id: str) -> set[str]:

@@ -92,7 +92,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             "lines with another quantity",
         ),
         _whole_seconds(connection, ask),
-        _spread(ask, found, _profiles(connection, day) if chinook.ledger else []),
+        _spread(ask, found, _declared(connection, day) if chinook.ledger else []),
         *_changes(connection, chinook, day),
     ]
 
@@ -184,7 +184,7 @@ _PRICES_THEN = (
     # Which change of a price each batch knew last; 0 for none, where the ledger says nothing.
     "WITH known AS (SELECT r.run_id, coalesce((SELECT k.subject_id FROM {change} k "
     "WHERE k.run_id = r.run_id AND k.subject = 'price'), 0) AS as_of, r.kind, r.invoice_ids "
-    "FROM {run} r WHERE r.undone_at IS NULL AND r.kind IN ('generate', 'changes')), "
+    "FROM {run} r WHERE r.undone_at IS NULL AND r.kind IN ('generate', 'changes', 'live')), "
     "made AS MATERIALIZED (SELECT as_of, {first} AS first, {last} AS last, {step} AS step "
     "FROM known r, {ids_of_run} "
     "WHERE {last} >= (SELECT min(i.{invoice_id}) FROM {invoice} i WHERE {scope}) "
@@ -243,14 +243,21 @@ def _days_back(connection: Connection) -> int:
     return max((int(json.loads(row.parameters)["late_days"]) for row in rows), default=0)
 
 
-def _profiles(connection: Connection, day: date) -> list[str]:
-    """Return the profiles that the runs of a day had."""
+def _declared(connection: Connection, day: date) -> list[str]:
+    """Return what the runs of a day say of how its sales are spread over the hours."""
     ask = Questions(connection, "1 = 1", {"day": day})
     rows = ask.rows(
-        "SELECT DISTINCT r.profile FROM {run} r WHERE r.day = :day AND r.undone_at IS NULL "
-        "AND r.digest IS NOT NULL AND r.sales > 0 ORDER BY r.profile"
+        "SELECT DISTINCT r.profile, CASE r.kind WHEN 'live' THEN 1 ELSE 0 END AS live "
+        "FROM {run} r WHERE r.day = :day AND r.undone_at IS NULL "
+        "AND r.digest IS NOT NULL AND r.sales > 0 ORDER BY live, r.profile"
     )
-    return [row.profile for row in rows]
+    return [
+        "dated when they came"
+        if row.live
+        else f"as profile {row.profile} has them, which --shape checks"
+        for row in rows
+        if row.live or row.profile != "uniform"
+    ]
 
 
 _TRACKS = (
@@ -326,10 +333,8 @@ def _spread(ask: Questions, found: int, declared: Sequence[str]) -> Check:
         "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
     name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
-    shaped = [profile for profile in declared if profile != "uniform"]
-    if shaped:
-        said = " and ".join(shaped)
-        return Check(name, True, f"{hours}; as profile {said} has them, which --shape checks")
+    if declared:
+        return Check(name, True, f"{hours}; {' and '.join(dict.fromkeys(declared))}")
     if found < MIN_FOR_SPREAD:
         return Check(name, True, f"{hours}; too few sales to judge")
     expected = found / 24

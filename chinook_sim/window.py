@@ -18,7 +18,7 @@ from chinook_sim.errors import InvalidInput
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["bounds", "check_day", "check_timezone", "d1", "parse_day"]
+__all__ = ["bounds", "check_day", "check_timezone", "d1", "now", "parse_day"]
 
 # The end of a day is the start of the next, and there is none after 9999-12-31.
 LAST_DAY = date.max - timedelta(days=1)
@@ -41,13 +41,35 @@ def d1(connection: Connection, timezone: str | None = None) -> date:
         today = connection.scalar(text("SELECT CURRENT_DATE"))
         today = today if isinstance(today, date) else date.fromisoformat(str(today))
     else:
-        zone = _zone(timezone)
-        now = connection.scalar(text("SELECT CURRENT_TIMESTAMP"))
-        # SQLite answers with UTC as text.
-        if not isinstance(now, datetime):
-            now = datetime.fromisoformat(str(now)).replace(tzinfo=UTC)
-        today = now.astimezone(zone).date()
+        today = now(connection, timezone).date()
     return today - timedelta(days=1)
+
+
+def now(connection: Connection, timezone: str | None = None) -> datetime:
+    """Return what time it is by the database's clock, naive.
+
+    Without a time zone it is that of CURRENT_DATE: the database session's, and UTC in SQLite.
+
+    Args:
+        connection: whose database is asked.
+        timezone: an IANA name such as `Europe/Paris`: the time there.
+
+    Raises:
+        InvalidInput: there is no such time zone.
+    """
+    zone = None if timezone is None else _zone(timezone)
+    told: datetime
+    if connection.dialect.name == "sqlite":
+        # UTC, as text.
+        question = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
+        told = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
+        there = told if zone is None else told.replace(tzinfo=UTC).astimezone(zone)
+    else:
+        # The clock's, and not the transaction's, which may have waited for a lock.
+        question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
+        told = connection.scalar(text(f"SELECT {question}"))
+        there = told.astimezone(zone) if zone else told
+    return there.replace(tzinfo=None)
 
 
 def bounds(day: date) -> tuple[datetime, datetime]:

@@ -66,6 +66,21 @@ ALLOWED: dict[str, set[str]] = {
         "window",
     }
     | ERRORS,
+    "arrivals": {"sampling"} | ERRORS,
+    "stream": {
+        "arrivals",
+        "catalogue",
+        "changes",
+        "ledger",
+        "naming",
+        "profile",
+        "refusals",
+        "request",
+        "sampling",
+        "simulate",
+        "window",
+    }
+    | ERRORS,
     "factory": {
         "request",
         "simulate",

@@ -20,7 +20,7 @@ import pytest
 from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
-from chinook_sim.cli import main
+from chinook_sim.cli import cli, main
 from chinook_sim.cli.common import Common
 from chinook_sim.settings import find_database
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conftest import Command, Ground, Shop
 
 README = Path(__file__).parents[1] / "README.md"
-COMMANDS = ("generate", "init", "verify", "status")
+COMMANDS = tuple(cli.commands)
 
 
 def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:

@@ -57,13 +57,20 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 5
+    assert len(blocks("python")) == 6
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
+        sold, cancelled = (
+            connection.execute(question).fetchone()[0]
+            for question in (
+                "SELECT coalesce(sum(sales), 0) FROM chinook_sim_run WHERE kind = 'live'",
+                "SELECT count(*) FROM chinook_sim_change WHERE kind = 'cancellation'",
+            )
+        )
         assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (
-            412 + 10 + 399 + 200,
+            412 + 10 + 399 + 200 + sold - cancelled,
         )
 
 

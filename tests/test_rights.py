@@ -19,6 +19,7 @@ from chinook_sim import (
     SaleFactory,
     align,
     generate_d1,
+    live,
     simulate_changes,
     undo,
 )
@@ -210,6 +211,30 @@ def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
             for table in ("Invoice", "InvoiceLine")
         ),
         *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+    )
+    if "ALWAYS" not in shop.shape.ids:
+        needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
+    climb(role, work, needed)
+
+
+@each
+def test_so_does_a_stream(shop: Shop, role: Role) -> None:
+    def work() -> None:
+        url = shop.url.set(username=role.name, password="x")
+        stream = live(create_engine(url, poolclass=NullPool), 400, seed=7, mix=(1, 1, 1))
+        try:
+            assert all(next(stream).made.run_id for _ in range(10))
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+
+    needed = spelled(
+        shop,
+        "SELECT ON [Customer]",
+        "SELECT ON [Track]",
+        *(f"{right} ON [Invoice]" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(f"{right} ON [InvoiceLine]" for right in ("SELECT", "INSERT", "DELETE")),
+        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT")),
         *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:

@@ -23,6 +23,7 @@ from chinook_sim.cli.runs import align, undo
 from chinook_sim.cli.sales import generate
 from chinook_sim.cli.shapes import profile
 from chinook_sim.cli.shop import init, status
+from chinook_sim.cli.stream import live
 from chinook_sim.errors import ChinookSimError, DatabaseUnavailable, InvalidInput
 from chinook_sim.settings import load_dotenv
 
@@ -48,7 +49,7 @@ def cli(_: Common) -> None:
     """
 
 
-for command in (generate, init, verify, align, backfill, undo, status, profile):
+for command in (generate, init, verify, align, backfill, live, undo, status, profile):
     cli.add_command(command)
 
 

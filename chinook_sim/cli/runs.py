@@ -73,8 +73,9 @@ def align(settings: Common, timezone: str | None, dry_run: bool) -> None:
 def undo(settings: Common, run: str) -> None:
     """Take one RUN out again: its sales and their lines, or its moving of the history.
 
-    RUN is a run's id, or its first characters; `status` lists them. Refused where its sales were
-    changed since, or something refers to them.
+    RUN is a run's id, or its first characters; `status` lists them. The name of a stream, such as
+    live-3f9a1c2e, takes out all of its runs. Refused where sales were changed since, or something
+    refers to them.
     """
     from chinook_sim.undoing import undo as take_out
 
@@ -96,12 +97,12 @@ def undo(settings: Common, run: str) -> None:
 
 
 def list_runs(connection: Connection) -> list[dict[str, Any]]:
-    """Return the latest runs of the ledger, newest first."""
+    """Return the latest runs and streams of the ledger, newest first."""
     from chinook_sim.ledger import latest_runs
 
     return [
         {
-            "run": row.run_id,
+            "run": row.run,
             "kind": row.kind,
             "key": row.key,
             "day": str(row.day),
@@ -110,8 +111,8 @@ def list_runs(connection: Connection) -> list[dict[str, Any]]:
             "revenue": str(row.revenue),
             "seed": row.seed,
             "digest": row.digest,
-            "invoices": json.loads(row.invoice_ids),
-            "at": str(row.created_at)[:19],
+            "invoices": None if row.invoice_ids is None else json.loads(row.invoice_ids),
+            "at": str(row.at)[:19],
             "version": row.version,
             "undone": None if row.undone_at is None else str(row.undone_at)[:19],
         }
@@ -121,13 +122,16 @@ def list_runs(connection: Connection) -> list[dict[str, Any]]:
 
 def columns(runs: list[dict[str, Any]]) -> list[str]:
     """Lay out runs, one a line, by what a person looks for."""
+    from chinook_sim.ledger import LIVE
+
     if not runs:
         return []
     shown = [("run", "day", "sales", "revenue", "at", "kind", "key")]
     for run in runs:
         kind = run["kind"] + (" (undone)" if run["undone"] else "")
         figures = (f"{run['sales']:,}", run["revenue"])
-        shown.append((run["run"][:8], run["day"], *figures, run["at"], kind, run["key"] or ""))
+        name = run["run"] if run["kind"] == LIVE else run["run"][:8]
+        shown.append((name, run["day"], *figures, run["at"], kind, run["key"] or ""))
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [
         "",

@@ -39,7 +39,8 @@ class PostgresqlContent:
         last = "NULL"
         for part in others:
             table, key, owner = self._names(part)
-            last = f"(SELECT max(r.{key}) FROM {table} r WHERE r.{owner} = s.id)"  # noqa: S608
+            # Of the plain key it would be looked for down the key's whole index, not the owner's.
+            last = f"(SELECT max(r.{key} + 0) FROM {table} r WHERE r.{owner} = s.id)"  # noqa: S608
         self._run(
             f"INSERT INTO {self._change} "  # noqa: S608
             f"(run_id, kind, subject, subject_id, last_line_id, {when}) "

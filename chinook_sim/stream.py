@@ -1,0 +1,439 @@
+"""Sales that never stop: arriving at random, each dated when it comes, in small transactions.
+
+Arrivals are a Poisson process. Whatever has arrived when a transaction ends makes the next one, so
+transactions are as small as the database is quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from chinook_sim.arrivals import CANCELLATION, MIX, SALE, UPDATE, Arrivals, check_mix, check_rate
+from chinook_sim.catalogue import read_catalogue, version_of
+from chinook_sim.changes import recent_ids
+from chinook_sim.errors import (
+    FOREIGN_KEY,
+    RETRYABLE,
+    BatchFailed,
+    DatabaseUnavailable,
+    InvalidInput,
+)
+from chinook_sim.ledger import LIVE, backend_of, outcome, require_changes, stream_name
+from chinook_sim.naming import connection_of
+from chinook_sim.profile import UNIFORM, load_profile
+from chinook_sim.refusals import refusal_of
+from chinook_sim.request import Request, check_seed, draw_seed
+from chinook_sim.sampling import SEED_LIMIT
+from chinook_sim.simulate import Moment, all_or_nothing, make_batch, translated, writing
+from chinook_sim.window import bounds, check_timezone, now
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date
+    from decimal import Decimal
+
+    from sqlalchemy import Connection, Engine
+
+    from chinook_sim.arrivals import Arrival
+    from chinook_sim.batch import BatchSummary
+    from chinook_sim.catalogue import Catalogue
+    from chinook_sim.ledger import Backend
+    from chinook_sim.naming import Chinook
+    from chinook_sim.profile import Profile
+
+__all__ = ["LiveBatch", "live"]
+
+MOST = 1_000
+"""Arrivals in a transaction; more wait for the next."""
+
+PATIENCE = 5.0
+"""Seconds that an arrival waits for a database that is too slow, before it is left out."""
+
+READ_AGAIN = 60.0
+"""Seconds after which customers, tracks and prices are read anew."""
+
+READING = 100
+"""Times as long as reading them takes must pass at least: one hundredth of the time is for it."""
+
+ATTEMPTS = 4
+"""How often a transaction is tried that others came in the way of."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
+"""Seconds between attempts to connect again."""
+
+LAST_ATTEMPT = 60.0
+"""Seconds after its end up to which a stream that has lost its connection seeks another."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBatch:
+    """One transaction of a stream.
+
+    Attributes:
+        made: what it did; `made.run_id` is its id in the ledger, `made.key` the stream's name and
+            the transaction's number in it.
+        arrivals: how many there were: sales, updates and cancellations that were wanted.
+        latencies: seconds from each arrival to its being committed.
+        behind: seconds for which the next arrival had been waiting then, other than for a
+            connection; 0 if it had not come.
+        left_out: arrivals left out since the transaction before, as the database is slower.
+        lost: how often the connection was lost since then.
+    """
+
+    made: BatchSummary
+    arrivals: int
+    latencies: Sequence[float]
+    behind: float
+    left_out: int
+    lost: int
+
+
+def live(
+    engine: Engine,
+    rate: float | Decimal,
+    *,
+    duration: float | timedelta | None = None,
+    mix: Sequence[int] = MIX,
+    seed: int | None = None,
+    timezone: str | None = None,
+    profile: str | os.PathLike[str] | Profile = UNIFORM,
+    stop: threading.Event | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    connect: Callable[[], Connection] | None = None,
+    prepare: Callable[[Connection], object] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[LiveBatch]:
+    """Make sales as if a shop were open: at random moments, dated when they come, and for ever.
+
+    Besides sales there are updates and cancellations of earlier ones, as in `generate_d1`. Each
+    transaction is a run of the ledger. A connection that is lost is opened again, with pauses that
+    grow, and what was on its way is looked up in the ledger, and made if it is not there.
+
+        for batch in live(engine, 20, duration=60):
+            print(batch.made.count, batch.latencies)
+
+    Args:
+        engine: on a Chinook with a ledger; one connection of it is used.
+        rate: arrivals a second, on average.
+        duration: seconds for which there are arrivals; None for ever.
+        mix: how often sales, updates and cancellations come, in whole numbers.
+        seed: 0 to 2**63 - 1: what comes when, and who buys what; drawn from the system if None.
+        timezone: an IANA name, to date sales by the clock there, and not by the database's own.
+        profile: as for `generate_d1`; its hours and days are no part of a stream.
+        stop: set it, from another thread or a signal handler, to end after the transaction that is
+            running.
+        say: told what a person should know, such as that the connection was lost.
+        connect: opens a connection, if not just the engine.
+        prepare: called with the connection at the beginning of each transaction.
+        clock: seconds, rising.
+
+    Yields:
+        Each transaction, once it is committed.
+
+    Raises:
+        InvalidInput: an argument cannot mean anything.
+        NoLedger: the database was not migrated.
+        NotAChinook: it holds no Chinook.
+        BatchFailed: a transaction could not be made, and nothing of it was kept.
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InvalidInput(f"a duration must be more than 0 seconds, not {duration!r:.40}")
+    if timezone is not None:
+        check_timezone(timezone)
+    arrivals = Arrivals(
+        draw_seed() if seed is None else check_seed(seed), check_rate(rate), check_mix(mix)
+    )
+    stream = _Stream(
+        arrivals,
+        load_profile(profile),
+        timezone,
+        stop or threading.Event(),
+        say,
+        connect or engine.connect,
+        prepare or (lambda _: None),
+        clock,
+    )
+    return stream.run(math.inf if seconds is None else seconds)
+
+
+class _Known(NamedTuple):
+    """What was read of the shop, until when that will do, and what tells that it will not."""
+
+    until: float
+    version: int | None
+    chinook: Chinook
+    catalogue: Catalogue
+
+
+class _Span(NamedTuple):
+    """The ids of the invoices that may change on a day."""
+
+    day: date
+    ids: tuple[int, int] | None
+
+
+class _Sent(NamedTuple):
+    """A transaction that was, perhaps, committed."""
+
+    made: BatchSummary
+    arrivals: int
+    backend: Backend | None
+
+
+class _Stopped(Exception):
+    """There is no connection, and none shall be waited for any longer."""
+
+
+class _Stream:
+    """Makes what arrives, on one connection, which is replaced when it is lost."""
+
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        profile: Profile,
+        timezone: str | None,
+        stop: threading.Event,
+        say: Callable[[str], None],
+        connect: Callable[[], Connection],
+        prepare: Callable[[Connection], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._arrivals = arrivals
+        self._profile = profile
+        self._timezone = timezone
+        self._stop = stop
+        self._say = say
+        self._connect = connect
+        self._prepare = prepare
+        self._clock = clock
+        self._name = stream_name()
+        self._number = 0
+        self._connection: Connection | None = None
+        self._known: _Known | None = None
+        self._span: _Span | None = None
+        self._sent: _Sent | None = None
+        self._lost = self._left_out = 0
+        self._away = 0.0
+        self._began = self._end = 0.0
+
+    def run(self, seconds: float) -> Iterator[LiveBatch]:
+        """Make all that arrives for so long."""
+        try:
+            self._connection = self._connect()
+            with translated(), Session(self._connection) as session, session.begin():
+                self._look(session)
+            self._began, self._end = self._clock(), seconds
+            while not self._stop.is_set():
+                self._leave_out()
+                due = self._arrivals.until(min(self._passed(), seconds), MOST)
+                if due:
+                    yield self._make(due)
+                elif self._arrivals.next().at > seconds:
+                    return
+                else:
+                    # All that came while there was no connection is made.
+                    self._away = 0.0
+                    self._stop.wait(self._arrivals.next().at - self._passed())
+        except _Stopped:
+            return
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _passed(self) -> float:
+        """Return how many seconds it is since the stream began."""
+        return self._clock() - self._began
+
+    def _leave_out(self) -> None:
+        """Pass over what has waited for too long, other than for a connection.
+
+        Only where more has come than the next transaction takes: as many as arrive may well go
+        through a database, or a wire, where each transaction takes its time.
+        """
+        while True:
+            now = min(self._passed(), self._end)
+            due = self._arrivals.until(now, MOST + 1)
+            long_ago = self._passed() - PATIENCE - self._away
+            if len(due) <= MOST or due[0].at > long_ago:
+                return
+            late = sum(arrival.at <= long_ago for arrival in due)
+            self._arrivals.pass_over(late)
+            self._left_out += late
+
+    def _make(self, due: list[Arrival]) -> LiveBatch:
+        made, count, _ = self._persistently(due)
+        done = self._passed()
+        self._arrivals.pass_over(count)
+        lost, left_out = self._lost, self._left_out
+        self._lost = self._left_out = 0
+        waiting = self._arrivals.next().at
+        behind = done - waiting - self._away if waiting <= self._end else 0.0
+        return LiveBatch(
+            made=made,
+            arrivals=count,
+            latencies=[done - arrival.at for arrival in due[:count]],
+            behind=max(behind, 0.0),
+            left_out=left_out,
+            lost=lost,
+        )
+
+    def _persistently(self, due: list[Arrival]) -> _Sent:
+        """Make the arrivals, all or the first few; again where something came in the way."""
+        self._number += 1
+        attempt = 0
+        while True:
+            try:
+                return self._write(due)
+            except BatchFailed as error:
+                sent, self._sent = self._sent, None
+                self._known = self._span = None
+                if self._connection is None or self._connection.invalidated:
+                    self._reconnect(sent)
+                    # It may be there all the same, if COMMIT was sent.
+                    if sent is not None and self._was_committed(sent):
+                        return sent
+                    continue
+                attempt += 1
+                if error.sqlstate not in (*RETRYABLE, FOREIGN_KEY) or attempt == ATTEMPTS:
+                    raise
+                # Not all who came in each other's way shall come back at the same moment.
+                self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+
+    def _write(self, due: list[Arrival]) -> _Sent:
+        """Make the arrivals of one day in one transaction."""
+        with translated(), Session(self._connection) as session:
+            with session.begin(), writing(connection := connection_of(session)):
+                self._prepare(connection)
+                known = self._look(session)
+                # By the database's clock, and as long ago as it is by ours.
+                opened = now(connection, self._timezone) - timedelta(seconds=self._passed())
+                moments = [opened + timedelta(seconds=arrival.at) for arrival in due]
+                day = moments[0].date()
+                of_day = [it for it, at in zip(due, moments, strict=True) if at.date() == day]
+                kinds = [arrival.kind for arrival in of_day]
+                request = Request(
+                    kinds.count(SALE),
+                    kind=LIVE,
+                    start=of_day[0].sales,
+                    day=day,
+                    seed=self._arrivals.seed,
+                    key=f"{self._name}/{self._number}",
+                    updates=kinds.count(UPDATE),
+                    cancellations=kinds.count(CANCELLATION),
+                    profile=self._profile,
+                )
+                span = self._recent(session, known, day) if request.changes else None
+                start, _ = bounds(day)
+                seconds = [
+                    int((at - start).total_seconds())
+                    for kind, at in zip(kinds, moments, strict=False)
+                    if kind == SALE
+                ]
+                moment = Moment(
+                    known.chinook,
+                    np.array(seconds, dtype=np.int64),
+                    _seed_of(self._arrivals.seed, of_day[0].number),
+                    span,
+                )
+                made = make_batch(session, request, catalogue=known.catalogue, moment=moment)
+                self._sent = _Sent(made, len(of_day), backend_of(connection))
+            done, self._sent = self._sent, None
+        if made.invoice_ids and self._span is not None:
+            low, high = self._span.ids or (made.invoice_ids[0], 0)
+            self._span = _Span(self._span.day, (low, max(high, made.invoice_ids[-1])))
+        return done
+
+    def _look(self, session: Session) -> _Known:
+        """Return what is known of the shop, read anew once a while."""
+        known, version = self._known, version_of(connection_of(session))
+        begun = self._clock()
+        if known is None or begun > known.until or version != known.version:
+            with all_or_nothing(session) as (connection, chinook):
+                require_changes(chinook)
+                catalogue = read_catalogue(connection, changes=True)
+            done = self._clock()
+            until = done + max(READ_AGAIN, READING * (done - begun))
+            known = self._known = _Known(until, version, chinook, catalogue)
+        return known
+
+    def _recent(self, session: Session, known: _Known, day: date) -> tuple[int, int] | None:
+        """Return the ids of what may change on a day, looked for once a day."""
+        if self._span is None or self._span.day != day:
+            with all_or_nothing(session, "changes", known.chinook) as (connection, _):
+                self._span = _Span(day, recent_ids(connection, day))
+        return self._span.ids
+
+    def _reconnect(self, sent: _Sent | None) -> None:
+        """Connect again, however long it takes.
+
+        Raises:
+            _Stopped: it shall not be waited for any longer.
+            BatchFailed: nor shall it, and it is not known what became of a transaction.
+        """
+        self._lost += 1
+        self._say("the connection was lost; connecting again")
+        since, pause, told = self._clock(), FIRST_PAUSE, ""
+        while True:
+            if self._connection is not None:
+                with suppress(DBAPIError):
+                    self._connection.close()
+                self._connection = None
+            try:
+                self._connection = self._connect()
+            except (DatabaseUnavailable, DBAPIError) as error:
+                reason = _reason(error)
+                if reason != told:
+                    self._say(f"{reason}; trying again until it is there")
+                told = reason
+            else:
+                self._away += self._clock() - since
+                self._say(f"connected again after {self._clock() - since:.1f} s")
+                return
+            if self._stop.wait(pause) or self._passed() > self._end + LAST_ATTEMPT:
+                raise _Stopped if sent is None else self._unknown(sent)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _was_committed(self, sent: _Sent) -> bool:
+        """Find out whether a transaction was committed whose COMMIT was not answered."""
+        found = None
+        while self._connection is not None and found is None:
+            try:
+                found = outcome(self._connection, str(sent.made.run_id), sent.backend)
+            except DBAPIError:
+                self._reconnect(sent)
+            else:
+                if found is None and self._stop.wait(1):
+                    raise self._unknown(sent)
+        return bool(found)
+
+    def _unknown(self, sent: _Sent) -> BatchFailed:
+        return BatchFailed(
+            f"the connection was lost while committing run {sent.made.run_id}: it is not known "
+            "whether it is there; `chinook-sim status` tells"
+        )
+
+
+def _reason(error: DatabaseUnavailable | DBAPIError) -> str:
+    """Return why there is no connection, in one line."""
+    refusal = refusal_of(error)
+    return refusal.line if refusal else str(error)
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """Return the seed of a transaction's changes: that of the stream would choose the same."""
+    digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % SEED_LIMIT

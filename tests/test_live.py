@@ -1,0 +1,572 @@
+"""Sales that never stop: as many as come, each once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import date, datetime, timedelta
+from itertools import accumulate, islice, pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, cases, parameters
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+from wire import Side, Wire
+
+from chinook_sim import BatchFailed, InvalidInput, NoLedger, generate_d1, live, stream, undo
+from chinook_sim.arrivals import MIX, SALE, Arrivals
+from chinook_sim.catalogue import read_catalogue
+from chinook_sim.changes import Changes, choose_changes, recent_ids
+from chinook_sim.naming import recognise
+from chinook_sim.shape import chance_of, verify_shape
+from chinook_sim.verification import verify_all, verify_day
+from chinook_sim.window import now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conftest import Command, Shop
+    from sqlalchemy import Connection
+
+    from chinook_sim.stream import LiveBatch
+
+CASES = {case.id: case for case in by_turns(migrated=True)}
+
+each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
+in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-identity-pg18-migrated"]]
+    ),
+    indirect=True,
+)
+both = pytest.mark.parametrize(
+    "shop",
+    parameters(
+        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
+    ),
+    indirect=True,
+)
+
+
+def sell(shop: Shop, count: int, rate: float = 400, **wanted: Any) -> list[LiveBatch]:
+    """Make transactions until so many arrivals are made, at least."""
+    batches: list[LiveBatch] = []
+    for batch in live(shop.engine, rate, **{"seed": 7, **wanted}):
+        batches.append(batch)
+        if sum(it.arrivals for it in batches) >= count:
+            break
+    return batches
+
+
+def assert_all_there_once(shop: Shop, batches: Sequence[LiveBatch]) -> None:
+    """What was told, what the ledger has, and what is in the tables are the same."""
+    runs = shop.rows(
+        "SELECT run_id, key, sales FROM chinook_sim_run WHERE kind = 'live' ORDER BY created_at"
+    )
+    assert {run: sales for run, _, sales in runs} == {
+        it.made.run_id: it.made.count for it in batches
+    }
+    assert len({key for _, key, _ in runs}) == len(runs) == len(batches)
+    ids = [id_ for it in batches for id_ in it.made.invoice_ids]
+    assert len(ids) == len(set(ids)) == sum(it.made.count for it in batches)
+    cancelled = sum(it.made.cancellations for it in batches)
+    there = shop.value(f"SELECT count(*) FROM [Invoice] WHERE [InvoiceId] >= {min(ids)}")
+    assert there == len(ids) - cancelled
+    changes = dict(
+        shop.rows("SELECT kind, count(*) FROM chinook_sim_change GROUP BY kind ORDER BY kind")
+    )
+    assert changes.get("cancellation", 0) == cancelled
+    assert changes.get("update", 0) == sum(it.made.updates for it in batches)
+    with shop.engine.connect() as connection:
+        assert [it for it in verify_all(connection) if not it.passed] == []
+        for day in {it.made.day for it in batches}:
+            assert [it for it in verify_day(connection, day) if not it.passed] == []
+
+
+@each
+def test_a_shop_lives(shop: Shop) -> None:
+    before = shop.snapshot()
+    with shop.engine.connect() as connection:
+        opened = now(connection)
+    batches = sell(shop, 200)
+    with shop.engine.connect() as connection:
+        closed = now(connection)
+    assert_all_there_once(shop, batches)
+    assert sum(it.made.updates for it in batches) > 0
+    assert sum(it.made.cancellations for it in batches) > 0
+    dates = shop.rows("SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceId] > 30")
+    for (given,) in dates:
+        at = datetime.fromisoformat(str(given))
+        assert at.microsecond == 0
+        assert opened.replace(microsecond=0) <= at <= closed
+    assert all(0 < latency < 60 for it in batches for latency in it.latencies)
+    assert len({it.made.run_id for it in batches}) == len(batches) > 1
+    # All of it can be taken out again, by the stream's name.
+    name = str(batches[0].made.key).split("/")[0]
+    with Session(shop.engine) as session, session.begin():
+        gone = undo(session, name)
+    assert gone.sales == sum(it.made.count for it in batches)
+    assert not gone.existed
+    assert shop.snapshot() == before
+    with Session(shop.engine) as session, session.begin():
+        assert undo(session, name).existed
+
+
+@in_turns
+def test_a_stream_follows_from_its_seed(shop: Shop) -> None:
+    def content() -> list[Any]:
+        return shop.rows(
+            "SELECT i.[InvoiceId], [CustomerId], [TrackId] FROM [Invoice] i JOIN [InvoiceLine] l "
+            "ON l.[InvoiceId] = i.[InvoiceId] WHERE i.[InvoiceId] > 30 ORDER BY [InvoiceLineId]"
+        )
+
+    batches = sell(shop, 40, mix=(1, 0, 0))
+    first = min(id_ for it in batches for id_ in it.made.invoice_ids)
+    slowly = [tuple(row[1:]) for row in content()]
+    with Session(shop.engine) as session, session.begin():
+        undo(session, str(batches[0].made.key).split("/")[0])
+    sell(shop, 40, mix=(1, 0, 0), rate=10_000)
+    quickly = [tuple(row[1:]) for row in content()]
+    assert first > 30
+    # However many went into one transaction.
+    assert quickly[: len(slowly)] == slowly[: len(quickly)]
+    # And they are the sales of that day and seed.
+    day = batches[0].made.day
+    with Session(shop.engine) as session:
+        made = generate_d1(session, 10, day=day, seed=7)
+        rows = session.execute(
+            text(
+                shop.sql(
+                    "SELECT [CustomerId], [TrackId] FROM [Invoice] i JOIN [InvoiceLine] l ON "
+                    "l.[InvoiceId] = i.[InvoiceId] WHERE i.[InvoiceId] >= :first "
+                    "ORDER BY [InvoiceLineId]"
+                )
+            ),
+            {"first": made.invoice_ids[0]},
+        )
+        assert [tuple(row) for row in rows] == slowly[: made.lines]
+
+
+# When what comes.
+
+
+def test_arrivals_are_a_poisson_process_of_the_mix() -> None:
+    arrivals = Arrivals(7, 20.0, MIX)
+    some = []
+    for _ in range(300):
+        some += arrivals.until(math.inf, 100)
+        arrivals.pass_over(100)
+    assert [it.number for it in some] == list(range(30_000))
+    gaps = [later.at - one.at for one, later in pairwise(some)]
+    # In tenths of an exponential distribution, each as likely.
+    tenths = Counter(int((1 - math.exp(-20 * gap)) * 10) for gap in gaps)
+    assert chance_of(sum((tenths[it] - 2999.9) ** 2 / 2999.9 for it in range(10)), 9) > 1e-4
+    kinds = Counter(it.kind for it in some)
+    expected = dict(enumerate((27_000, 2_400, 600)))
+    assert chance_of(sum((kinds[it] - n) ** 2 / n for it, n in expected.items()), 2) > 1e-4
+    sold = accumulate((it.kind == SALE for it in some), initial=0)
+    assert all(it.sales == before for it, before in zip(some, sold, strict=False))
+
+
+def test_what_comes_does_not_depend_on_how_it_is_taken() -> None:
+    at_once = Arrivals(3, 5.0, MIX).until(200.0, 2_000)
+    singly, one_by_one = Arrivals(3, 5.0, MIX), []
+    while singly.next().at <= 200.0:
+        one_by_one.append(singly.next())
+        singly.pass_over(1)
+    assert at_once == one_by_one
+    assert len(at_once) == pytest.approx(1_000, abs=150)
+    assert Arrivals(3, 5.0, MIX).until(200.0, 10) == at_once[:10]
+    # Of another rate, the same at another pace.
+    twice = Arrivals(3, 10.0, MIX).until(100.0, 2_000)
+    assert [it.at * 2 for it in twice] == pytest.approx([it.at for it in at_once])
+    assert [it.kind for it in twice] == [it.kind for it in at_once]
+
+
+class Clock:
+    """Seconds that also pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.more = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.more
+
+
+@both
+def test_a_database_that_is_too_slow_is_not_queued_for_ever(shop: Shop) -> None:
+    clock = Clock()
+
+    def slowly(_: Connection) -> None:
+        clock.more += 6
+
+    batches = list(live(shop.engine, 300, duration=30, seed=7, clock=clock, prepare=slowly))
+    # A thousand in a transaction of six seconds, where 1,800 come.
+    assert 5 <= len(batches) <= 7
+    assert all(it.arrivals <= 1_000 for it in batches)
+    assert batches[1].behind > 1
+    assert sum(it.left_out for it in batches) > 1_000
+    assert sum(it.left_out + it.arrivals for it in batches) == pytest.approx(9_000, abs=400)
+    assert_all_there_once(shop, batches)
+
+
+@both
+def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: Shop) -> None:
+    clock = Clock()
+
+    def slowly(_: Connection) -> None:
+        clock.more += 6
+
+    batches = list(live(shop.engine, 50, duration=30, seed=7, clock=clock, prepare=slowly))
+    assert sum(it.left_out for it in batches) == 0
+    assert sum(it.arrivals for it in batches) == len(Arrivals(7, 50.0, MIX).until(30.0, 10_000))
+    assert_all_there_once(shop, batches)
+
+
+@both
+def test_it_ends_after_its_time_or_when_it_is_told(shop: Shop) -> None:
+    batches = list(live(shop.engine, 200, duration=timedelta(seconds=1), seed=7))
+    expected = Arrivals(7, 200.0, MIX).until(1.0, 1_000)
+    assert sum(it.arrivals for it in batches) == len(expected)
+    stop, told = threading.Event(), []
+    for batch in live(shop.engine, 200, seed=8, stop=stop):
+        told.append(batch)
+        if len(told) == 3:
+            stop.set()
+    assert len(told) == 3
+    assert_all_there_once(shop, [*batches, *told])
+    # Also while nothing comes.
+    stop.clear()
+    threading.Timer(0.3, stop.set).start()
+    assert list(live(shop.engine, 0.001, stop=stop)) == []
+
+
+@unmigrated
+def test_it_needs_a_ledger(shop: Shop) -> None:
+    with pytest.raises(NoLedger, match="alembic upgrade head"):
+        next(live(shop.engine, 20))
+
+
+@both
+def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
+    stream = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
+    batches = list(islice(stream, 3))
+    shop.execute(
+        "DELETE FROM [InvoiceLine] WHERE [TrackId] > 3",
+        "DELETE FROM [PlaylistTrack]",
+        "DELETE FROM [Track] WHERE [TrackId] > 3",
+    )
+    batches += islice(stream, 3)
+    stream.close()  # type: ignore[attr-defined]
+    assert all(it.made.lines <= 3 * it.made.count for it in batches[3:])
+    assert shop.value("SELECT count(*) FROM [InvoiceLine] WHERE [TrackId] > 3") == 0
+
+
+@both
+def test_a_transaction_that_cannot_be_made_ends_it(shop: Shop) -> None:
+    stream = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
+    made = next(stream)
+    shop.execute(
+        "ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more CHECK ([Quantity] = 0) NOT VALID"
+        if shop.server
+        else "CREATE TRIGGER no_more BEFORE INSERT ON [InvoiceLine] "
+        "BEGIN SELECT RAISE(ABORT, 'no_more'); END"
+    )
+    with pytest.raises(BatchFailed, match="no_more"):
+        next(stream)
+    assert shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") == 1
+    assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == made.made.count
+
+
+@both
+def test_each_sale_is_of_the_day_on_which_it_came(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+
+    def around_midnight(*_: object) -> datetime:
+        passed = timedelta(seconds=time.monotonic() - began)
+        return datetime(2026, 1, 31, 23, 59, 59) + passed  # noqa: DTZ001
+
+    monkeypatch.setattr(stream, "now", around_midnight)
+    batches = sell(shop, 1_000, rate=300, mix=(1, 0, 0))
+    assert_all_there_once(shop, batches)
+    days = [it.made.day for it in batches]
+    assert sorted(set(days)) == [date(2026, 1, 31), date(2026, 2, 1)]
+    assert days == sorted(days)
+    for it in batches:
+        ids = it.made.invoice_ids
+        dates = shop.rows(
+            f"SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceId] >= {ids[0]} "
+            f"AND [InvoiceId] <= {ids[-1]}"
+        )
+        assert {datetime.fromisoformat(str(row[0])).date() for row in dates} == {it.made.day}
+    with shop.engine.connect() as connection:
+        assert all(it.passed for it in verify_shape(connection))
+
+
+@both
+def test_a_zone_has_a_clock_of_its_own(shop: Shop) -> None:
+    with shop.engine.connect() as connection:
+        there = now(connection, "Pacific/Kiritimati")
+        assert abs((there - now(connection, "UTC")).total_seconds() - 14 * 3600) < 60
+    batches = sell(shop, 5, timezone="Pacific/Kiritimati", mix=(1, 0, 0))
+    (given,) = shop.rows("SELECT max([InvoiceDate]) FROM [Invoice]")[0]
+    assert abs((datetime.fromisoformat(str(given)) - there).total_seconds()) < 60
+    assert batches[0].made.day == there.date()
+
+
+@in_turns
+def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
+    day = date(2026, 1, 31)
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 400, day=day, seed=7)
+        # Neither too old nor too new ones.
+        generate_d1(session, 300, day=day - timedelta(days=91), seed=7)
+        generate_d1(session, 300, day=day + timedelta(days=1), seed=7)
+    with shop.engine.connect() as connection:
+        recognise(connection)
+        catalogue = read_catalogue(connection)
+        recent = [
+            row[0]
+            for row in shop.rows(
+                "SELECT [InvoiceId] FROM [Invoice] WHERE [InvoiceDate] >= '2025-11-02' "
+                "AND [InvoiceDate] < '2026-02-01' ORDER BY 1"
+            )
+        ]
+        span = recent_ids(connection, day)
+        assert span == (recent[0], recent[-1])
+        drawn: Counter[int] = Counter()
+        # Also where most ids of the span are nobody's, and where it is out of date.
+        for low, high in ((span), (1, 10**9), (10**8, 10**9)):
+            for seed in range(100):
+                chosen = choose_changes(
+                    connection, catalogue, Changes(3, 2), seed, day, span=(low, high)
+                )
+                assert len(set(chosen.updated)) == 3
+                assert len(set(chosen.cancelled)) == 2
+                assert not set(chosen.updated) & set(chosen.cancelled)
+                drawn.update(chosen.cancelled)
+        assert set(drawn) <= set(recent)
+        cells = Counter(recent.index(id_) // 50 for id_ in drawn.elements())
+        assert chance_of(sum((cells[it] - 75) ** 2 / 75 for it in range(8)), 7) > 1e-4
+        everything = choose_changes(connection, catalogue, Changes(0, 1_000), 7, day, span=span)
+        assert everything.cancelled == recent
+
+
+# Whatever comes in its way.
+
+
+@on_postgresql
+@pytest.mark.parametrize("side", ["request", "answer"])
+def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
+    shop: Shop, side: Side
+) -> None:
+    assert shop.server is not None
+    said: list[str] = []
+    with Wire(shop.server.port) as wire:
+        engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
+        batches: list[LiveBatch] = []
+        for batch in live(engine, 100, seed=7, mix=(3, 1, 1), say=said.append):
+            batches.append(batch)
+            if len(batches) == 45:
+                break
+            wire.arm(turn=len(batches), side=side)
+        engine.dispose()
+    assert sum(it.lost for it in batches) >= 15
+    assert "the connection was lost; connecting again" in said
+    assert_all_there_once(shop, batches)
+    # What comes is what would have come: nothing is left out, nothing made twice.
+    assert sum(it.left_out for it in batches) == 0
+    count = sum(it.arrivals for it in batches)
+    kinds = Counter(it.kind for it in Arrivals(7, 100.0, (3, 1, 1)).until(math.inf, count))
+    assert sum(it.made.count for it in batches) == kinds[0]
+
+
+@on_postgresql
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(shop: Shop, command: Command) -> None:
+    process = start(shop, "--rate", "50", "--for", "6s", "--json")
+    wait_for(shop, 3)
+    assert shop.server is not None
+    for _ in range(5):
+        with shop.server.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'chinook_sim'"
+            )
+        time.sleep(0.5)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    told = json.loads(shown)
+    assert told["connections_lost"] >= 3
+    assert told["left_out"] == 0
+    assert told["sales"] + told["updates"] + told["cancellations"] == pytest.approx(300, abs=90)
+    assert shop.value("SELECT sum(sales) FROM chinook_sim_run WHERE kind = 'live'") == told["sales"]
+    assert b"connected again" in said
+    assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
+
+
+def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "chinook_sim", "live", *arguments],
+        env={**os.environ, "DATABASE_URL": shop.text},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(shop: Shop, runs: int) -> None:
+    until = time.monotonic() + 60
+    while shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") < runs:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@both
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_stream_ends_well(shop: Shop, ending: int, command: Command) -> None:
+    process = start(shop, "--rate", "200", "--json")
+    wait_for(shop, 5)
+    process.send_signal(ending)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said == b""
+    told = json.loads(shown)
+    assert told["transactions"] == shop.value(
+        "SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'"
+    )
+    assert told["sales"] == shop.value("SELECT sum(sales) FROM chinook_sim_run")
+    assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
+    # A stream is listed as one, however many transactions it has.
+    (listed,) = json.loads(command("status", "--json", DATABASE_URL=shop.text).stdout)[
+        "latest_runs"
+    ]
+    assert (listed["run"], listed["kind"]) == (told["stream"], "live")
+    assert (listed["sales"], listed["revenue"]) == (told["sales"], told["revenue"])
+    assert listed["undone"] is None
+    gone = command("undo", told["stream"], DATABASE_URL=shop.text)
+    assert gone.returncode == 0, gone.stderr
+    listing = command("status", DATABASE_URL=shop.text).stdout
+    assert f"  {told['stream']}  " in listing
+    assert "live (undone)" in listing
+    assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == 0
+
+
+@both
+def test_a_killed_stream_leaves_whole_transactions(shop: Shop, command: Command) -> None:
+    for _ in range(3):
+        process = start(shop, "--rate", "300", "--mix", "1:1:1")
+        wait_for(shop, shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") + 5)
+        process.kill()
+        process.communicate(timeout=60)
+    sold, cancelled = (
+        shop.value(f"SELECT {what}")
+        for what in (
+            "sum(sales) FROM chinook_sim_run",
+            "count(*) FROM chinook_sim_change WHERE kind = 'cancellation'",
+        )
+    )
+    assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == sold - cancelled
+    assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
+
+
+@on_postgresql
+def test_a_second_interruption_does_not_wait(shop: Shop) -> None:
+    process = start(shop, "--rate", "200")
+    wait_for(shop, 3)
+    with shop.engine.begin() as connection:
+        connection.execute(text(shop.sql("LOCK TABLE [Invoice] IN EXCLUSIVE MODE")))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"transactions before are committed" in said
+    assert len(said.splitlines()) == 2  # the first is where ^C stands
+
+
+# By command.
+
+
+def test_a_bare_machine_gets_a_live_shop(command: Command) -> None:
+    done = command("live", "--for", "2s", "--rate", "30", "--seed", "7", "--profile", "realistic")
+    assert done.returncode == 0, done.stderr
+    assert "times in chinook.db" in done.stdout
+    assert "p99 ms" in done.stdout
+    assert "profile           realistic" in done.stdout
+    told = json.loads(command("live", "--for", "1", "--rate", "30", "--json").stdout)
+    assert told["left_out"] == told["connections_lost"] == 0
+    assert told["p50_ms"] <= told["p99_ms"]
+    assert told["stream"].startswith("live-")
+    assert command("verify", "--all").returncode == 0
+    assert command("undo", "live-00000000").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rate", "0"), "the rate must be"),
+        (("--rate", "-1"), "the rate must be"),
+        (("--rate", "nan"), "the rate must be"),
+        (("--rate", "inf"), "the rate must be"),
+        (("--rate", "10001"), "the rate must be"),
+        (("--rate", "x"), "the rate must be"),
+        (("--for", "0s"), "a time is written as"),
+        (("--for", "10" + "m10"), "a time is written as"),
+        (("--for", "-5s"), "a time is written as"),
+        (("--for", "5 s"), "a time is written as"),
+        (("--mix", "90:8"), "a mix is written as"),
+        (("--mix", "90:8:-2"), "a mix is written as"),
+        (("--mix", "0:0:0"), "the mix must be"),
+        (("--mix", "a:b:c"), "a mix is written as"),
+        (("--seed", "x"), "the seed"),
+        (("--timezone", "Mars"), "time zone"),
+        (("--profile", "unreal"), "no profile"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be(
+    arguments: tuple[str, ...], said: str, command: Command
+) -> None:
+    done = command("live", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rate": 0},
+        {"rate": True},
+        {"rate": "x"},
+        {"duration": 0},
+        {"duration": -1},
+        {"duration": math.inf},
+        {"mix": "90:8:2"},
+        {"mix": (1, 2)},
+        {"mix": (1, 2, -1)},
+        {"mix": (0, 0, 0)},
+        {"mix": (1.5, 1, 1)},
+        {"seed": -1},
+        {"timezone": "Mars"},
+        {"profile": "unreal"},
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    engine = create_engine("sqlite://")
+    with pytest.raises(InvalidInput):
+        live(engine, **{"rate": 20, **wrong})
