@@ -78,7 +78,9 @@ class Ground:
     def server(self, major: int) -> Server:
         """Return the server of a major version."""
         if major not in self._servers:
-            self._servers[major] = self._open.enter_context(Server(major))
+            # What it writes can be followed, as test_replication.py does.
+            server = Server(major, "wal_level=logical")
+            self._servers[major] = self._open.enter_context(server)
         return self._servers[major]
 
     def shop(self, case: Case, directory: Path) -> Shop:

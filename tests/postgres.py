@@ -61,8 +61,9 @@ def _as_somebody(command: list[str]) -> list[str]:
 class Server:
     """A server of its own, on a free port of the loopback interface, with a password."""
 
-    def __init__(self, major: int) -> None:
+    def __init__(self, major: int, *settings: str) -> None:
         self.major = major
+        self._settings = settings
         self.port = free_port()
         self._home = Path(tempfile.mkdtemp(prefix="chinook-postgres-"))
         self.data_directory = self._home / "data"
@@ -108,6 +109,7 @@ class Server:
             "fsync=off",
             "max_connections=60",
             "shared_buffers=64MB",
+            *self._settings,
         ):
             command += ["-c", setting]
         log = (self._home / "log").open("ab")
