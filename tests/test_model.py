@@ -6,10 +6,12 @@ that was done and nothing else, and foretells which runs can be undone and what 
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,9 +35,11 @@ from chinook_sim import (
     align,
     backfill,
     generate_d1,
+    live,
     simulate_changes,
     undo,
 )
+from chinook_sim.arrivals import CANCELLATION, SALE, UPDATE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.window import d1
 
@@ -195,6 +199,19 @@ class ShopMachine(RuleBasedStateMachine):
                 assert made.count == per_day
                 self.took_place(made, {})
                 self.keys[made.day] = str(made.run_id), per_day
+
+    @rule(count=st.integers(1, 3), mix=st.sampled_from([(1, 0, 0), (2, 1, 1), (0, 1, 2)]))
+    def sell_now(self, count: int, mix: tuple[int, int, int]) -> None:
+        self.seed += 1
+        expected = Arrivals(self.seed, 400.0, mix)
+        stream = live(self.shop.engine, 400, seed=self.seed, mix=mix)
+        for batch in islice(stream, count):
+            kinds = [it.kind for it in expected.until(math.inf, batch.arrivals)]
+            expected.pass_over(batch.arrivals)
+            assert batch.made.count == kinds.count(SALE)
+            asked = {"updates": kinds.count(UPDATE), "cancellations": kinds.count(CANCELLATION)}
+            self.took_place(batch.made, asked)
+        stream.close()  # type: ignore[attr-defined]
 
     @rule()
     def move_history(self) -> None:
