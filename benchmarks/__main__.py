@@ -17,7 +17,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks import rivals, shop
 from benchmarks.slow_wire import slow_wire
-from chinook_sim import Customer, Invoice, InvoiceLine, SaleFactory, Track
+from chinook_sim import Customer, Invoice, InvoiceLine, SaleFactory, Track, backfill, live
+from chinook_sim.arrivals import MIX, Arrivals
 from chinook_sim.batch import SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.naming import connection_of, recognise
@@ -78,13 +79,15 @@ class Sizes:
     calls: int
     made: int
     memory: int
+    history: int
+    live: int
     objects: int
     turns: int
     patience: float
 
 
-FULL = Sizes(100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000, 5, 15)
-QUICK = Sizes(20_000, 1_000, 50, 500, 1_000_000, 100_000, 200, 3, 1)
+FULL = Sizes(100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000_000, 60, 1_000, 5, 15)
+QUICK = Sizes(20_000, 1_000, 50, 500, 1_000_000, 100_000, 100_000, 5, 200, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,57 @@ def postgresql(engine: Engine, server: shop.Server, sizes: Sizes) -> Iterator[Ro
 
     times = in_turn(a_day, copy, sizes=sizes, tidy=engine)
     yield at_most("simulate_sales : COPY of ready-made text", n, times, 1.3)
+
+
+def history(server: shop.Server, template: str, sizes: Sizes) -> Row:
+    """Measure a year, a transaction a day, against plain COPY of the same rows, day by day."""
+
+    def fresh() -> Engine:
+        url = server.url(server.create_database(template))
+        engine = create_engine(url, poolclass=NullPool)
+        shop.tidy(engine)
+        return engine
+
+    engine, year = fresh(), (date(2025, 1, 1), date(2025, 12, 31))
+    begun = time.perf_counter()
+    days = [day.invoice_ids for day in backfill(engine, *year, sizes.history // 365, seed=7)]
+    ours = time.perf_counter() - begun
+    with engine.connect() as connection:
+        ready = [shop.copy_out(connection, ids[0], ids[-1]) for ids in days]
+    with fresh().connect() as connection:
+        begun = time.perf_counter()
+        for rows in ready:
+            shop.copy_in(connection, rows)
+            connection.commit()
+        rival = time.perf_counter() - begun
+    n = sizes.history // 365 * 365
+    what = "backfill, a year : COPY of ready-made text, day by day"
+    return at_most(what, n, [Taken(ours, ours), Taken(rival, rival)], 1.2)
+
+
+def open_shop(name: str, engine: Engine, sizes: Sizes) -> Row:
+    """Measure how long what arrives 500 times a second waits until it is committed."""
+    rate, seed = 500, 7
+    shop.tidy(engine)
+    latencies: list[float] = []
+    begun = time.perf_counter()
+    for batch in live(engine, rate, duration=sizes.live, seed=seed):
+        latencies += batch.latencies
+    held = len(latencies) / (time.perf_counter() - begun)
+    came = Arrivals(seed, rate, MIX).until(sizes.live, 10**6)
+    p99 = statistics.quantiles(latencies, n=100)[-1] * 1_000
+    p50 = statistics.median(latencies) * 1_000
+    return Row(
+        f"live, {name}, {rate} a second : as many as came; p99, and p50, in ms",
+        len(came),
+        held,
+        len(came) / sizes.live,
+        "/s",
+        p99,
+        p50,
+        "all, p99 ≤ 200 ms",
+        len(latencies) == len(came) and p99 <= 200,
+    )
 
 
 def functions(engine: Engine, server: shop.Server, sizes: Sizes) -> Iterator[Row]:
@@ -359,8 +413,12 @@ def measure(sizes: Sizes) -> Iterator[Row]:
         yield from command(directory, sizes)
         yield from postgresql(served, server, sizes)
         yield objects("PostgreSQL", served, sizes)
+        yield history(server, str(url.database), sizes)
         yield memory("SQLite", str(embedded.url), sizes)
         yield memory("PostgreSQL", url.render_as_string(hide_password=False), sizes)
+        # Last, as what they make is committed.
+        yield open_shop("SQLite", embedded, sizes)
+        yield open_shop("PostgreSQL", served, sizes)
 
 
 def machine() -> dict[str, Any]:

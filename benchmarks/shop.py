@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
@@ -100,14 +100,31 @@ def plain_copy(engine: Engine, sales: int, over: Engine | None = None) -> Callab
     def run() -> None:
         with (over or engine).connect() as connection:
             connection.begin()
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor:
-                for table, block in ready.items():
-                    with cursor.copy(f'COPY "{table}" ({TABLES[table]}) FROM STDIN') as copy:
-                        copy.write(block)
+            copy_in(connection, ready)
             connection.rollback()
 
     return run
+
+
+def copy_in(connection: Connection, ready: dict[str, bytes]) -> None:
+    """Copy rows that are ready-made as text into their tables."""
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        for table, block in ready.items():
+            with cursor.copy(f'COPY "{table}" ({TABLES[table]}) FROM STDIN') as copy:
+                copy.write(block)
+
+
+def copy_out(connection: Connection, first: int, last: int) -> dict[str, bytes]:
+    """Return the rows of some invoices as text that `copy_in` takes."""
+    driver: Any = connection.connection.driver_connection
+    found = {}
+    with driver.cursor() as cursor:
+        for table, columns in TABLES.items():
+            rows = f'SELECT {columns} FROM "{table}" WHERE "InvoiceId" BETWEEN {first} AND {last}'
+            with cursor.copy(f"COPY ({rows} ORDER BY 1) TO STDOUT") as copy:
+                found[table] = b"".join(bytes(block) for block in copy)
+    return found
 
 
 def plain_executemany(engine: Engine, sales: int) -> Callable[[], None]:

@@ -69,7 +69,8 @@ def backfill(
         with progress_bar(settings, f"days of {count:,}", days if days > 1 else 0) as step:
             for day in fill(settings, location, first, last, count, chosen, shape):
                 total.add(day)
-                step(1)
+                passed = time.monotonic() - begun
+                step(1, f"{total.sales / passed:,.0f} sales a second")
     except (BatchFailed, DatabaseUnavailable) as error:
         if not total.days:
             raise

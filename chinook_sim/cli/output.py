@@ -21,12 +21,19 @@ BAR = 40
 
 
 @contextmanager
-def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Show how far long work is, on a terminal only; length 0 is work too short for it."""
+def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[..., None]]:
+    """Show how far long work is, on a terminal only; length 0 is work too short for it.
+
+    Yields:
+        What to call with the steps that were made, and with what to show beside the bar, if
+        anything.
+    """
     if not length or settings.quiet or not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda *_: None
         return
-    with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
+    with click.progressbar(
+        length=length, label=unit, file=sys.stderr, item_show_func=lambda shown: shown
+    ) as bar:
         yield bar.update
 
 

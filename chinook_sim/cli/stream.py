@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-import shutil
 import signal
 import sys
 import threading
@@ -244,7 +244,8 @@ class Status:
             self._settings.say(line)
         elif not self._settings.quiet:
             # A line that is too long would go on in the next, and stay there.
-            line = line[: shutil.get_terminal_size().columns - 1]
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            line = line[: columns - 1]
             click.echo("\r" + line.ljust(self._width), nl=False, err=True)
             self._width = len(line)
 

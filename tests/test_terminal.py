@@ -1,0 +1,98 @@
+"""What a person sees who sits at a terminal, while something goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Terminal:
+    """A terminal of so many columns, and a command whose messages go to it."""
+
+    def __init__(self, directory: Path, *arguments: str, columns: int = 120) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chinook_sim", *arguments],
+            cwd=directory,
+            env={name: it for name, it in os.environ.items() if name != "COLUMNS"},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self._ours = ours
+        self.said = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        # A terminal whose other end is closed answers with an error.
+        try:
+            while block := os.read(self._ours, 4096):
+                self.said += block
+        except OSError:
+            pass
+        os.close(self._ours)
+
+    def wait_for(self, pattern: str) -> None:
+        until = time.monotonic() + 60
+        while not re.search(pattern, self.said.decode()):
+            assert time.monotonic() < until, self.said
+            time.sleep(0.02)
+
+    def end(self) -> str:
+        """Wait for the command to end; return what it printed as its result."""
+        shown, _ = self.process.communicate(timeout=60)
+        self._reader.join()
+        return shown.decode()
+
+    def lines(self) -> list[str]:
+        """Return what was ever to be seen on the lines, one after the other."""
+        said = re.sub(r"\x1b\[[?\d]*\w", "", self.said.decode())
+        return [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
+
+
+def test_a_backfill_shows_its_rate_and_how_long_it_will_take(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "backfill", "2025-01-01", "2025-02-28", "--per-day", "40")
+    assert "made 59 of 59 days" in terminal.end()
+    bars = [line for line in terminal.lines() if line.startswith("days of 40")]
+    assert any(re.search(r"\d\d:\d\d:\d\d +[\d,]+ sales a second", line) for line in bars), bars
+    assert re.search(r"100% +[\d,]+ sales a second", bars[-1])
+
+
+def test_a_stream_shows_how_it_goes_on_one_line(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "live", "--rate", "100", columns=60)
+    terminal.wait_for(r"(/s.*\r.*){3}")
+    terminal.process.send_signal(signal.SIGINT)
+    assert "sold " in terminal.end()
+    assert terminal.process.returncode == 0
+    lines = [line for line in terminal.lines() if "/s" in line]
+    assert len(lines) >= 3
+    assert all(re.match(r"[\d.]+/s, p50 [\d.]+ ms, p99 [\d.]+ ms, \d+ sales", it) for it in lines)
+    assert all(len(line) < 60 for line in lines)
+    # One line, which a summary can follow.
+    assert terminal.said.decode().rstrip(" ").endswith("\n")
+    assert terminal.said.decode().count("\n") == 2
+
+
+def test_nobody_who_asks_for_quiet_is_told(tmp_path: Path) -> None:
+    for arguments in (
+        ("backfill", "2025-01-01", "2025-01-20", "--per-day", "4", "--quiet"),
+        ("live", "--for", "2s", "--quiet"),
+    ):
+        terminal = Terminal(tmp_path, *arguments)
+        assert terminal.end() == ""
+        assert terminal.said == b""
