@@ -7,15 +7,23 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psycopg
+import pytest
 from postgres import PASSWORD, free_port
+from wire import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from postgres import Server
     from sqlalchemy import URL
+
+WAYS = ("directly", "to pgbouncer", "from pgbouncer")
+"""Where a wire that can be cut lies on the way to a server."""
 
 CACHE = Path(__file__).parents[1] / ".cache" / "pgbouncer"
 
@@ -139,3 +147,21 @@ class Pooler:
     def url(self, database: str) -> URL:
         """Return the URL of a database behind it."""
         return self._server.url(database).set(port=self.port)
+
+
+@contextmanager
+def wired(server: Server, way: str) -> Iterator[tuple[Wire, int]]:
+    """Give a wire that can be cut, on one of `WAYS`, and the port of the way to the server."""
+    with ExitStack() as stack:
+        program = None if way == "directly" else find_pgbouncer()
+        if program is None:
+            if way != "directly":
+                pytest.skip("pgbouncer is not installed, and apt-get cannot bring it")
+            wire = stack.enter_context(Wire(server.port))
+            yield wire, wire.port
+        elif way == "to pgbouncer":
+            wire = stack.enter_context(Wire(stack.enter_context(Pooler(program, server)).port))
+            yield wire, wire.port
+        else:
+            wire = stack.enter_context(Wire(server.port))
+            yield wire, stack.enter_context(Pooler(program, server, port=wire.port)).port

@@ -9,13 +9,13 @@ import random
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, parameters
-from pooler import Pooler, find_pgbouncer
+from pooler import WAYS, wired
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -24,8 +24,6 @@ from wire import Side, Wire
 from chinook_sim import generate_d1
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Command, Shop
     from sqlalchemy import URL
 
@@ -115,35 +113,13 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
         assert check(shop, 4000) == number + 1
 
 
-@pytest.fixture(scope="session")
-def pgbouncer() -> Path:
-    found = find_pgbouncer()
-    if found is None:
-        pytest.skip("pgbouncer is not installed, and apt-get cannot bring it")
-    return found
-
-
 @some
 @pytest.mark.parametrize("side", ["request", "answer"])
-@pytest.mark.parametrize("way", ["directly", "to pgbouncer", "from pgbouncer"])
-def test_connections_cut_at_every_turn(
-    shop: Shop, side: Side, way: str, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_connections_cut_at_every_turn(shop: Shop, side: Side, way: str) -> None:
     assert shop.server is not None
     turn = 0
-    with ExitStack() as stack:
-        if way == "directly":
-            wire = stack.enter_context(Wire(shop.server.port))
-            port = wire.port
-        elif way == "to pgbouncer":
-            program = request.getfixturevalue("pgbouncer")
-            pooler = stack.enter_context(Pooler(program, shop.server))
-            wire = stack.enter_context(Wire(pooler.port))
-            port = wire.port
-        else:
-            program = request.getfixturevalue("pgbouncer")
-            wire = stack.enter_context(Wire(shop.server.port))
-            port = stack.enter_context(Pooler(program, shop.server, port=wire.port)).port
+    with wired(shop.server, way) as (wire, port):
         while turn == 0 or wire.was_cut:
             turn += 1
             day = DAY + timedelta(days=turn)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, cases, parameters
+from pooler import wired
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from wire import Side, Wire
 
 from chinook_sim import BatchFailed, InvalidInput, NoLedger, generate_d1, live, stream, undo
 from chinook_sim.arrivals import MIX, SALE, Arrivals
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from conftest import Command, Shop
     from sqlalchemy import Connection
+    from wire import Side
 
     from chinook_sim.stream import LiveBatch
 
@@ -369,15 +370,28 @@ def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
 # Whatever comes in its way.
 
 
-@on_postgresql
-@pytest.mark.parametrize("side", ["request", "answer"])
+@pytest.mark.parametrize(
+    ("shop", "way", "side"),
+    [
+        (CASES["postgres-snake-identity-pg18-migrated"], "directly", "request"),
+        (CASES["postgres-neon-pg16-migrated"], "directly", "answer"),
+        (CASES["postgres-snake-identity-pg18-migrated"], "to pgbouncer", "answer"),
+        (CASES["postgres-neon-pg16-migrated"], "from pgbouncer", "request"),
+    ],
+    indirect=["shop"],
+    ids=lambda it: it if isinstance(it, str) else it.id,
+)
 def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
-    shop: Shop, side: Side
+    shop: Shop, side: Side, way: str
 ) -> None:
     assert shop.server is not None
     said: list[str] = []
-    with Wire(shop.server.port) as wire:
-        engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
+    with wired(shop.server, way) as (wire, port):
+        engine = create_engine(
+            shop.url.set(port=port),
+            poolclass=NullPool,
+            connect_args={"prepare_threshold": None},
+        )
         batches: list[LiveBatch] = []
         for batch in live(engine, 100, seed=7, mix=(3, 1, 1), say=said.append):
             batches.append(batch)
