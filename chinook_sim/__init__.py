@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from chinook_sim.naming import recognise
     from chinook_sim.profile import Peak, Profile, load_profile
     from chinook_sim.simulate import generate_d1, simulate_changes
-    from chinook_sim.stream import LiveBatch, live
+    from chinook_sim.stream import LiveBatch, LiveStream, live
     from chinook_sim.undoing import undo
 
 __version__ = "0.1.0"
@@ -68,6 +68,7 @@ __all__ = [
     "InvoiceLine",
     "KeyTaken",
     "LiveBatch",
+    "LiveStream",
     "MediaType",
     "NoLedger",
     "NotAChinook",
@@ -107,7 +108,7 @@ _HOMES = {
     "naming": {"recognise"},
     "profile": {"Peak", "Profile", "load_profile"},
     "simulate": {"generate_d1", "simulate_changes"},
-    "stream": {"LiveBatch", "live"},
+    "stream": {"LiveBatch", "LiveStream", "live"},
     "undoing": {"undo"},
 }
 

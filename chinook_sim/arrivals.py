@@ -114,7 +114,7 @@ class Arrivals:
             self._sales += kind == SALE
 
 
-def check_rate(rate: float | Decimal | str) -> float:
+def check_rate(rate: float | Decimal) -> float:
     """Return a rate as a number.
 
     Raises:
@@ -122,9 +122,9 @@ def check_rate(rate: float | Decimal | str) -> float:
     """
     try:
         number = float(rate)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(rate, bool) or not SLOWEST <= number <= FASTEST:
+    if isinstance(rate, bool | str) or not SLOWEST <= number <= FASTEST:
         raise InvalidInput(
             f"the rate must be a number of arrivals a second, from {SLOWEST} to {FASTEST:,}, "
             f"not {rate!r:.40}"
@@ -139,7 +139,7 @@ def check_mix(mix: Sequence[int]) -> tuple[int, int, int]:
         InvalidInput: it is not three whole numbers, 0 or more and not all 0.
     """
     parts = mix if isinstance(mix, tuple | list) else ()
-    fitting = [isinstance(part, int) and 0 <= part <= 10**6 for part in parts]
+    fitting = [type(part) is int and 0 <= part <= 10**6 for part in parts]
     if len(parts) != len(MIX) or not all(fitting) or not any(parts):
         raise InvalidInput(
             "the mix must be three whole numbers, of sales, updates and cancellations, such as "

@@ -25,7 +25,7 @@ from chinook_sim.ledger import (
     summary_of,
     try_key,
 )
-from chinook_sim.naming import connection_of, recognise
+from chinook_sim.naming import check_engine, connection_of, recognise
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import Request, check_seed, draw_seed
 from chinook_sim.simulate import generate_day, translated, writing
@@ -89,6 +89,7 @@ def backfill(
         NotAChinook: it holds no Chinook.
         BatchFailed: a day could not be made, and nothing of it was kept; those before it stay.
     """
+    check_engine(engine)
     if check_day(end) < check_day(start):
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     Request(per_day)

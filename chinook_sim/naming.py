@@ -23,7 +23,7 @@ from sqlalchemy import Engine, Table, bindparam, text
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
-from chinook_sim.errors import DatabaseUnavailable, NotAChinook
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.models import Base, ChinookName, Customer, Invoice, InvoiceLine, Track
 
 if TYPE_CHECKING:
@@ -172,6 +172,19 @@ def place_of(connection: Connection) -> Place | None:
 def connection_of(session: Session) -> Connection:
     """Return the connection on which a session keeps the tables of Chinook."""
     return session.connection(bind_arguments={"mapper": Invoice})
+
+
+def check_engine(engine: object) -> None:
+    """Refuse what is no engine.
+
+    Raises:
+        InvalidInput: it is something else, such as asyncio's engine, or a connection.
+    """
+    if not isinstance(engine, Engine):
+        raise InvalidInput(
+            "what commits by itself must be given an Engine, as sqlalchemy.create_engine makes it; "
+            f"this is no such thing: {type(engine).__name__}"
+        )
 
 
 def quoted(connection: Connection, *names: Table | str) -> str:

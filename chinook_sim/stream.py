@@ -11,6 +11,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +32,7 @@ from chinook_sim.errors import (
     InvalidInput,
 )
 from chinook_sim.ledger import LIVE, backend_of, outcome, require_changes, stream_name
-from chinook_sim.naming import connection_of
+from chinook_sim.naming import check_engine, connection_of
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
 from chinook_sim.request import Request, check_seed, draw_seed
@@ -41,7 +42,7 @@ from chinook_sim.window import bounds, check_timezone, now
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import date
     from decimal import Decimal
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from chinook_sim.naming import Chinook
     from chinook_sim.profile import Profile
 
-__all__ = ["LiveBatch", "live"]
+__all__ = ["LiveBatch", "LiveStream", "live"]
 
 MOST = 1_000
 """Arrivals in a transaction; more wait for the next."""
@@ -76,6 +77,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
 
 LAST_ATTEMPT = 60.0
 """Seconds after its end up to which a stream that has lost its connection seeks another."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's error code where a lock was waited for as long as `lock_timeout` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,51 @@ class LiveBatch:
     lost: int
 
 
+class LiveStream(Iterator[LiveBatch]):
+    """The transactions of a stream, one after the other as they are committed; see `live`."""
+
+    def __init__(self, stream: _Stream, seconds: float) -> None:
+        self._stream = stream
+        self._batches = stream.run(seconds)
+
+    def __next__(self) -> LiveBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End it, and give its connection back."""
+        self._batches.close()
+
+    @property
+    def name(self) -> str:
+        """What `status` and `undo` call it."""
+        return self._stream.name
+
+    @property
+    def open(self) -> bool:
+        """Whether it has begun: the shop was read, and things arrive."""
+        return self._stream.open
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has gone on, or went on until it ended."""
+        return self._stream.seconds
+
+    @property
+    def lost(self) -> int:
+        """How often the connection was lost."""
+        return self._stream.lost
+
+    @property
+    def left_out(self) -> int:
+        """How many arrivals were left out, as the database is slower than they come."""
+        return self._stream.left_out
+
+    @property
+    def waiting(self) -> int:
+        """How many arrivals had come when it ended, and were not made any more."""
+        return self._stream.waiting
+
+
 def live(
     engine: Engine,
     rate: float | Decimal,
@@ -115,7 +164,7 @@ def live(
     connect: Callable[[], Connection] | None = None,
     prepare: Callable[[Connection], object] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[LiveBatch]:
+) -> LiveStream:
     """Make sales as if a shop were open: at random moments, dated when they come, and for ever.
 
     Besides sales there are updates and cancellations of earlier ones, as in `generate_d1`. Each
@@ -130,7 +179,8 @@ def live(
         rate: arrivals a second, on average.
         duration: seconds for which there are arrivals; None for ever.
         mix: how often sales, updates and cancellations come, in whole numbers.
-        seed: 0 to 2**63 - 1: what comes when, and who buys what; drawn from the system if None.
+        seed: 0 to 2**63 - 1: what comes when, and, on a day, who buys what; drawn from the system
+            if None.
         timezone: an IANA name, to date sales by the clock there, and not by the database's own.
         profile: as for `generate_d1`; its hours and days are no part of a stream.
         stop: set it, from another thread or a signal handler, to end after the transaction that is
@@ -140,18 +190,18 @@ def live(
         prepare: called with the connection at the beginning of each transaction.
         clock: seconds, rising.
 
-    Yields:
-        Each transaction, once it is committed.
+    Returns:
+        An iterator of the transactions, each once it is committed. What comes while its consumer
+        is at something else waits, as for a database that is slow.
 
     Raises:
         InvalidInput: an argument cannot mean anything.
         NoLedger: the database was not migrated.
         NotAChinook: it holds no Chinook.
         BatchFailed: a transaction could not be made, and nothing of it was kept.
+        DatabaseUnavailable: the connection was lost, and is not there a minute after the end.
     """
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise InvalidInput(f"a duration must be more than 0 seconds, not {duration!r:.40}")
+    check_engine(engine)
     if timezone is not None:
         check_timezone(timezone)
     arrivals = Arrivals(
@@ -167,7 +217,17 @@ def live(
         prepare or (lambda _: None),
         clock,
     )
-    return stream.run(math.inf if seconds is None else seconds)
+    return LiveStream(stream, math.inf if duration is None else _seconds(duration))
+
+
+def _seconds(duration: object) -> float:
+    given = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    fitting = isinstance(given, int | float) and not isinstance(given, bool)
+    if not fitting or not 0 < given < math.inf:  # type: ignore[operator]
+        raise InvalidInput(
+            f"a duration must be a number of seconds, more than 0, not {duration!r:.40}"
+        )
+    return float(given)  # type: ignore[arg-type]
 
 
 class _Known(NamedTuple):
@@ -180,9 +240,9 @@ class _Known(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """The ids of the invoices that may change on a day."""
+    """The lowest and the highest id of what may change, and until when that will do."""
 
-    day: date
+    until: float
     ids: tuple[int, int] | None
 
 
@@ -194,8 +254,25 @@ class _Sent(NamedTuple):
     backend: Backend | None
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """What has come in the way since a transaction was committed.
+
+    Attributes:
+        since: when the connection was lost, by our clock.
+        pause: seconds to wait before the next attempt to connect.
+        reason: why there is none, as it was told.
+        locked: whether it was told that a lock is waited for.
+    """
+
+    since: float | None = None
+    pause: float = 0.0
+    reason: str = ""
+    locked: bool = False
+
+
 class _Stopped(Exception):
-    """There is no connection, and none shall be waited for any longer."""
+    """It is to end, and what was to be made next is not made."""
 
 
 class _Stream:
@@ -220,39 +297,62 @@ class _Stream:
         self._connect = connect
         self._prepare = prepare
         self._clock = clock
-        self._name = stream_name()
+        self.name = stream_name()
+        self.open = False
+        self.lost = self.left_out = self.waiting = 0
+        self._told_lost = self._told_left_out = 0
         self._number = 0
         self._connection: Connection | None = None
         self._known: _Known | None = None
         self._span: _Span | None = None
         self._sent: _Sent | None = None
-        self._lost = self._left_out = 0
+        self._trouble = _Trouble()
         self._away = 0.0
-        self._began = self._end = 0.0
+        self._began = self._closed = 0.0
+        self._end = math.inf
 
-    def run(self, seconds: float) -> Iterator[LiveBatch]:
+    @property
+    def seconds(self) -> float:
+        """For how long the shop has been open, or was."""
+        return (self._closed or self._passed()) if self.open else 0.0
+
+    def run(self, seconds: float) -> Generator[LiveBatch, None, None]:
         """Make all that arrives for so long."""
         try:
-            self._connection = self._connect()
-            with translated(), Session(self._connection) as session, session.begin():
-                self._look(session)
+            with translated():
+                self._connection = self._connect()
+                with Session(self._connection) as session, session.begin():
+                    self._prepare(connection_of(session))
+                    self._look(session)
             self._began, self._end = self._clock(), seconds
+            self.open = True
             while not self._stop.is_set():
                 self._leave_out()
                 due = self._arrivals.until(min(self._passed(), seconds), MOST)
                 if due:
                     yield self._make(due)
-                elif self._arrivals.next().at > seconds:
+                    continue
+                # All that came while there was no connection is made.
+                self._away = 0.0
+                until = min(self._arrivals.next().at, seconds)
+                self._stop.wait(until - self._passed())
+                if self._passed() >= seconds and self._arrivals.next().at > seconds:
                     return
-                else:
-                    # All that came while there was no connection is made.
-                    self._away = 0.0
-                    self._stop.wait(self._arrivals.next().at - self._passed())
         except _Stopped:
             return
         finally:
+            if self.open:
+                self._close()
             if self._connection is not None:
                 self._connection.close()
+
+    def _close(self) -> None:
+        """Count what has come and will not be made."""
+        self._closed = self._closed or self._passed()
+        end = min(self._closed, self._end)
+        while due := self._arrivals.until(end, MOST):
+            self._arrivals.pass_over(len(due))
+            self.waiting += len(due)
 
     def _passed(self) -> float:
         """Return how many seconds it is since the stream began."""
@@ -272,14 +372,14 @@ class _Stream:
                 return
             late = sum(arrival.at <= long_ago for arrival in due)
             self._arrivals.pass_over(late)
-            self._left_out += late
+            self.left_out += late
 
     def _make(self, due: list[Arrival]) -> LiveBatch:
         made, count, _ = self._persistently(due)
         done = self._passed()
         self._arrivals.pass_over(count)
-        lost, left_out = self._lost, self._left_out
-        self._lost = self._left_out = 0
+        lost, left_out = self.lost - self._told_lost, self.left_out - self._told_left_out
+        self._told_lost, self._told_left_out = self.lost, self.left_out
         waiting = self._arrivals.next().at
         behind = done - waiting - self._away if waiting <= self._end else 0.0
         return LiveBatch(
@@ -292,12 +392,19 @@ class _Stream:
         )
 
     def _persistently(self, due: list[Arrival]) -> _Sent:
-        """Make the arrivals, all or the first few; again where something came in the way."""
+        """Make the arrivals, all or the first few; again where something came in the way.
+
+        Raises:
+            _Stopped: it was to end, and they are not made.
+            BatchFailed: they cannot be made.
+            DatabaseUnavailable: there is no connection, and the end was long ago.
+        """
         self._number += 1
         attempt = 0
         while True:
             try:
-                return self._write(due)
+                done = self._write(due)
+                break
             except BatchFailed as error:
                 sent, self._sent = self._sent, None
                 self._known = self._span = None
@@ -305,13 +412,24 @@ class _Stream:
                     self._reconnect(sent)
                     # It may be there all the same, if COMMIT was sent.
                     if sent is not None and self._was_committed(sent):
-                        return sent
-                    continue
-                attempt += 1
-                if error.sqlstate not in (*RETRYABLE, FOREIGN_KEY) or attempt == ATTEMPTS:
-                    raise
-                # Not all who came in each other's way shall come back at the same moment.
-                self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+                        done = sent
+                        break
+                elif _is_locked(error):
+                    if not self._trouble.locked:
+                        self._say("another transaction holds a lock that is needed; waiting on")
+                    self._trouble.locked = True
+                else:
+                    attempt += 1
+                    if error.sqlstate not in (*RETRYABLE, FOREIGN_KEY) or attempt == ATTEMPTS:
+                        raise
+                    # Not all who came in each other's way shall come back at the same moment.
+                    self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+            if self._stop.is_set():
+                raise _Stopped
+        if self._trouble.since is not None:
+            self._say(f"connected again after {self._clock() - self._trouble.since:.1f} s")
+        self._trouble = _Trouble()
+        return done
 
     def _write(self, due: list[Arrival]) -> _Sent:
         """Make the arrivals of one day in one transaction."""
@@ -331,7 +449,7 @@ class _Stream:
                     start=of_day[0].sales,
                     day=day,
                     seed=self._arrivals.seed,
-                    key=f"{self._name}/{self._number}",
+                    key=f"{self.name}/{self._number}",
                     updates=kinds.count(UPDATE),
                     cancellations=kinds.count(CANCELLATION),
                     profile=self._profile,
@@ -354,7 +472,7 @@ class _Stream:
             done, self._sent = self._sent, None
         if made.invoice_ids and self._span is not None:
             low, high = self._span.ids or (made.invoice_ids[0], 0)
-            self._span = _Span(self._span.day, (low, max(high, made.invoice_ids[-1])))
+            self._span = self._span._replace(ids=(low, max(high, made.invoice_ids[-1])))
         return done
 
     def _look(self, session: Session) -> _Known:
@@ -365,47 +483,70 @@ class _Stream:
             with all_or_nothing(session) as (connection, chinook):
                 require_changes(chinook)
                 catalogue = read_catalogue(connection, changes=True)
-            done = self._clock()
-            until = done + max(READ_AGAIN, READING * (done - begun))
-            known = self._known = _Known(until, version, chinook, catalogue)
+            known = self._known = _Known(self._good_until(begun), version, chinook, catalogue)
         return known
 
     def _recent(self, session: Session, known: _Known, day: date) -> tuple[int, int] | None:
-        """Return the ids of what may change on a day, looked for once a day."""
-        if self._span is None or self._span.day != day:
+        """Return the ids of what may change on a day, looked for once a while."""
+        begun = self._clock()
+        if self._span is None or begun > self._span.until:
             with all_or_nothing(session, "changes", known.chinook) as (connection, _):
-                self._span = _Span(day, recent_ids(connection, day))
+                ids = recent_ids(connection, day)
+            self._span = _Span(self._good_until(begun), ids)
         return self._span.ids
+
+    def _good_until(self, begun: float) -> float:
+        """Return until when something will do that we began to read then, and have now."""
+        now = self._clock()
+        return now + max(READ_AGAIN, READING * (now - begun))
 
     def _reconnect(self, sent: _Sent | None) -> None:
         """Connect again, however long it takes.
 
         Raises:
             _Stopped: it shall not be waited for any longer.
+            DatabaseUnavailable: nor shall it, as the end was long ago.
             BatchFailed: nor shall it, and it is not known what became of a transaction.
         """
-        self._lost += 1
-        self._say("the connection was lost; connecting again")
-        since, pause, told = self._clock(), FIRST_PAUSE, ""
+        self.lost += 1
+        trouble, begun = self._trouble, self._clock()
+        if trouble.since is None:
+            trouble.since = begun
+            self._say("the connection was lost; connecting again")
+        # What was sent is worth one attempt to find out, also for somebody who has had enough.
+        patient = sent is None
         while True:
             if self._connection is not None:
                 with suppress(DBAPIError):
                     self._connection.close()
                 self._connection = None
+            stopped = self._stop.wait(trouble.pause)
+            if patient and (stopped or self._passed() > self._end + LAST_ATTEMPT):
+                raise self._given_up(sent)
+            patient = True
+            trouble.pause = min(max(trouble.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             try:
                 self._connection = self._connect()
             except (DatabaseUnavailable, DBAPIError) as error:
                 reason = _reason(error)
-                if reason != told:
+                if reason != trouble.reason:
                     self._say(f"{reason}; trying again until it is there")
-                told = reason
+                trouble.reason = reason
             else:
-                self._away += self._clock() - since
-                self._say(f"connected again after {self._clock() - since:.1f} s")
+                self._away += self._clock() - begun
                 return
-            if self._stop.wait(pause) or self._passed() > self._end + LAST_ATTEMPT:
-                raise _Stopped if sent is None else self._unknown(sent)
-            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _given_up(self, sent: _Sent | None) -> Exception:
+        """Return how it ends without a connection."""
+        if sent is not None:
+            return self._unknown(sent)
+        if self._stop.is_set():
+            return _Stopped()
+        self._close()
+        return DatabaseUnavailable(
+            f"the connection was lost, and is not there {LAST_ATTEMPT:.0f} s after the end: "
+            f"{self.waiting:,} arrivals were not made"
+        )
 
     def _was_committed(self, sent: _Sent) -> bool:
         """Find out whether a transaction was committed whose COMMIT was not answered."""
@@ -414,6 +555,8 @@ class _Stream:
             try:
                 found = outcome(self._connection, str(sent.made.run_id), sent.backend)
             except DBAPIError:
+                if self._stop.is_set() or self._passed() > self._end + LAST_ATTEMPT:
+                    raise self._unknown(sent) from None
                 self._reconnect(sent)
             else:
                 if found is None and self._stop.wait(1):
@@ -425,6 +568,11 @@ class _Stream:
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
             "whether it is there; `chinook-sim status` tells"
         )
+
+
+def _is_locked(error: BatchFailed) -> bool:
+    """Tell whether a transaction waited for a lock for as long as it may."""
+    return error.sqlstate == LOCK_NOT_AVAILABLE or "database is locked" in str(error)
 
 
 def _reason(error: DatabaseUnavailable | DBAPIError) -> str:

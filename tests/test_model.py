@@ -23,7 +23,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -211,7 +210,7 @@ class ShopMachine(RuleBasedStateMachine):
             assert batch.made.count == kinds.count(SALE)
             asked = {"updates": kinds.count(UPDATE), "cancellations": kinds.count(CANCELLATION)}
             self.took_place(batch.made, asked)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
 
     @rule()
     def move_history(self) -> None:
@@ -240,9 +239,11 @@ class ShopMachine(RuleBasedStateMachine):
         self.align_run = moved.run_id
         self.runs[moved.run_id] = run
 
-    @precondition(lambda self: self.runs)
     @rule(which=st.integers(0, 10**6))
     def take_back(self, which: int) -> None:
+        # No precondition: what a live shop does depends on the clock, and what is drawn must not.
+        if not self.runs:
+            return
         name = list(self.runs)[which % len(self.runs)]
         run = self.runs[name]
         allowed = self.can_be_undone(run)

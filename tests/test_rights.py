@@ -226,7 +226,7 @@ def test_so_does_a_stream(shop: Shop, role: Role) -> None:
         try:
             assert all(next(stream).made.run_id for _ in range(10))
         finally:
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()
 
     needed = spelled(
         shop,

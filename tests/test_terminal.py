@@ -66,11 +66,15 @@ class Terminal:
 
 
 def test_a_backfill_shows_its_rate_and_how_long_it_will_take(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "backfill", "2025-01-01", "2025-02-28", "--per-day", "40")
-    assert "made 59 of 59 days" in terminal.end()
-    bars = [line for line in terminal.lines() if line.startswith("days of 40")]
-    assert any(re.search(r"\d\d:\d\d:\d\d +[\d,]+ sales a second", line) for line in bars), bars
-    assert re.search(r"100% +[\d,]+ sales a second", bars[-1])
+    terminal = Terminal(tmp_path, "backfill", "2022-01-01", "2025-12-31", "--per-day", "1")
+    terminal.wait_for("left.*left")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == ""
+    assert terminal.process.returncode == 130
+    lines = [line for line in terminal.lines() if "days, " in line]
+    assert lines
+    how = r"[\d,]+ of 1,461 days, [\d,]+ sales a second, \d+:\d\d:\d\d left"
+    assert all(re.fullmatch(how, line) for line in lines), lines
 
 
 def test_a_stream_shows_how_it_goes_on_one_line(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from chinook_sim.cli.common import Common, common, limited, option, profile_option, read_number
-from chinook_sim.cli.output import progress_bar, table
+from chinook_sim.cli.output import StatusLine, table
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import date
 
     from chinook_sim.batch import BatchSummary
@@ -64,19 +64,22 @@ def backfill(
         make_missing_file(settings, location)
     days = (last - first).days + 1
     total = Total()
+    status = StatusLine(settings)
     begun = time.monotonic()
     try:
-        with progress_bar(settings, f"days of {count:,}", days if days > 1 else 0) as step:
-            for day in fill(settings, location, first, last, count, chosen, shape):
-                total.add(day)
-                passed = time.monotonic() - begun
-                step(1, f"{total.sales / passed:,.0f} sales a second")
+        for day in fill(settings, location, first, last, count, chosen, shape, status.say):
+            total.add(day)
+            if status.due() is not None:
+                status.show(total.line(days, time.monotonic() - begun))
+        status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
+        status.end()
         if not total.days:
             raise
         kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
         raise kind(f"{error}; {so_far(total.days, days)}") from error
     except KeyboardInterrupt:
+        status.end()
         settings.interrupted = f"interrupted; {so_far(total.days, days)}"
         raise
     seconds = time.monotonic() - begun
@@ -126,6 +129,19 @@ class Total:
             self.lines += day.lines
             self.revenue += day.revenue
 
+    def line(self, days: int, passed: float) -> str:
+        """Say how it goes, after so many seconds, and how long the rest will take."""
+        made = self.days - self.existed
+        # Days that were there took no time, and say nothing of the others.
+        left = f"{duration((days - self.days) * passed / made)} left" if made else "passing over"
+        return f"{self.days:,} of {days:,} days, {self.sales / passed:,.0f} sales a second, {left}"
+
+
+def duration(seconds: float) -> str:
+    """Write a number of seconds as hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
 
 def so_far(done: int, days: int) -> str:
     """Say how far it came, and how it goes on."""
@@ -140,6 +156,7 @@ def fill(
     count: int,
     seed: int,
     profile: Profile,
+    say: Callable[[str], None],
 ) -> Iterator[BatchSummary]:
     """Make the days, with the patience that the command was given."""
     from chinook_sim.connecting import limit, make_engine, open_connection
@@ -153,6 +170,6 @@ def fill(
         count,
         seed=seed,
         profile=profile,
-        connect=lambda: open_connection(engine, location, say=settings.say),
+        connect=lambda: open_connection(engine, location, say=say),
         prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
     )

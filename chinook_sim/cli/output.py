@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,27 +16,68 @@ if TYPE_CHECKING:
 
     from chinook_sim.cli.common import Common
 
-__all__ = ["bar", "picture", "progress_bar", "table"]
+__all__ = ["StatusLine", "bar", "picture", "progress_bar", "table"]
 
 BAR = 40
 """Characters of the longest bar."""
 
+SHOWN, LOGGED = 1.0, 10.0
+"""Seconds between one status line and the next, on a terminal and elsewhere."""
+
 
 @contextmanager
-def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[..., None]]:
-    """Show how far long work is, on a terminal only; length 0 is work too short for it.
-
-    Yields:
-        What to call with the steps that were made, and with what to show beside the bar, if
-        anything.
-    """
-    if not length or settings.quiet or not sys.stderr.isatty():
-        yield lambda *_: None
+def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
+    """Show how far long work is, on a terminal only; length 0 is work too short for it."""
+    if not length or settings.quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _: None
         return
-    with click.progressbar(
-        length=length, label=unit, file=sys.stderr, item_show_func=lambda shown: shown
-    ) as bar:
+    with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
         yield bar.update
+
+
+class StatusLine:
+    """A line that tells how it goes: the same line again and again on a terminal, else a new one.
+
+    Messages go through `say`, so that they do not come in the middle of it.
+    """
+
+    def __init__(self, settings: Common) -> None:
+        self._settings = settings
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._shown = time.monotonic()
+        self._width = 0
+
+    def due(self) -> float | None:
+        """Return the seconds since it was shown last, if it is time to show it again."""
+        passed = time.monotonic() - self._shown
+        return passed if passed >= (SHOWN if self._terminal else LOGGED) else None
+
+    def show(self, line: str) -> None:
+        """Show it."""
+        self._shown = time.monotonic()
+        if self._settings.quiet:
+            return
+        if not self._terminal:
+            self._settings.say(line)
+            return
+        # A line that is too long would go on in the next, and stay there.
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        line = line[: columns - 1]
+        with suppress(OSError):
+            click.echo("\r" + line.ljust(self._width), nl=False, err=True)
+        self._width = len(line)
+
+    def end(self) -> None:
+        """Leave the line, so that another can follow."""
+        if self._width:
+            with suppress(OSError):
+                click.echo(err=True)
+            self._width = 0
+
+    def say(self, line: str) -> None:
+        """Tell a person something, on a line of its own."""
+        self.end()
+        self._settings.say(line)
 
 
 def table(record: dict[str, Any]) -> list[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
-import sys
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from decimal import Decimal
@@ -26,25 +23,22 @@ from chinook_sim.cli.common import (
     read_timezone,
     timezone_option,
 )
-from chinook_sim.cli.output import table
+from chinook_sim.cli.output import StatusLine, table
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from sqlalchemy import Connection
 
     from chinook_sim.settings import Location
-    from chinook_sim.stream import LiveBatch
+    from chinook_sim.stream import LiveBatch, LiveStream
 
 __all__ = ["live"]
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-SHOWN, LOGGED = 1.0, 10.0
-"""Seconds between one status line and the next, on a terminal and elsewhere."""
 
 SLOW = 2.0
 """Seconds behind from which on it is said that the database is."""
@@ -55,7 +49,7 @@ FINE = 1.02
 
 @click.command()
 @option("--rate", metavar="N", default="20", help="So many arrivals a second, on average.")
-@option("--for", "for_", metavar="TIME", help="So long, such as 90s, 10m or 1h30m; default: ever.")
+@option("--for", "for_", metavar="TIME", help="So long, such as 90s or 1h30m; default: for ever.")
 @option("--mix", metavar="S:U:C", default="90:8:2", help="Of sales, updates and cancellations.")
 @option("--seed", metavar="NUMBER", help="Who buys what when; default: drawn, and shown.")
 @timezone_option
@@ -76,13 +70,13 @@ def live(
     What has arrived since the transaction before makes the next one. Ctrl-C ends it after the one
     that is running; a second Ctrl-C at once. A connection that is lost is opened again.
     """
-    from chinook_sim.arrivals import check_mix, check_rate
+    from chinook_sim.arrivals import check_mix
     from chinook_sim.profile import load_profile
     from chinook_sim.request import draw_seed
     from chinook_sim.sampling import SEED_LIMIT
 
     wanted: dict[str, Any] = {
-        "rate": check_rate(rate),
+        "rate": read_rate(rate),
         "duration": None if for_ is None else read_duration(for_),
         "mix": check_mix(read_mix(mix)),
         "seed": draw_seed() if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
@@ -92,30 +86,41 @@ def live(
     location = settings.find()
     if location.embedded:
         make_missing_file(settings, location)
-    tally = Tally(wanted["rate"])
-    status = Status(settings)
+    status = StatusLine(settings)
     stop = threading.Event()
-    with stopping(stop):
-        try:
-            for batch in sell(settings, location, stop, wanted):
+    stream = sell(settings, location, stop, status.say, wanted)
+    tally = Tally(stream)
+    notices = Notices(status.say)
+    try:
+        with stopping(stop, stream):
+            for batch in stream:
                 tally.add(batch)
-                status.show(tally)
-        except (BatchFailed, DatabaseUnavailable) as error:
-            status.end()
-            kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-            raise kind(f"{error}; {tally.kept()}") if tally.transactions else error from None
-        except KeyboardInterrupt:
-            status.end()
+                notices.tell(batch, wanted["rate"])
+                passed = status.due()
+                if passed is not None:
+                    status.show(tally.line(passed))
+            settings.done = True
+    except (BatchFailed, DatabaseUnavailable) as error:
+        status.end()
+        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
+        raise kind(f"{error}; {tally.kept()}") if tally.transactions else error from None
+    except KeyboardInterrupt:
+        status.end()
+        if tally.transactions:
             settings.interrupted = f"interrupted; {tally.kept()}"
-            raise
+        raise
     status.end()
     show(settings, location, tally, wanted)
 
 
 def sell(
-    settings: Common, location: Location, stop: threading.Event, wanted: dict[str, Any]
-) -> Iterator[LiveBatch]:
-    """Make the stream's transactions, with the patience that the command was given."""
+    settings: Common,
+    location: Location,
+    stop: threading.Event,
+    say: Callable[[str], None],
+    wanted: dict[str, Any],
+) -> LiveStream:
+    """Make the stream, with the patience that the command was given."""
     from chinook_sim.connecting import PATIENCE, limit, make_engine, open_connection
     from chinook_sim.stream import live as stream
 
@@ -127,7 +132,7 @@ def sell(
         return open_connection(
             engine,
             location,
-            say=settings.say if patience else lambda _: None,
+            say=say if patience else lambda _: None,
             patience=patience.pop() if patience else 0,
         )
 
@@ -135,18 +140,18 @@ def sell(
         engine,
         **wanted,
         stop=stop,
-        say=settings.say,
+        say=say,
         connect=connect,
         prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
     )
 
 
 @contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
-    """Set an event at the first interruption; the second one interrupts."""
+def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
+    """Let the first interruption of a stream that has begun set an event; any other interrupts."""
 
     def told(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() or not stream.open:
             signal.default_int_handler(number, frame)
         stop.set()
 
@@ -161,37 +166,25 @@ def stopping(stop: threading.Event) -> Iterator[None]:
 class Tally:
     """What a stream came to."""
 
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self.begun = time.monotonic()
-        self.transactions = self.sales = self.updates = self.cancellations = 0
-        self.arrivals = self.left_out = self.lost = 0
+    def __init__(self, stream: LiveStream) -> None:
+        self.stream = stream
+        self.transactions = self.sales = self.updates = self.cancellations = self.arrivals = 0
         self.revenue = Decimal("0.00")
-        self.behind = 0.0
-        self.name: str | None = None
+        self._shown = 0
         # By their logarithm, so that a stream may go on for ever.
         self._latencies: Counter[int] = Counter()
 
     def add(self, batch: LiveBatch) -> None:
         """Count a transaction."""
         made = batch.made
-        self.name = str(made.key).split("/")[0]
         self.transactions += 1
         self.sales += made.count
         self.updates += made.updates
         self.cancellations += made.cancellations
         self.revenue += made.revenue
         self.arrivals += batch.arrivals
-        self.left_out += batch.left_out
-        self.lost += batch.lost
-        self.behind = batch.behind
         for seconds in batch.latencies:
             self._latencies[round(math.log(max(seconds, 1e-6), FINE))] += 1
-
-    @property
-    def seconds(self) -> float:
-        """How long it has gone on."""
-        return time.monotonic() - self.begun
 
     def latency(self, share: float) -> float | None:
         """Return the milliseconds within which a share of the arrivals were committed."""
@@ -202,74 +195,66 @@ class Tally:
                 return round(float(FINE**step) * 1_000, 1)
         return None
 
+    def line(self, passed: float) -> str:
+        """Say how it goes, with the rate of the seconds that have passed since it was said."""
+        rate, self._shown = (self.arrivals - self._shown) / passed, self.arrivals
+        left_out = self.stream.left_out
+        return ", ".join(
+            [
+                f"{rate:,.1f}/s",
+                f"p50 {self.latency(0.5)} ms",
+                f"p99 {self.latency(0.99)} ms",
+                *([f"{left_out:,} left out"] if left_out else []),
+                f"{self.sales:,} sales",
+                f"{self.updates:,} updates",
+                f"{self.cancellations:,} cancellations",
+            ]
+        )
+
     def kept(self) -> str:
         """Say what stays."""
-        return f"the {self.transactions:,} transactions before are committed, {self.sales:,} sales"
+        return f"what was committed before stays: {self.sales:,} sales of {self.stream.name}"
 
 
-class Status:
-    """A line that tells how it goes."""
+class Notices:
+    """What is said when the database falls behind, and when it has caught up."""
 
-    def __init__(self, settings: Common) -> None:
-        self._settings = settings
-        self._terminal = sys.stderr.isatty()
-        self._shown = time.monotonic()
-        self._arrivals = 0
-        self._slow = False
-        self._width = 0
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._behind = self._left_out = False
 
-    def show(self, tally: Tally) -> None:
-        """Tell how it goes, once a while, and at once when the database cannot keep up."""
-        slow = tally.behind > SLOW or tally.left_out > 0
-        if slow and not self._slow:
-            self.end()
-            self._settings.say(
-                f"the database is {tally.behind:.1f} s behind {tally.rate:g} a second"
-                + "; what has waited for too long is left out" * (tally.left_out > 0)
+    def tell(self, batch: LiveBatch, rate: float) -> None:
+        """Say what has changed with a transaction."""
+        behind = batch.behind > SLOW
+        if batch.left_out and not self._left_out:
+            self._say(
+                f"the database is slower than {rate:g} a second; what has waited for too long is "
+                f"left out, {batch.left_out:,} by now"
             )
-        self._slow = slow
-        now = time.monotonic()
-        passed = now - self._shown
-        if passed < (SHOWN if self._terminal else LOGGED):
-            return
-        rate = (tally.arrivals - self._arrivals) / passed
-        self._shown, self._arrivals = now, tally.arrivals
-        left_out = f", {tally.left_out:,} left out" if tally.left_out else ""
-        line = (
-            f"{rate:,.1f}/s, p50 {tally.latency(0.5)} ms, p99 {tally.latency(0.99)} ms{left_out}, "
-            f"{tally.sales:,} sales, {tally.updates:,} updates, "
-            f"{tally.cancellations:,} cancellations"
-        )
-        if not self._terminal:
-            self._settings.say(line)
-        elif not self._settings.quiet:
-            # A line that is too long would go on in the next, and stay there.
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-            line = line[: columns - 1]
-            click.echo("\r" + line.ljust(self._width), nl=False, err=True)
-            self._width = len(line)
-
-    def end(self) -> None:
-        """Leave the line, so that another can follow."""
-        if self._width:
-            click.echo(err=True)
-            self._width = 0
+        elif behind and not self._behind:
+            self._say(f"the database is {batch.behind:.1f} s behind {rate:g} a second")
+        elif self._behind and not behind and not batch.left_out:
+            self._say(f"the database has caught up with {rate:g} a second")
+        self._left_out = batch.left_out > 0 or (self._left_out and behind)
+        self._behind = behind or batch.left_out > 0
 
 
 def show(settings: Common, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
     """Print what the stream came to."""
+    stream = tally.stream
     record = {
-        "stream": tally.name,
-        "seconds": round(tally.seconds, 1),
-        "rate": round(tally.arrivals / tally.seconds, 1),
-        "asked_rate": tally.rate,
+        "stream": stream.name if tally.transactions else None,
+        "seconds": round(stream.seconds, 1),
+        "rate": round(tally.arrivals / stream.seconds, 1),
+        "asked_rate": wanted["rate"],
         "transactions": tally.transactions,
         "sales": tally.sales,
         "updates": tally.updates,
         "cancellations": tally.cancellations,
         "revenue": str(tally.revenue),
-        "left_out": tally.left_out,
-        "connections_lost": tally.lost,
+        "left_out": stream.left_out,
+        "waiting": stream.waiting,
+        "connections_lost": stream.lost,
         "p50_ms": tally.latency(0.5),
         "p99_ms": tally.latency(0.99),
         "profile": wanted["profile"].name,
@@ -297,9 +282,21 @@ def read_duration(given: str) -> float:
     return float(seconds)
 
 
+def read_rate(given: str) -> float:
+    """Read a number of arrivals a second; only ASCII digits will do."""
+    from chinook_sim.arrivals import check_rate
+
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
+        raise InvalidInput(
+            f"the rate must be a number of arrivals a second, such as 20 or 0.5, and "
+            f"{given[:40]!r} is none"
+        )
+    return check_rate(float(given))
+
+
 def read_mix(given: str) -> tuple[int, ...]:
     """Read a mix such as 90:8:2."""
-    if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", given):
+    if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", given) or not given.strip("0:"):
         raise InvalidInput(
             f"a mix is written as sales:updates:cancellations, such as 90:8:2, and {given[:40]!r} "
             "is none"
