@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import secrets
 from dataclasses import asdict
 from datetime import timedelta
@@ -155,8 +156,10 @@ def check_share(share: float | Decimal | str) -> Decimal:
     Raises:
         InvalidInput: it is no number from 0 to 1 of at most four decimal places.
     """
+    # Of text, ASCII digits will do, as for every other number; Decimal alone takes more.
+    plain = not isinstance(share, str) or re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", share)
     try:
-        read = Decimal(str(share)).normalize()
+        read = Decimal(str(share) if plain else -1).normalize()
     except ArithmeticError:
         read = Decimal(-1)
     if not read.is_finite() or not 0 <= read <= 1 or read != round(read, 4):

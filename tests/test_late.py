@@ -134,7 +134,11 @@ def test_a_dry_run_tells_how_many(shop: Shop) -> None:
         assert plan_day(session, 200, day=DAY, seed=1, late=0.05).late == 10
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, "x", float("nan"), float("inf"), 0.00001, None, ""])
+@pytest.mark.parametrize(
+    "share",
+    [-0.1, 1.1, "x", float("nan"), float("inf"), 0.00001, None, "", True, "0_1", "٠.٥", " 0.5",
+     "+0.5", "5e-1", "0.0.5", ".", "0.5\n"],
+)  # fmt: skip
 def test_a_share_is_a_share(share: Any, shop: Shop) -> None:
     with pytest.raises(InvalidInput, match="share"):
         make(shop, late=share)
@@ -165,5 +169,10 @@ def test_the_command_makes_them(shop: Shop, command: Command) -> None:
     shown = command("verify", "--day", str(DAY), "--expect", "100", DATABASE_URL=shop.text)
     assert shown.returncode == 0
     assert "100, 10 dated before it, 100 expected" in shown.stdout
-    for wrong in (("--late", "2"), ("--late", "10%"), ("--late-days", "0")):
-        assert command("generate", "1", *wrong, DATABASE_URL=shop.text).returncode == 2
+    for wrong in ("2", "10%", "0_1", "٠.٥", "1e-1"):
+        done = command("generate", "1", "--late", wrong, DATABASE_URL=shop.text)
+        assert done.returncode == 2
+        assert "share of late sales" in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = command("generate", "1", "--late-days", "0", DATABASE_URL=shop.text)
+    assert done.returncode == 2
