@@ -307,6 +307,13 @@ def test_the_command_changes_people_and_prices(shop: Shop, command: Command) -> 
     assert command("verify", "--day", str(DAY), DATABASE_URL=shop.text).returncode == 0
     assert command("undo", told["run"], DATABASE_URL=shop.text).returncode == 0
     assert shop.value("SELECT count(*) FROM [Customer]") == 12
+    # Who signs up but finds no sale left to buy in is told of.
+    night = ("generate", "2", "--day", str(DAY), "--new-customers")
+    for dry in ((), ("--dry-run",)):
+        done = command(*night, "5", *dry, DATABASE_URL=shop.text)
+        assert "3 of 5 buy nothing yet, as there are only 2 sales" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert command(*night, "2", *dry, DATABASE_URL=shop.text).stderr == ""
     for name in ("new-customers", "moves", "price-changes"):
         done = command("generate", "1", f"--{name}", "x", DATABASE_URL=shop.text)
         assert done.returncode == 2

@@ -129,6 +129,13 @@ def generate(
                 f"{called(name)}: {made:,} and not {wanted[name]:,}, as there are no more "
                 f"{candidates} to choose from"
             )
+    # Each is the customer of one sale, and there are as many sales as were asked for.
+    idle = batch.new_customers - batch.count
+    if idle > 0:
+        settings.say(
+            f"new customers: {idle:,} of {batch.new_customers:,} buy nothing yet, as there are "
+            f"only {batch.count:,} sales"
+        )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
 
