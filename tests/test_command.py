@@ -523,6 +523,14 @@ def test_a_reader_that_goes_away_is_no_failure(stocked: Path) -> None:
     assert total(stocked) == 417
 
 
+@pytest.mark.parametrize("group", [(), ("profile",)])
+def test_a_group_without_a_command_shows_its_help(command: Command, group: tuple[str, ...]) -> None:
+    done = command(*group)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == command(*group, "--help").stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_stands_in_the_readme(command: Command, name: str) -> None:
     done = command(name, "--help")

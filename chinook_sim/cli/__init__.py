@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
@@ -69,6 +70,11 @@ def main() -> NoReturn:
     try:
         load_dotenv(Path.cwd())
         code = cli.main(obj=settings, standalone_mode=False) or DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Nothing is wrong with what was given; there is only no command in it.
+        with suppress(OSError):
+            click.echo(error.format_message(), err=True)
+        code = WRONG_USAGE
     except click.ClickException as error:
         command = (
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
