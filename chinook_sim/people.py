@@ -1,5 +1,6 @@
 """People and their addresses, made with Faker in the language of their country.
 
+Where a country's language is not known here, names and addresses are of the United States' kind.
 The same seed and release of Faker make the same people. Everything fits Chinook's columns; e-mail
 addresses are in the domains that RFC 2606 reserves for examples.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNTRIES",
+    "FURTHER",
     "Address",
     "People",
     "Person",
@@ -59,8 +61,32 @@ COUNTRIES = {
 }
 """Country → Faker's locale, customers at scale 1, and what makes a state, if anything."""
 
+FURTHER = {
+    **dict.fromkeys(("United States", "United States of America", "US"), COUNTRIES["USA"]),
+    **dict.fromkeys(("UK", "Great Britain"), COUNTRIES["United Kingdom"]),
+    "Czechia": COUNTRIES["Czech Republic"],
+    "The Netherlands": COUNTRIES["Netherlands"],
+    "Switzerland": ("de_CH", 0, None),
+    "Greece": ("el_GR", 0, None),
+    "Romania": ("ro_RO", 0, None),
+    "Slovakia": ("sk_SK", 0, None),
+    "Croatia": ("hr_HR", 0, None),
+    "Ukraine": ("uk_UA", 0, None),
+    "Mexico": ("es_MX", 0, None),
+    "Colombia": ("es_CO", 0, None),
+    "New Zealand": ("en_NZ", 0, None),
+    "Japan": ("ja_JP", 0, None),
+    "South Korea": ("ko_KR", 0, None),
+    "China": ("zh_CN", 0, None),
+}
+"""The same for other spellings, and for countries that the Chinook has no customers in.
+
+Apart, as the stand-in's draws depend on how many `COUNTRIES` has. Turkey and others are missing as
+Faker has names there, but no addresses.
+"""
+
 ELSEWHERE = ("en_US", 0, None)
-"""The same for a country that is not among them."""
+"""The same for a country that is in neither."""
 
 
 class Address(NamedTuple):
@@ -107,7 +133,8 @@ class People:
     def _local(
         self, purpose: str, number: int, country: str | None
     ) -> tuple[Faker, random.Random, str | None]:
-        locale, _, state = COUNTRIES.get(country or "", ELSEWHERE)
+        name = country or ""
+        locale, _, state = COUNTRIES.get(name) or FURTHER.get(name, ELSEWHERE)
         if locale not in self._fakers:
             self._fakers[locale] = make_faker(locale)
         # Anew for each person, who so does not depend on who is made before.
@@ -147,6 +174,9 @@ def address(faker: Faker, state: str | None) -> tuple[str, str, str | None, str]
 
 def street(faker: Faker) -> str:
     """Make a street and a number in it."""
+    if "ja_JP" in faker.locales:
+        # Faker's streets there are English ones; Japan's houses are numbered by blocks.
+        return faker.town() + faker.chome() + faker.ban() + faker.gou()
     return fitting(faker.street_address, 70)
 
 

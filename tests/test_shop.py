@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.people import COUNTRIES, People
+from chinook_sim.people import COUNTRIES, FURTHER, People, make_faker
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
@@ -283,16 +284,58 @@ def test_people_are_of_their_country() -> None:
     assert people.sign_up(3, "Germany") == People(7, DAY).sign_up(3, "Germany")
     assert people.sign_up(3, "Germany") != people.sign_up(4, "Germany")
     assert people.move(3, "Germany") != people.move(3, "Brazil")
-    for country in (*COUNTRIES, "Atlantis", None):
+    known = COUNTRIES | FURTHER
+    for country in (*known, "Atlantis", None):
         for number in range(20):
             made = people.sign_up(number, country)
             assert made.lives.country == country
             assert (made.lives.state is not None) == (
-                COUNTRIES.get(country or "", (0, 0, None))[2] is not None
+                known.get(country or "", (0, 0, None))[2] is not None
             )
+            lives = made.lives
+            sizes = (
+                (made.first_name, 40), (made.last_name, 20), (made.phone, 24),
+                (lives.address, 70), (lives.city, 40), (lives.postal_code, 10),
+            )  # fmt: skip
+            assert all(0 < len(value) <= most for value, most in sizes), made
     # Letters that only Czech has.
     names = "".join(people.sign_up(number, "Czech Republic").last_name for number in range(40))
     assert set("řěů") & set(names)
+    # Of a country that is not known, as of the United States.
+    assert people.sign_up(3, "Atlantis")[:3] == people.sign_up(3, "USA")[:3]
+
+
+@pytest.mark.parametrize(
+    ("country", "letters"),
+    [("Greece", "α"), ("Romania", "ă"), ("Slovakia", "ľ"), ("Croatia", "č"), ("Ukraine", "и"),
+     ("Mexico", "ó"), ("Colombia", "á"), ("Switzerland", "ü"), ("Japan", "市"),
+     ("South Korea", "시"), ("China", "县"), ("New Zealand", "M")],
+)  # fmt: skip
+def test_further_countries_have_a_language_of_their_own(country: str, letters: str) -> None:
+    people = People(7, DAY)
+    made = [people.sign_up(number, country) for number in range(60)]
+    assert letters in "".join(f"{it.first_name}{it.lives.city}{it.lives.address}" for it in made)
+    if country in ("Japan", "China", "South Korea"):
+        assert not any(re.search("[a-z]{2}", it.lives.address + it.first_name) for it in made)
+    # Faker has something of everything for it, and takes nothing of the United States.
+    locale, customers, _ = FURTHER[country]
+    assert customers == 0
+    has = {type(it).__module__ for it in make_faker(locale).factories[0].get_providers()}
+    assert has >= {
+        f"faker.providers.{what}.{locale}" for what in ("person", "address", "phone_number")
+    }
+
+
+@pytest.mark.parametrize(
+    ("spelling", "country"),
+    [("United States", "USA"), ("US", "USA"), ("United States of America", "USA"),
+     ("UK", "United Kingdom"), ("Great Britain", "United Kingdom"),
+     ("Czechia", "Czech Republic"), ("The Netherlands", "Netherlands")],
+)  # fmt: skip
+def test_a_country_has_other_spellings(spelling: str, country: str) -> None:
+    people = People(7, DAY)
+    made, same = people.sign_up(3, spelling), people.sign_up(3, country)
+    assert made == same._replace(lives=same.lives._replace(country=spelling))
 
 
 @in_turns
