@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -303,6 +306,25 @@ def test_people_are_of_their_country() -> None:
     assert set("řěů") & set(names)
     # Of a country that is not known, as of the United States.
     assert people.sign_up(3, "Atlantis")[:3] == people.sign_up(3, "USA")[:3]
+
+
+def test_a_seed_makes_the_same_people_in_every_process() -> None:
+    # Whose sets have another order, of which a process with a fixed one knows nothing.
+    line = (
+        "from datetime import date; from chinook_sim.people import *; "
+        "people = People(7, date(2026, 1, 31)); "
+        "print([(people.sign_up(3, it), people.move(3, it)) for it in COUNTRIES | FURTHER])"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", line],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
