@@ -27,7 +27,7 @@ from chinook_sim.ledger import (
 )
 from chinook_sim.naming import check_engine, connection_of, recognise
 from chinook_sim.profile import UNIFORM, load_profile
-from chinook_sim.request import Request, check_seed, draw_seed
+from chinook_sim.request import COUNT_LIMIT, Request, check_seed, draw_seed
 from chinook_sim.simulate import generate_day, translated, writing
 from chinook_sim.window import check_day
 
@@ -182,10 +182,16 @@ class _Filler:
                 chinook = recognise(connection)
                 self._catalogue = read_catalogue(connection, changes=chinook.changes)
                 self._version = version
+            count = self._profile.count(self._per_day, day, self._seed)
+            if count > COUNT_LIMIT:
+                raise InvalidInput(
+                    f"the profile {self._profile.name!r} makes {count:,} sales of {day}, and a day "
+                    f"has at most {COUNT_LIMIT:,}; take fewer a day, or less growth"
+                )
             try:
                 made = generate_day(
                     session,
-                    self._profile.count(self._per_day, day, self._seed),
+                    count,
                     day=day,
                     seed=self._seed,
                     once=True,

@@ -22,6 +22,8 @@ from chinook_sim import InvalidInput, NoLedger, backfill, generate_d1, undo
 from chinook_sim.verification import verify_day
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Command, Shop
 
 START = date(2025, 12, 20)
@@ -264,6 +266,17 @@ def test_the_command_refuses_what_cannot_be(
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_day_that_the_profile_makes_too_large_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "fast.toml").write_text("growth = 50")
+    done = command(
+        "backfill", "2032-01-01", "2032-01-02", "--per-day", "1000000", "--profile", "fast.toml"
+    )
+    assert done.returncode == 2
+    assert "'fast.toml " in done.stderr
+    assert "sales of 2032-01-01, and a day has at most 2,147,483,647" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: the profile")
 
 
 def test_a_bare_machine_gets_its_history(command: Command) -> None:
