@@ -18,10 +18,12 @@ Weights are relative: twice as large is twice as often.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import re
+import stat
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
@@ -186,8 +188,16 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         return given
     if isinstance(given, str) and given in _KNOWN:
         return _KNOWN[given]
+    if isinstance(given, str) and not given.strip():
+        raise InvalidInput(
+            f"the profile's name or file is missing: use {', '.join(_KNOWN)} or a TOML file"
+        )
     try:
         path = Path(given)
+        mode = path.stat().st_mode
+        # A pipe would be waited for, perhaps for ever; a directory is told when it is opened.
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         with path.open("rb") as file:
             text = file.read(FILE_LIMIT + 1)
     # A name with a NUL byte is a ValueError, and one of another type a TypeError.
@@ -200,7 +210,8 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
     if len(text) > FILE_LIMIT:
         raise InvalidInput(f"{where} is no profile: it has more than {FILE_LIMIT:,} bytes")
     try:
-        content = tomllib.loads(text.decode())
+        # Some editors begin UTF-8 with a byte order mark, which TOML does not know.
+        content = tomllib.loads(text.decode("utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InvalidInput(f"{where} is no profile in TOML: {said}") from None

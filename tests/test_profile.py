@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
@@ -322,6 +323,8 @@ def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     moved = write(tmp_path / "elsewhere" / "summer.toml", "# The same in other words.\n" + TOML)
     assert load_profile(moved) == one
     assert load_profile(str(moved)) == one
+    marked = write(tmp_path / "elsewhere" / "summer.toml", b"\xef\xbb\xbf" + TOML.encode())
+    assert load_profile(marked) == one
     edited = load_profile(write(tmp_path / "summer.toml", TOML.replace("0.15", "0.16")))
     assert edited.name != one.name
     assert one.name.startswith("summer.toml ")
@@ -378,6 +381,33 @@ def test_what_cannot_be_a_profile_is_named(text: str | bytes, said: str, tmp_pat
 def test_what_is_no_profile_is_told(name: Any) -> None:
     with pytest.raises(InvalidInput, match="use uniform, realistic or a TOML file"):
         load_profile(name)
+
+
+def test_a_profile_without_a_name_is_told_so() -> None:
+    for name in ("", " "):
+        with pytest.raises(InvalidInput, match="name or file is missing: use uniform"):
+            load_profile(name)
+
+
+def test_a_pipe_is_not_waited_for(command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.toml")
+    done = command("profile", "show", "mine.toml")
+    assert done.returncode == 2
+    assert "'mine.toml' is no profile" in done.stderr
+    assert "(not a regular file)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("growth", "drawn"),
+    [("0.004", "+0.4%"), ("0.15", "+15%"), ("-0.07", "-7%"), ("0.123456", "+12.3456%"),
+     ("100", "+10000%"), ("0", "+0%")],
+)  # fmt: skip
+def test_growth_is_drawn_with_all_its_digits(
+    command: Command, tmp_path: Path, growth: str, drawn: str
+) -> None:
+    file = write(tmp_path / "mine.toml", f"growth = {growth}")
+    assert f"growth     {drawn} a year" in command("profile", "show", str(file)).stdout
 
 
 def test_growth_has_an_end() -> None:

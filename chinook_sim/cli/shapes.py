@@ -69,7 +69,7 @@ def show(settings: Common, name: str) -> None:
             "",
             *bars("tracks", [f"{size}" for size in range(1, 6)], baskets, "{:.0%}"),
             "",
-            f"  growth     {shape.growth:+.0%} a year"
+            f"  growth     {shape.growth * 100:+.10g}% a year"
             + (f", from {shape.since} on" if shape.growth else ""),
             *(f"  {what:9}  {popularity(what, getattr(shape, what))}" for what in CHINOOK),
             *(
