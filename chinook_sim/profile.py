@@ -18,12 +18,10 @@ Weights are relative: twice as large is twice as often.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import re
-import stat
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
@@ -194,10 +192,6 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         )
     try:
         path = Path(given)
-        mode = path.stat().st_mode
-        # A pipe would be waited for, perhaps for ever; a directory is told when it is opened.
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise OSError(errno.EINVAL, "not a regular file")
         with path.open("rb") as file:
             text = file.read(FILE_LIMIT + 1)
     # A name with a NUL byte is a ValueError, and one of another type a TypeError.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
@@ -387,15 +386,6 @@ def test_a_profile_without_a_name_is_told_so() -> None:
     for name in ("", " "):
         with pytest.raises(InvalidInput, match="name or file is missing: use uniform"):
             load_profile(name)
-
-
-def test_a_pipe_is_not_waited_for(command: Command, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "mine.toml")
-    done = command("profile", "show", "mine.toml")
-    assert done.returncode == 2
-    assert "'mine.toml' is no profile" in done.stderr
-    assert "(not a regular file)" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
