@@ -1,7 +1,8 @@
 """Checks on the shape of the sales: what is in the database against what a profile declares.
 
-Chi-square tests, in SQL and arithmetic of their own: of a profile only its numbers are used here,
-and nothing that draws by them.
+In SQL and arithmetic of their own: of a profile only its numbers are used here, and nothing that
+draws by them. What was drawn is judged by chi-square tests; how many sales a day has is not drawn,
+but for how it is rounded, and so is judged exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -43,10 +44,10 @@ LEAST_EXPECTED = 20
 MOST_CELLS = 40
 """Into how many groups, of as many sales each, customers and tracks are put by their rank."""
 
-STRETCHES = 8
-"""Into how many stretches of time a history is cut, to judge its growth."""
-
 YEAR_DAYS = 365.2425
+
+PRECISION = 1e-12
+"""By how large a part numbers differ that are the same, but for how floats were rounded."""
 
 BASKET = 5
 """The most tracks that a sale has."""
@@ -61,6 +62,8 @@ _MADE = (
 _OF_THE_DAY = "{invoice} i WHERE {scope}"
 
 _FILLED = "r.parameters LIKE '%\"per_day\"%'"
+
+_ONCE = "r.kind = 'generate' AND r.key LIKE 'once:%'"
 
 _ADDED = (
     "SELECT c.subject_id AS id, count(*) AS tracks FROM {change} c "
@@ -117,7 +120,7 @@ def verify_shape(
     """Check the sales against the shape that a profile declares.
 
     Hours, numbers of tracks, customers and tracks of the sales of a day, or of all that are in the
-    ledger; of all, also how many the days have: weekdays, months, growth and peaks.
+    ledger; of all, also how many each day has, by weekday, month, growth and peaks.
 
     Args:
         connection: on a Chinook.
@@ -137,7 +140,7 @@ def verify_shape(
         judge = _Judge(connection, chinook, declared, day)
         checks += [judge.hours(), judge.baskets(), judge.customers(), judge.tracks()]
         if day is None:
-            checks += judge.calendar()
+            checks += judge.days()
     return checks
 
 
@@ -159,7 +162,7 @@ def _declared(
     if shape is not None and shape.name in names:
         return [Declared(shape, named, whole=_FILLED)]
     if shape is not None and names:
-        return [Declared(shape, runs, whole="r.key LIKE 'once:%'")]
+        return [Declared(shape, runs, whole=_ONCE)]
     if shape is not None and day is not None:
         return [Declared(shape, "i.{date} >= :start AND i.{date} < :end", _OF_THE_DAY)]
     if not names:
@@ -282,45 +285,35 @@ class _Judge:
                 seen[group[row.id]] += row.sales
         return self._check(name, seen, shares)
 
-    def calendar(self) -> list[Check]:
-        """Judge how many sales the days have, by weekday, by month, over time and each."""
+    def days(self) -> list[Check]:
+        """Judge how many sales each day has: as many as the profile says, rounded up or down.
+
+        Those that later runs cancelled count as well.
+        """
         if not self._by_runs:
             return []
-        names = ("weekdays", "months", "growth", "days and peaks")
+        name = f"{self._profile.name}: sales of each day"
         runs = self._ask.rows(
-            "SELECT r.day, r.parameters FROM {run} r WHERE {scope} AND {whole} ORDER BY r.day"
+            "SELECT r.day, r.requested, r.parameters FROM {run} r WHERE {scope} AND {whole} "
+            "ORDER BY r.day"
         )
         if not runs:
-            return [
-                Check(f"{self._profile.name}: {name}", True, "no days of a backfill to judge")
-                for name in names
-            ]
-        seen = Counter(self._days(_DAYS_MADE))
+            return [Check(name, True, "no days of a backfill to judge")]
+        made = Counter(self._by_day(_DAYS_MADE))
         if self._changes:
-            seen.update(self._days(_DAYS_CANCELLED))
-        expected = {
-            _date(row.day): json.loads(row.parameters).get("per_day", 1)
-            * _factor(self._profile, _date(row.day))
-            for row in runs
-        }
-        days = list(expected)
-        span = max((days[-1] - days[0]).days, 1)
-        cells: tuple[Callable[[date], object], ...] = (
-            lambda day: day.weekday(),
-            lambda day: day.month,
-            lambda day: min((day - days[0]).days * STRETCHES // span, STRETCHES - 1),
-            lambda day: day,
-        )
-        return [
-            self._check(
-                name,
-                _sums(cell, {day: seen[day] for day in days}),
-                _sums(cell, expected),
-            )
-            for name, cell in zip(names, cells, strict=True)
-        ]
+            made.update(self._by_day(_DAYS_CANCELLED))
+        wrong: list[str] = []
+        for row in runs:
+            day = _date(row.day)
+            # Whoever made a day without a calendar asked for what every day was to have.
+            per_day = json.loads(row.parameters).get("per_day", row.requested)
+            expected = per_day * _factor(self._profile, day)
+            if not _rounded(made[day], expected):
+                wrong.append(f"{day} has {made[day]:,}, not {expected:,.2f} rounded")
+        told = f"{len(runs):,} days, {len(wrong):,} differ"
+        return [Check(name, not wrong, f"{told}: {wrong[0]}" if wrong else told)]
 
-    def _days(self, question: str) -> dict[date, int]:
+    def _by_day(self, question: str) -> dict[date, int]:
         return {_date(row.day): row.sales for row in self._ask.rows(question)}
 
     def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
@@ -378,19 +371,29 @@ def _date(day: date | str) -> date:
     return date.fromisoformat(day) if isinstance(day, str) else day
 
 
-def _sums(cell: Callable[[date], object], numbers: Mapping[date, float]) -> dict[object, float]:
-    sums: dict[object, float] = {}
-    for day, number in numbers.items():
-        sums[cell(day)] = sums.get(cell(day), 0) + number
-    return sums
+def _rounded(made: int, expected: float) -> bool:
+    """Tell whether a number is what is expected, rounded up or down."""
+    if not expected < math.inf:
+        return False
+    whole = round(expected)
+    if math.isclose(expected, whole, rel_tol=PRECISION, abs_tol=PRECISION):
+        return made == whole
+    return abs(made - expected) < 1
 
 
 def _factor(profile: Profile, day: date) -> float:
-    """Return how many sales a day has, up to what is the same for all days."""
-    weight = profile.weekdays[day.weekday()] / max(profile.weekdays)
-    weight *= profile.months[day.month - 1] / max(profile.months)
+    """Return how many times as many sales a day has as an ordinary one."""
+    weight = _share(profile.weekdays, day.weekday()) * _share(profile.months, day.month - 1)
     weight *= math.prod(_peaks(profile, day))
-    return weight * math.exp(math.log1p(profile.growth) * (day - profile.since).days / YEAR_DAYS)
+    growth = math.log1p(profile.growth) * (day - profile.since).days / YEAR_DAYS
+    # No shop grew as much as a float can hold.
+    return weight * math.exp(min(growth, 700))
+
+
+def _share(weights: Sequence[float], place: int) -> float:
+    """Return a weight where they are 1 on average; the sum of very large ones would be infinite."""
+    scaled = [weight / max(weights) for weight in weights]
+    return scaled[place] * len(scaled) / math.fsum(scaled)
 
 
 def _peaks(profile: Profile, day: date) -> list[float]:

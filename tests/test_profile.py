@@ -517,12 +517,59 @@ def test_a_history_has_the_shape_of_its_years(shop: Shop) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 0, day=date(2025, 10, 31), updates=99, cancellations=999, seed=7)
     assert failed(judged(shop, shape, None)) == []
-    names = [check.name.split(": ")[1] for check in judged(shop, shape, None)]
-    assert names[4:] == ["weekdays", "months", "growth", "days and peaks"]
-    for name in names[4:]:
-        curve = name.split()[-1]
+    assert judged(shop, shape, None)[-1].name == "peaked: sales of each day"
+    assert judged(shop, shape, None)[-1].figure == "92 days, 0 differ"
+    for curve in CALENDAR:
         flat = replace(shape, name="flat", **{curve: getattr(UNIFORM, curve)})
-        assert name in failed(judged(shop, flat, None))
+        assert failed(judged(shop, flat, None)) == ["sales of each day"]
+
+
+ORDINARY = Profile(
+    "ordinary",
+    weekdays=(1, 1, 1, 1, 1.1, 1.2, 1.1),
+    months=(*(1,) * 10, 1.2, 1.3),
+    growth=0.15,
+    since=date(2025, 1, 1),
+    peaks=(Peak("11-27", 3), Peak("2025-12-05", 1.5)),
+)
+
+
+@in_turns
+@pytest.mark.parametrize("curve", CALENDAR)
+def test_what_is_missing_of_an_ordinary_calendar_is_missed(shop: Shop, curve: str) -> None:
+    """A few sales more on a Saturday, a sixth more a year: as little as that."""
+    flat = replace(ORDINARY, name="flat", **{curve: getattr(UNIFORM, curve)})
+    start, end = date(2025, 11, 20), date(2025, 12, 31)
+    list(backfill(shop.engine, start, end, 60, seed=9, profile=flat))
+    assert failed(judged(shop, flat, None)) == []
+    assert failed(judged(shop, ORDINARY, None)) == ["sales of each day"]
+
+
+@in_turns
+def test_days_that_are_all_alike_lack_the_curves(shop: Shop) -> None:
+    list(backfill(shop.engine, date(2025, 11, 27), date(2025, 12, 2), 60, seed=9))
+    for curve in CALENDAR:
+        only = replace(
+            UNIFORM, name=curve, since=ORDINARY.since, **{curve: getattr(ORDINARY, curve)}
+        )
+        assert failed(judged(shop, only, None)) == ["sales of each day"]
+    assert failed(judged(shop, replace(UNIFORM, name="as they are"), None)) == []
+
+
+@in_turns
+def test_sales_that_somebody_deleted_are_missed(shop: Shop) -> None:
+    start, end = date(2025, 11, 20), date(2025, 12, 1)
+    days = list(backfill(shop.engine, start, end, 60, seed=9, profile=ORDINARY))
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 5, day=end, cancellations=400, updates=20, late=1, seed=7)
+    assert failed(judged(shop, ORDINARY, None)) == []
+    (peak,) = (day for day in days if day.day == date(2025, 11, 27))
+    of_it = f"BETWEEN {peak.invoice_ids[0]} AND {peak.invoice_ids[-1]}"
+    gone = shop.rows(f"SELECT [InvoiceId] FROM [Invoice] WHERE [InvoiceId] {of_it}")[-2:]
+    for table in ("InvoiceLine", "Invoice"):
+        shop.execute(*(f"DELETE FROM [{table}] WHERE [InvoiceId] = {id_}" for (id_,) in gone))
+    (missed,) = (check for check in judged(shop, ORDINARY, None) if not check.passed)
+    assert f"12 days, 1 differ: 2025-11-27 has {peak.count - 2}, not " in missed.figure
 
 
 @in_turns
