@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row, Table
 
+    from chinook_sim.models import Base
+
 __all__ = ["Check", "Questions"]
 
 
@@ -31,6 +33,16 @@ class Check:
     name: str
     passed: bool
     figure: str
+
+
+_LIVES = ("Address", "City", "State", "Country", "PostalCode")
+
+_SAME = {
+    "same_bill": ("i", "c.after", Invoice, ("CustomerId", *(f"Billing{name}" for name in _LIVES))),
+    "same_address": ("t", "c.after", Customer, _LIVES),
+    "same_address_before": ("t", "b.before", Customer, _LIVES),
+}
+"""Conditions by name: which row has what was kept where, and of which table and columns."""
 
 
 class Questions:
@@ -68,6 +80,7 @@ class Questions:
         }
         self._names = {key: quoted(connection, name) for key, name in spelled.items()}
         self._names |= _kept(connection)
+        self._names |= {name: _same(connection, *of) for name, of in _SAME.items()}
         self._names["hour"] = (
             "extract(hour FROM i.{date})"
             if connection.dialect.name == "postgresql"
@@ -131,3 +144,19 @@ def _kept(connection: Connection) -> dict[str, str]:
         name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
         for name, (of, column) in columns.items()
     }
+
+
+def _same(
+    connection: Connection, row: str, kept: str, model: type[Base], names: Sequence[str]
+) -> str:
+    """Return the condition that a row holds in some columns what the ledger has kept."""
+    columns = {name: quoted(connection, model.__table__.c[name].name) for name in names}
+    keys = {name: column.strip('"') for name, column in columns.items()}
+    if connection.dialect.name == "postgresql":
+        # Both as JSON, in which NULL equals NULL; taken apart once, not once a column.
+        pairs = ", ".join(f"'{keys[name]}', {row}.{columns[name]}" for name in names)
+        return f"CAST({kept} AS jsonb) -> '{model.__name__}' -> 0 @> jsonb_build_object({pairs})"
+    return " AND ".join(
+        f"{row}.{columns[name]} IS json_extract({kept}, '$.{model.__name__}[0].{keys[name]}')"
+        for name in names
+    )

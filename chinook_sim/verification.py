@@ -276,15 +276,21 @@ _TRACKS_AND_ADDED = (
     "NOT BETWEEN 1 AND 5 + coalesce(a.tracks, 0)"
 )
 
-_CHANGED = (
-    # Of several changes of one invoice the last is what can be seen. The last of all are found in
+_LATEST = (
+    # Of several changes of one thing the last is what can be seen. The last of all are found in
     # one go: asked for each change by itself, it would take the square of their number.
     "WITH latest AS (SELECT max(c.change_id) AS change_id FROM {change} c "
-    "JOIN {run} r ON r.run_id = c.run_id WHERE c.subject = 'invoice' "
-    "AND c.kind IN ('update', 'cancellation') AND r.undone_at IS NULL GROUP BY c.subject_id) "
+    "JOIN {run} r ON r.run_id = c.run_id WHERE {of_them} GROUP BY c.subject_id) "
     "SELECT count(*) FROM latest JOIN {change} c ON c.change_id = latest.change_id "
     "JOIN {run} r ON r.run_id = c.run_id WHERE {scope} AND "
 )
+
+_INVOICES = "c.subject = 'invoice' AND c.kind IN ('update', 'cancellation') AND r.undone_at IS NULL"
+
+_CUSTOMERS = "c.subject = 'customer' AND r.undone_at IS NULL"
+
+# That a price was put back is one more change of it, of the run that was undone.
+_PRICES = "c.subject = 'track'"
 
 _STILL_THERE = (
     "c.kind = 'cancellation' "
@@ -293,7 +299,8 @@ _STILL_THERE = (
 
 _OTHERWISE = (
     "c.kind = 'update' AND (NOT EXISTS (SELECT 1 FROM {invoice} i "
-    "WHERE i.{invoice_id} = c.subject_id AND round(i.{total} * 100) = round({kept_total} * 100)) "
+    "WHERE i.{invoice_id} = c.subject_id AND round(i.{total} * 100) = round({kept_total} * 100) "
+    "AND {same_bill}) "
     "OR (SELECT count(*) FROM {line} l WHERE l.{line_invoice} = c.subject_id) "
     "<> (SELECT count(*) FROM {kept_lines}) OR EXISTS (SELECT 1 FROM {kept_lines} "
     "WHERE NOT EXISTS (SELECT 1 FROM {line} l WHERE l.{line_id} = {kept_line_id} "
@@ -302,15 +309,39 @@ _OTHERWISE = (
 )
 
 
+_LIVES_ELSEWHERE = (
+    "NOT EXISTS (SELECT 1 FROM {customer} t WHERE t.{customer_id} = c.subject_id "
+    "AND {same_address}) "
+    # Who moved to one address twice is moved back by undoing the first time alone.
+    "AND NOT EXISTS (SELECT 1 FROM {change} b JOIN {run} u ON u.run_id = b.run_id "
+    "JOIN {customer} t ON t.{customer_id} = b.subject_id WHERE b.subject = 'customer' "
+    "AND b.subject_id = c.subject_id AND b.change_id < c.change_id "
+    "AND u.undone_at >= r.created_at AND {same_address_before})"
+)
+
+_COSTS_OTHERWISE = (
+    "NOT EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = c.subject_id "
+    "AND round(t.{price} * 100) = round({price_after} * 100))"
+)
+
+
 def _changes(connection: Connection, chinook: Chinook, day: date | None = None) -> list[Check]:
     """Check that what runs changed, on one day or ever, is as the ledger says they left it."""
     if not chinook.changes:
         return []
-    scope = "r.undone_at IS NULL" + ("" if day is None else " AND r.day = :day")
-    ask = Questions(connection, scope, {} if day is None else {"day": day})
+    scope = "1 = 1" if day is None else "r.day = :day"
+    parameters = {} if day is None else {"day": day}
+    invoices, customers, prices = (
+        Questions(connection, scope, parameters, of_them=of_them)
+        for of_them in (_INVOICES, _CUSTOMERS, _PRICES)
+    )
     return [
-        ask.none("cancelled invoices are gone", _CHANGED + _STILL_THERE, "are there"),
-        ask.none("updated invoices are as they were left", _CHANGED + _OTHERWISE, "differ"),
+        invoices.none("cancelled invoices are gone", _LATEST + _STILL_THERE, "are there"),
+        invoices.none("updated invoices are as they were left", _LATEST + _OTHERWISE, "differ"),
+        customers.none(
+            "moved and new customers are as they were left", _LATEST + _LIVES_ELSEWHERE, "differ"
+        ),
+        prices.none("changed prices are as they were left", _LATEST + _COSTS_OTHERWISE, "differ"),
     ]
 
 

@@ -265,10 +265,16 @@ def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: Shop) ->
     )
     last = f"SELECT max([InvoiceLineId]) FROM [InvoiceLine] WHERE [InvoiceId] = {updated}"
     line = shop.value(last)
+    of_it = f"WHERE [InvoiceId] = {updated}"
     for statement in (
         f"UPDATE [InvoiceLine] SET [UnitPrice] = 5.55 WHERE [InvoiceLineId] = {line}",
         f"UPDATE [Invoice] SET [Total] = [Total] + 1 WHERE [InvoiceId] = {updated}",
         f"DELETE FROM [InvoiceLine] WHERE [InvoiceLineId] = {line}",
+        "UPDATE [Invoice] SET [CustomerId] = (SELECT max(c.[CustomerId]) FROM [Customer] c "
+        "WHERE c.[CustomerId] <> [Invoice].[CustomerId]) " + of_it,
+        "UPDATE [Invoice] SET [BillingCity] = 'Elsewhere' " + of_it,
+        "UPDATE [Invoice] SET [BillingAddress] = NULL " + of_it,
+        "UPDATE [Invoice] SET [BillingState] = 'XY' " + of_it,
     ):
         with shop.engine.connect() as connection:
             connection.execute(text(shop.sql(statement)))

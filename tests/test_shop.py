@@ -235,6 +235,79 @@ def test_who_moved_again_by_hand_is_not_moved_back(shop: Shop) -> None:
         take_back(shop, made.run_id)
 
 
+CUSTOMERS = "moved and new customers are as they were left"
+PRICES = "changed prices are as they were left"
+
+
+def subjects(shop: Shop, kind: str) -> list[int]:
+    """Ids of what was changed in some way."""
+    found = shop.rows(f"SELECT subject_id FROM chinook_sim_change WHERE kind = '{kind}' ORDER BY 1")
+    return [row[0] for row in found]
+
+
+@in_turns
+@pytest.mark.parametrize("kind", ["move", "sign-up"])
+@pytest.mark.parametrize("edited", ["[City] = 'Elsewhere'", "[Address] = NULL", "[State] = 'XY'"])
+def test_verify_sees_that_somebody_lives_elsewhere(shop: Shop, kind: str, edited: str) -> None:
+    make(shop, moves=3, new_customers=2)
+    assert failed(shop) == failed(shop, None) == []
+    shop.execute(f"UPDATE [Customer] SET {edited} WHERE [CustomerId] = {subjects(shop, kind)[0]}")
+    assert failed(shop) == failed(shop, None) == [CUSTOMERS]
+
+
+@in_turns
+def test_verify_sees_that_a_price_is_another(shop: Shop) -> None:
+    make(shop, price_changes=10)
+    track = subjects(shop, "price")[0]
+    before = prices(shop)[track] / 100
+    shop.execute(f"UPDATE [Track] SET [UnitPrice] = 2.49 WHERE [TrackId] = {track}")
+    assert PRICES in failed(shop)
+    assert failed(shop, None) == [PRICES]
+    # Tracks and customers that the day's runs did not change are no matter of that day.
+    make(shop, day=DAY + timedelta(days=1))
+    assert PRICES not in failed(shop, DAY + timedelta(days=1))
+    shop.execute(f"UPDATE [Track] SET [UnitPrice] = {before} WHERE [TrackId] = {track}")
+    assert failed(shop) == failed(shop, None) == []
+
+
+@in_turns
+def test_who_changes_again_is_as_the_last_run_left_it(shop: Shop) -> None:
+    first = make(shop, moves=12, price_changes=40, new_customers=2)
+    then = DAY + timedelta(days=1)
+    second = make(shop, seed=8, day=then, moves=14, price_changes=40)
+    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
+    third = make(shop, seed=9, day=then, price_changes=40)
+    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
+    take_back(shop, third.run_id)
+    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
+    take_back(shop, second.run_id)
+    assert failed(shop) == failed(shop, None) == []
+    take_back(shop, first.run_id)
+    assert failed(shop, None) == []
+    shop.execute("UPDATE [Track] SET [UnitPrice] = 2.49")
+    assert PRICES in failed(shop, None)
+
+
+@in_turns
+def test_the_first_of_two_equal_changes_may_be_undone(shop: Shop) -> None:
+    make(shop)
+    first = make(shop, 0, moves=3)
+    make(shop, 0, moves=3)
+    assert len(set(subjects(shop, "move"))) == 3
+    priced = make(shop, 0, price_changes=40)
+    make(shop, 0, seed=8, price_changes=40)
+    make(shop, 0, seed=9, price_changes=40)  # Of two prices, so the first again.
+    lived, cost = addresses(shop), prices(shop)
+    take_back(shop, priced.run_id)
+    take_back(shop, first.run_id)
+    assert addresses(shop) != lived
+    assert prices(shop) != cost
+    assert failed(shop) == failed(shop, None) == []
+    customer = subjects(shop, "move")[0]
+    shop.execute(f"UPDATE [Customer] SET [City] = 'Elsewhere' WHERE [CustomerId] = {customer}")
+    assert failed(shop) == failed(shop, None) == [CUSTOMERS]
+
+
 @in_turns
 def test_a_shop_with_one_price_gets_another_of_chinook(shop: Shop) -> None:
     shop.execute("UPDATE [Track] SET [UnitPrice] = 0.99")
