@@ -40,6 +40,9 @@ in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), 
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
 )
+on_sqlite = pytest.mark.parametrize(
+    "shop", parameters([case for case in by_turns(migrated=True) if not case.major]), indirect=True
+)
 
 
 def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
@@ -315,6 +318,21 @@ def test_columns_of_the_owners_come_back_too(shop: Shop) -> None:
     after = sales(shop)
     assert [row[:-1] for row in after["Invoice"]] == before["Invoice"]
     assert after["InvoiceLine"] == before["InvoiceLine"]
+
+
+@on_sqlite
+def test_infinities_come_back_too(shop: Shop) -> None:
+    for table in ("Invoice", "InvoiceLine"):
+        shop.execute(f"ALTER TABLE [{table}] ADD COLUMN weight REAL DEFAULT 9e999")
+    make(shop, 10)
+    shop.execute("UPDATE [InvoiceLine] SET weight = -1e308 * 10 WHERE [InvoiceLineId] % 2 = 0")
+    assert shop.rows("SELECT DISTINCT weight FROM [Invoice]") == [(float("inf"),)]
+    before = sales(shop)
+    made = make(shop, 10, updates=4, cancellations=4)
+    assert failed(shop) == failed(shop, None) == []
+    take_back(shop, made.run_id)
+    assert sales(shop) == before
+    assert failed(shop, None) == []
 
 
 @in_turns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,7 @@ class SqliteContent:
             (run_id, subject, json.dumps(list(ids))),
         )
         return {
-            number: None if kept is None else json.loads(kept, object_hook=_blob)
+            number: None if kept is None else json.loads(kept, object_hook=_value)
             for number, kept in answer
         }
 
@@ -226,11 +227,28 @@ def _slices(ids: Iterable[int]) -> Iterator[list[int]]:
 def _text(document: Document | None) -> str | None:
     if document is None:
         return None
-    return json.dumps(document, ensure_ascii=False, default=lambda blob: {"blob": blob.hex()})
+    plain = {
+        name: [{column: _plain(value) for column, value in row.items()} for row in rows]
+        for name, rows in document.items()
+    }
+    # What Python would write for an infinity, SQLite's own JSON functions do not read.
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
 
-def _blob(found: dict[str, Any]) -> Any:
-    return bytes.fromhex(found["blob"]) if found.keys() == {"blob"} else found
+def _plain(value: Any) -> Any:
+    """Return what stands in JSON for a value, of which JSON has not all."""
+    if isinstance(value, bytes):
+        return {"blob": value.hex()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"real": str(value)}
+    return value
+
+
+def _value(found: dict[str, Any]) -> Any:
+    """Return the value that an object stands for, if it is not the object that is meant."""
+    if found.keys() == {"blob"}:
+        return bytes.fromhex(found["blob"])
+    return float(found["real"]) if found.keys() == {"real"} else found
 
 
 def _quote(name: str) -> str:
