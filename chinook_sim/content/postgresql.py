@@ -84,8 +84,8 @@ class PostgresqlContent:
                 continue
             names = ", ".join(columns)
             kept = (
-                f"FROM {self._change} c, {self._rows('c.before', part)} a, "
-                f"jsonb_populate_record(CAST(NULL AS {table}), a.value) k WHERE {of_it}"
+                f"FROM {self._change} c, {self._rows('c.before', part, 'json')} a, "
+                f"json_populate_record(CAST(NULL AS {table}), a.value) k WHERE {of_it}"
             )
             # Nothing else is ever taken away; a statement that does nothing takes the right to.
             if subject == "invoice":
@@ -100,9 +100,9 @@ class PostgresqlContent:
             left_alone = {key, part.aside and quoted(self._connection, part.aside)}
             others = [name for name in columns if name not in left_alone]
             self._run(
-                f"UPDATE {table} r SET {', '.join(f'{name} = k.{name}' for name in others)} {kept} "  # noqa: S608
+                f"UPDATE {table} r SET {', '.join(map(_different, others))} {kept} "  # noqa: S608
                 f"AND r.{key} = k.{key} "
-                "AND to_jsonb(r) <> to_jsonb(jsonb_populate_record(r, a.value))",
+                "AND to_jsonb(r) <> to_jsonb(json_populate_record(r, a.value))",
                 run=run_id,
                 subject=subject,
             )
@@ -134,13 +134,14 @@ class PostgresqlContent:
         for part in parts_of(subject):
             table, key, owner = self._names(part)
             rows = (
-                f"SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.{key}), '[]') "  # noqa: S608
+                f"SELECT coalesce(json_agg(r ORDER BY r.{key}), '[]') "  # noqa: S608
                 f"FROM {table} r WHERE r.{owner} = {number}"
             )
             parts.append(f"'{part.name}', ({rows})")
         root, key, _ = self._names(parts_of(subject)[0])
         there = f"EXISTS (SELECT 1 FROM {root} r WHERE r.{key} = {number})"  # noqa: S608
-        state = f"CAST(jsonb_build_object({', '.join(parts)}) AS text)"
+        # Not jsonb, which would not keep a column of type json as it is spelled.
+        state = f"CAST(json_build_object({', '.join(parts)}) AS text)"
         return f"CASE WHEN {there} THEN {state} END"
 
     def _same(self, part: Part) -> str:
@@ -158,8 +159,8 @@ class PostgresqlContent:
             f"AND to_jsonb(r) = to_jsonb(jsonb_populate_record(r, {kept}))))"
         )
 
-    def _rows(self, document: str, part: Part) -> str:
-        return f"jsonb_array_elements(CAST({document} AS jsonb) -> '{part.name}')"
+    def _rows(self, document: str, part: Part, kind: str = "jsonb") -> str:
+        return f"{kind}_array_elements(CAST({document} AS {kind}) -> '{part.name}')"
 
     def _key(self, row: str, part: Part) -> str:
         return f"CAST({row} ->> '{self._name(part.key)}' AS bigint)"
@@ -185,3 +186,10 @@ class PostgresqlContent:
         )
         # A colon is no parameter here.
         return [name.replace(":", r"\:") for name in found.scalars()]
+
+
+def _different(name: str) -> str:
+    """Return the assignment that leaves a column alone where it holds the same, however spelled."""
+    # As jsonb, as not every type can be compared; NULL and a null of JSON are kept alike.
+    kept, there = (f"coalesce(to_jsonb({row}.{name}), 'null')" for row in "kr")
+    return f"{name} = CASE WHEN {kept} = {there} THEN r.{name} ELSE k.{name} END"
