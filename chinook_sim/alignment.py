@@ -24,6 +24,7 @@ from chinook_sim.ledger import (
     concerned,
     enter,
     invoices_of,
+    of_runs,
     require,
     simulated,
     standing,
@@ -172,8 +173,8 @@ def _told(run: Row[Any]) -> Alignment:
     return Alignment(parameters["days"], run.sales, first, last, run.day, run.run_id, existed=True)
 
 
-def moved_without(connection: Connection, run_id: str) -> str | None:
-    """Return the alignment that moved the history when a run had cancelled invoices of it.
+def moved_without(connection: Connection, *runs: str) -> str | None:
+    """Return the alignment that moved the history when some runs had cancelled invoices of it.
 
     Put back as they were, they would be where the history was before.
     """
@@ -181,7 +182,7 @@ def moved_without(connection: Connection, run_id: str) -> str | None:
     if run is None:
         return None
     cancelled = select(func.count()).where(
-        Change.run_id == run_id,
+        of_runs(connection, Change.run_id, runs),
         Change.kind == CANCELLATION,
         Change.subject_id <= baseline(connection),
         ~concerned(connection, Change.subject_id, run.run_id),

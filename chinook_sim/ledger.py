@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    String,
+    bindparam,
     case,
     cast,
     column,
@@ -49,7 +52,7 @@ from chinook_sim.models import (
 from chinook_sim.sampling import LATE_PARTS, count_late
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date, datetime
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
@@ -75,6 +78,7 @@ __all__ = [
     "made_already",
     "made_between",
     "mark_undone",
+    "of_runs",
     "once_key",
     "outcome",
     "record",
@@ -85,6 +89,7 @@ __all__ = [
     "simulated",
     "standing",
     "stream_name",
+    "stream_of",
     "summary_of",
     "try_key",
 ]
@@ -352,7 +357,8 @@ def _write(connection: Connection, statement: Any) -> None:
         literal_column("pg_backend_pid()"),
         literal_column("pg_current_xact_id()::xid::text"),
     )
-    pid, transaction = connection.execute(statement.returning(*who)).one()
+    # All rows have the same answer.
+    pid, transaction = connection.execute(statement.returning(*who)).all()[0]
     connection.info[_BACKEND] = Backend(pid, transaction)
 
 
@@ -449,9 +455,26 @@ def _ids(parts: str) -> IdRanges:
     return IdRanges([range(first, last + 1, step) for first, last, step in json.loads(parts)])
 
 
-def invoices_of(connection: Connection, run_id: str) -> Select[Any]:
-    """Return the invoices of a run, as a SELECT of their ids; some may be gone."""
-    run = RUN.c.run_id == run_id
+def of_runs(connection: Connection, column: Any, runs: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a column is the id of one of any number of runs."""
+    source: Any
+    condition: ColumnElement[bool]
+    if len(runs) == 1:
+        condition = column == runs[0]
+        return condition
+    if connection.dialect.name == "sqlite":
+        given: Any = bindparam("runs", json.dumps(list(runs)), unique=True)
+        source = select(func.json_each(given).table_valued("value").c.value)
+    else:
+        given = bindparam("runs", list(runs), type_=ARRAY(String), unique=True)
+        source = select(func.unnest(given))
+    condition = column.in_(source)
+    return condition
+
+
+def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
+    """Return the invoices of some runs, as a SELECT of their ids; some may be gone."""
+    run = of_runs(connection, RUN.c.run_id, runs)
     if connection.dialect.name == "postgresql":
         # Of calls of the SQL function at the same time, whose ids take turns, there may be
         # thousands of ranges: one by one they are found by index, within the ranges by none.
@@ -484,30 +507,48 @@ def concerned(connection: Connection, number: Any, run_id: str) -> ColumnElement
     return exists(made.where(within, RUN.c.run_id == run_id).correlate_except(RUN, part))
 
 
-def changed_by(connection: Connection, run_id: str) -> list[str]:
-    """Return the runs that changed what a run made, or changed again what it changed, later."""
-    # A batch changes invoices before it makes its own, so none of its own.
-    of_its_sales = (CHANGE.c.subject == "invoice") & concerned(
-        connection, CHANGE.c.subject_id, run_id
+def changed_by(connection: Connection, runs: Sequence[str], stream: str | None = None) -> list[str]:
+    """Return what changed what some runs made, or changed again what they changed, later.
+
+    Args:
+        connection: on a Chinook with a ledger of changes.
+        runs: the runs.
+        stream: the stream that they are of, if they are.
+
+    Returns:
+        Ids of runs; the name of a stream for all runs of another one.
+    """
+    other, earlier = RUN.alias(), CHANGE.alias()
+    found = select(other.c.run_id, other.c.kind, other.c.key)
+    # A batch changes invoices before it makes its own, so none of its own. From the sales to their
+    # changes, by index: there may be many of either.
+    part, within = _parts(connection, CHANGE.c.subject_id)
+    of_its_sales = (
+        found.select_from(RUN)
+        .join(part, true())
+        .join(CHANGE, (CHANGE.c.subject == "invoice") & within)
+        .join(other, other.c.run_id == CHANGE.c.run_id)
+        .where(of_runs(connection, RUN.c.run_id, runs))
     )
-    earlier = CHANGE.alias()
-    again = exists(
-        select(literal(1)).where(
-            earlier.c.run_id == run_id,
-            earlier.c.subject == CHANGE.c.subject,
-            earlier.c.subject_id == CHANGE.c.subject_id,
-            earlier.c.change_id < CHANGE.c.change_id,
+    again = (
+        found.select_from(earlier)
+        .join(
+            CHANGE,
+            (CHANGE.c.subject == earlier.c.subject)
+            & (CHANGE.c.subject_id == earlier.c.subject_id)
+            & (CHANGE.c.change_id > earlier.c.change_id),
         )
+        .join(other, other.c.run_id == CHANGE.c.run_id)
+        .where(of_runs(connection, earlier.c.run_id, runs))
     )
-    other = RUN.alias()
-    return list(
-        connection.scalars(
-            select(other.c.run_id)
-            .join(CHANGE, CHANGE.c.run_id == other.c.run_id)
-            .where(other.c.run_id != run_id, other.c.undone_at.is_(None), of_its_sales | again)
-            .distinct()
-        )
-    )
+    standing = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
+    names: dict[str, None] = {}
+    for run_id, kind, key in connection.execute(
+        of_its_sales.where(*standing).union(again.where(*standing))
+    ):
+        of = key.split("/")[0] if kind == LIVE else None
+        names[run_id if of in (None, stream) else of] = None
+    return list(names)
 
 
 def _parts(connection: Connection, number: Any) -> tuple[Any, ColumnElement[bool]]:
@@ -624,13 +665,47 @@ def stream_name() -> str:
     return f"{STREAM}{uuid4().hex[: STREAM_LENGTH - len(STREAM)]}"
 
 
-def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
-    """Return the runs of a stream, undone or not, the latest first, and lock them."""
-    question = select(RUN).where(
-        RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)
-    )
-    rows = connection.execute(question.with_for_update()).all()
-    return sorted(rows, key=lambda row: int(row.key.split("/")[1]), reverse=True)
+class Stream(NamedTuple):
+    """All runs of a stream, undone or not: how many, from which day on, and what they made."""
+
+    runs: int
+    day: date
+    sales: int
+    lines: int
+    revenue: Decimal
+
+
+def stream_of(connection: Connection, name: str) -> Stream:
+    """Return what there is of a stream.
+
+    Raises:
+        InvalidInput: there is none of that name.
+    """
+    if not re.fullmatch(f"{STREAM}[0-9a-f]{{{STREAM_LENGTH - len(STREAM)}}}", name):
+        raise InvalidInput(
+            f"{name[:40]!r} is no stream: the name of one, such as {STREAM}3f9a1c2e, must be given "
+            "whole; `chinook-sim status` lists them"
+        )
+    made = (func.coalesce(func.sum(RUN.c[it]), 0) for it in ("sales", "lines", "revenue"))
+    found = connection.execute(
+        select(func.count(), func.min(RUN.c.day), *made).where(*_of_stream(name))
+    ).one()
+    if not found[0]:
+        raise InvalidInput(f"there is no stream {name!r}; `chinook-sim status` lists them")
+    count, day, sales, lines, revenue = found
+    return Stream(count, day, int(sales), int(lines), revenue)
+
+
+def runs_of_stream(connection: Connection, name: str) -> list[str]:
+    """Return the ids of a stream's runs that stand, the latest first, and lock them."""
+    # Longer numbers are higher ones; and ids alone, as there may be very many.
+    latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
+    question = select(RUN.c.run_id).where(*_of_stream(name), RUN.c.undone_at.is_(None))
+    return list(connection.scalars(question.order_by(*latest).with_for_update()))
+
+
+def _of_stream(name: str) -> tuple[ColumnElement[bool], ...]:
+    return RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)
 
 
 def find_run(connection: Connection, given: str) -> Row[Any]:
@@ -655,12 +730,10 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
     return found[0]
 
 
-def mark_undone(connection: Connection, run_id: str) -> None:
-    """Note in the ledger that a run was taken out again, which frees its key."""
-    _write(
-        connection,
-        update(RUN).where(RUN.c.run_id == run_id).values(undone_at=func.current_timestamp()),
-    )
+def mark_undone(connection: Connection, *runs: str) -> None:
+    """Note in the ledger that runs were taken out again, which frees their keys."""
+    these = of_runs(connection, RUN.c.run_id, runs)
+    _write(connection, update(RUN).where(these).values(undone_at=func.current_timestamp()))
 
 
 def set_baseline(connection: Connection) -> None:

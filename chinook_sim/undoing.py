@@ -1,4 +1,8 @@
-"""Undoing one run: taking its sales out, putting back what it changed, or moving history back."""
+"""Undoing runs: taking their sales out, putting back what they changed, or moving history back.
+
+One run is undone by itself; a stream in slices of many runs, the latest first, each slice as if it
+were one run, so that neither statements nor memory grow with the number of its transactions.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,16 @@ from chinook_sim.content import content_of, customer_before
 from chinook_sim.content.parts import SUBJECTS
 from chinook_sim.errors import UndoRefused
 from chinook_sim.ledger import (
+    LIVE,
     STREAM,
     changed_by,
     find_run,
     invoices_of,
     mark_undone,
+    of_runs,
     require,
     runs_of_stream,
+    stream_of,
 )
 from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run
 from chinook_sim.references import references
@@ -31,7 +38,7 @@ from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Row, Select
     from sqlalchemy.orm import Session
@@ -43,6 +50,9 @@ __all__ = ["Undone", "undo"]
 
 SLICE = 10_000
 """Sales looked at in one piece."""
+
+RUNS = 1_000
+"""Runs of a stream undone in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,77 +96,120 @@ def undo(session: Session, run: str) -> Undone:
     """
     with all_or_nothing(session, "undo") as (connection, chinook):
         require(chinook)
-        rows = runs_of_stream(connection, run) if run.startswith(STREAM) else []
-        if not rows:
+        if not run.lower().startswith(STREAM):
             row = find_run(connection, run)
             existed = not _undo(session, connection, chinook, row)
             return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
-        done = [row for row in rows if _undo(session, connection, chinook, row)]
-        counted = done or rows
-        return Undone(
-            run,
-            rows[0].kind,
-            rows[-1].day,
-            sum(row.sales for row in counted),
-            sum(row.lines for row in counted),
-            sum((row.revenue for row in counted), Decimal("0.00")),
-            not done,
+        return _undo_stream(session, connection, chinook, run.lower())
+
+
+def _undo_stream(session: Session, connection: Connection, chinook: Chinook, name: str) -> Undone:
+    """Undo those runs of a stream that stand, a slice at a time, the latest first."""
+    all_of_it = stream_of(connection, name)
+    standing = runs_of_stream(connection, name)
+    if not standing:
+        return Undone(name, LIVE, *all_of_it[1:], existed=True)
+    sales, lines, revenue = 0, 0, Decimal("0.00")
+    for start in range(0, len(standing), RUNS):
+        some = standing[start : start + RUNS]
+        rows = connection.execute(
+            select(Run.__table__).where(of_runs(connection, Run.run_id, some))
         )
+        runs = rows.all()
+        subjects = _changed(connection, some)
+        with all_or_nothing(session, "undo changes" if subjects else "undo", chinook):
+            _Undoing(connection, chinook, runs, subjects, name).undo_together()
+        mark_undone(connection, *some)
+        sales += sum(row.sales for row in runs)
+        lines += sum(row.lines for row in runs)
+        revenue += sum(row.revenue for row in runs)
+    return Undone(name, LIVE, all_of_it.day, sales, lines, revenue, existed=False)
 
 
 def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[Any]) -> bool:
     """Undo a run, unless it was."""
     if row.undone_at is not None:
         return False
-    subjects = _changed(connection, row.run_id) if chinook.changes else set()
+    subjects = _changed(connection, [row.run_id]) if chinook.changes else set()
     if row.kind == ALIGN:
         move_back(connection, row)
     elif subjects:
         only_sales = subjects == {"invoice"}
         purpose: Purpose = "undo changes" if only_sales else "undo shop"
         with all_or_nothing(session, purpose, chinook):
-            _Undoing(connection, chinook, row, subjects).undo()
+            _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     else:
-        _Undoing(connection, chinook, row, subjects).undo()
+        _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     mark_undone(connection, row.run_id)
     return True
 
 
-def _changed(connection: Connection, run_id: str) -> set[str]:
-    """Return what a run changed."""
-    subjects = select(Change.subject).where(Change.run_id == run_id, Change.subject.in_(SUBJECTS))
+def _stream(row: Row[Any]) -> str | None:
+    """Return the name of the stream that a run is of."""
+    return row.key.split("/")[0] if row.kind == LIVE else None
+
+
+def _changed(connection: Connection, runs: Sequence[str]) -> set[str]:
+    """Return what some runs changed."""
+    these = of_runs(connection, Change.run_id, runs)
+    subjects = select(Change.subject).where(these, Change.subject.in_(SUBJECTS))
     return set(connection.scalars(subjects.distinct()))
 
 
 class _Undoing:
-    """Takes a run's sales out, and puts back what it changed."""
+    """Takes the sales of runs out, and puts back what they changed."""
 
     def __init__(
-        self, connection: Connection, chinook: Chinook, run: Row[Any], changed: set[str]
+        self,
+        connection: Connection,
+        chinook: Chinook,
+        runs: Sequence[Row[Any]],
+        changed: set[str],
+        stream: str | None,
     ) -> None:
         # In the order in which they may be put back.
         self._subjects = [subject for subject in SUBJECTS if subject in changed]
         self._connection = connection
         self._chinook = chinook
-        self._run = run
-        self._sales = invoices_of(connection, run.run_id)
+        # Ids of sales rise from run to run.
+        self._runs = sorted(runs, key=lambda run: run.first_invoice_id or 0)
+        self._ids = [run.run_id for run in runs]
+        self._stream = stream
+        self._whose = "the run" if len(runs) == 1 else "the stream"
+        self._sales = invoices_of(connection, *self._ids)
 
     def undo(self) -> None:
-        """Undo the run, and what it changed, if anything.
+        """Undo a run, and what it changed, if anything.
 
         Raises:
             UndoRefused: what it made or changed is not as it left it, or something refers to it.
         """
-        self._lock(self._sales)
-        if self._subjects:
-            self._lock(
-                select(Change.subject_id).where(
-                    Change.run_id == self._run.run_id, Change.subject == "invoice"
-                )
-            )
+        self._lock_all()
+        # Customers who signed up can only go when what they bought has.
         self._take_out()
         if self._subjects:
             self._put_back()
+
+    def undo_together(self) -> None:
+        """Undo runs that changed only invoices, which may be each other's sales.
+
+        Raises:
+            UndoRefused: as for one.
+        """
+        self._lock_all()
+        others = self._others()
+        if others:
+            raise self._refused(f"what {self._whose} made or changed was changed", others)
+        if self._subjects:
+            # First, as only then their sales are as they were made.
+            self._put_back()
+        self._take_out()
+
+    def _lock_all(self) -> None:
+        self._lock(self._sales)
+        if self._subjects:
+            these = of_runs(self._connection, Change.run_id, self._ids)
+            self._lock(select(Change.subject_id).where(these, Change.subject == "invoice"))
 
     def _lock(self, ids: Select[Any]) -> None:
         # The lines too: from here on nobody changes them, nor comes to refer to them.
@@ -165,21 +218,24 @@ class _Undoing:
             self._connection.execute(select(func.count()).select_from(these.subquery()))
 
     def _take_out(self) -> None:
-        connection, run, ids = self._connection, self._run, self._sales
+        connection, ids = self._connection, self._sales
         found = connection.scalar(
             select(func.count()).select_from(Invoice).where(Invoice.invoice_id.in_(ids))
         )
-        if found == run.sales == 0:
+        made = sum(run.sales for run in self._runs)
+        if found == made == 0:
             return
         others = self._others()
         if not found and not others:
             # All were deleted: there is nothing to compare, and nothing to lose.
             return
-        if found != run.sales:
-            gone = run.sales - (found or 0)
-            raise self._refused(f"{gone} of the run's {run.sales} sales were cancelled", others)
-        if _digest(connection, run) != run.digest or _amounts_changed(connection, run):
-            raise self._refused("the run's sales were changed", others)
+        runs = [run for run in self._runs if run.sales]
+        if found != made:
+            runs = self._left(runs, others)
+        if _digests(connection, runs, ids) != [run.digest for run in runs] or _amounts_changed(
+            connection, ids
+        ):
+            raise self._refused(f"{self._whose}'s sales were changed", others)
         for reference in references(connection):
             sold = reference.sold
             theirs = select(func.count()).select_from(sold)
@@ -191,31 +247,48 @@ class _Undoing:
         for model in (InvoiceLine, Invoice):
             connection.execute(delete(model).where(model.invoice_id.in_(ids)))
 
+    def _left(self, runs: list[Row[Any]], others: list[str]) -> list[Row[Any]]:
+        """Return the runs that have sales, all of them; where not all were deleted, refuse."""
+        firsts = np.array([run.first_invoice_id for run in runs])
+        there = np.zeros(len(runs), dtype=np.int64)
+        question = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
+        for (numbers,) in _columns(self._connection, question):
+            owners = np.searchsorted(firsts, np.array(numbers), side="right") - 1
+            there += np.bincount(owners, minlength=len(runs))
+        for run, left in zip(runs, there.tolist(), strict=True):
+            if left != run.sales and (left or others):
+                whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
+                gone = run.sales - left
+                raise self._refused(f"{gone} of {whose} {run.sales} sales were cancelled", others)
+        return [run for run, left in zip(runs, there.tolist(), strict=True) if left]
+
     def _put_back(self) -> None:
         content = content_of(self._connection)
         for subject in self._subjects:
-            changed = content.changed_since(self._run.run_id, subject)
+            changed = content.changed_since(self._ids, subject)
             if changed:
                 raise self._refused(
-                    f"{len(changed)} {subject}s that the run changed are not as it left them "
+                    f"{len(changed)} {subject}s that {self._whose} changed are not as it left them "
                     f"({subject} {changed[0]})",
                     self._others(),
                 )
-        moved = moved_without(self._connection, self._run.run_id)
+        moved = moved_without(self._connection, *self._ids)
         if moved is not None:
             raise UndoRefused(
-                "not undone: the run cancelled invoices of the history, which was moved since; "
-                f"undo run {moved[:8]} first"
+                f"not undone: {self._whose} cancelled invoices of the history, which was moved "
+                f"since; undo run {moved[:8]} first"
             )
-        self._refuse_customers_who_bought()
+        if "customer" in self._subjects:
+            self._refuse_customers_who_bought()
         for subject in self._subjects:
-            content.put_back(self._run.run_id, subject)
+            content.put_back(self._ids, subject)
         if "track" in self._subjects:
-            note_prices_undone(self._connection, self._run.run_id)
+            (run_id,) = self._ids
+            note_prices_undone(self._connection, run_id)
 
     def _refuse_customers_who_bought(self) -> None:
         newcomers = select(Change.subject_id).where(
-            Change.run_id == self._run.run_id, Change.kind == SIGN_UP
+            of_runs(self._connection, Change.run_id, self._ids), Change.kind == SIGN_UP
         )
         bought = select(func.count()).where(Invoice.customer_id.in_(newcomers))
         # What was cancelled since could not be put back without them.
@@ -237,18 +310,27 @@ class _Undoing:
             )
 
     def _others(self) -> list[str]:
-        return changed_by(self._connection, self._run.run_id) if self._chinook.changes else []
+        """Return the runs, and other streams, that changed any of it later."""
+        if not self._chinook.changes:
+            return []
+        return changed_by(self._connection, self._ids, self._stream)
 
     def _refused(self, why: str, others: list[str]) -> UndoRefused:
         then = "delete them yourself if they shall go"
         if others:
-            then = f"undo {', '.join(f'run {other[:8]}' for other in others)} first"
+            names = (it if it.startswith(STREAM) else f"run {it[:8]}" for it in others)
+            then = f"undo {', '.join(names)} first"
         return UndoRefused(f"not undone: {why} since; {then}")
 
 
-def _digest(connection: Connection, run: Row[Any]) -> str:
-    """Return the digest of a run's sales as they are in the tables now."""
-    ids = invoices_of(connection, run.run_id)
+def _digests(connection: Connection, runs: Sequence[Row[Any]], ids: Select[Any]) -> list[str]:
+    """Return the digests of the sales of some runs as they are in the tables now.
+
+    Args:
+        connection: on a recognised Chinook.
+        runs: in the order of their sales' ids, which are all there.
+        ids: of all these sales.
+    """
     sizes = select(func.count()).where(InvoiceLine.invoice_id == Invoice.invoice_id)
     sales = (
         select(Invoice.customer_id, Invoice.invoice_date, sizes.scalar_subquery())
@@ -260,21 +342,46 @@ def _digest(connection: Connection, run: Row[Any]) -> str:
         .where(InvoiceLine.invoice_id.in_(ids))
         .order_by(InvoiceLine.invoice_id, InvoiceLine.invoice_line_id)
     )
-    start = datetime.combine(run.day, time())
     nothing = np.empty(0, dtype=np.int64)
-    digest = Digest(run.day)
-    for customers, moments, counts in _columns(connection, sales):
+    digests = [Digest(run.day) for run in runs]
+    starts = [datetime.combine(run.day, time()) for run in runs]
+    for place, (customers, moments, counts) in _by_run(
+        _columns(connection, sales), [run.sales for run in runs]
+    ):
+        start = starts[place]
         seconds = [(moment - start) // timedelta(seconds=1) for moment in moments]
-        digest.add(*map(np.array, (customers, seconds, counts)), nothing, nothing)
-    for tracks, prices in _columns(connection, lines):
+        digests[place].add(*map(np.array, (customers, seconds, counts)), nothing, nothing)
+    for place, (tracks, prices) in _by_run(
+        _columns(connection, lines), [run.lines for run in runs]
+    ):
         cents = [int(price * 100) for price in prices]
-        digest.add(nothing, nothing, nothing, *map(np.array, (tracks, cents)))
-    return digest.hexdigest()
+        digests[place].add(nothing, nothing, nothing, *map(np.array, (tracks, cents)))
+    return [digest.hexdigest() for digest in digests]
 
 
-def _amounts_changed(connection: Connection, run: Row[Any]) -> bool:
+def _by_run(
+    slices: Iterator[tuple[Any, ...]], sizes: Sequence[int]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Cut slices of columns so that each piece is of one run; what is too much is the last one's.
+
+    Yields:
+        The run's place, and its piece of each column.
+    """
+    place, left = 0, sizes[0]
+    for columns in slices:
+        begin, length = 0, len(columns[0])
+        while begin < length:
+            while left == 0 and place < len(sizes) - 1:
+                place += 1
+                left = sizes[place]
+            end = min(begin + left, length) if place < len(sizes) - 1 else length
+            yield place, tuple(column[begin:end] for column in columns)
+            left -= end - begin
+            begin = end
+
+
+def _amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
     """Tell whether quantities or totals, which the digest does not hold, are others now."""
-    ids = invoices_of(connection, run.run_id)
     # Rounded, as SQLite keeps amounts as floating-point numbers.
     prices = func.round(InvoiceLine.unit_price * 100, type_=Numeric)
     lines = select(func.sum(prices)).where(InvoiceLine.invoice_id == Invoice.invoice_id)

@@ -42,11 +42,15 @@ class Content(Protocol):
     def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
         """Take down what a run has made."""
 
-    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
-        """Return the ids of what is not as a run's changes left it."""
+    def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
+        """Return the ids of what is not as the changes of some runs left it.
 
-    def put_back(self, run_id: str, subject: Subject) -> None:
-        """Make it what it was before the run, ids included."""
+        What more than one of them changed must also have been, when the next one came to it, as
+        the one before had left it.
+        """
+
+    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
+        """Make it what it was before the first of these runs that changed it, ids included."""
 
 
 def customer_before(connection: Connection) -> ColumnElement[int]:

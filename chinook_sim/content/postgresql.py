@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, BigInteger, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, String, bindparam, text
 
 from chinook_sim.content.parts import Part, Subject, parts_of, subject_of
 from chinook_sim.models import Change
@@ -62,66 +62,92 @@ class PostgresqlContent:
             kind=kind,
         )
 
-    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
+    def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """See `Content.changed_since`."""
         same = " AND ".join(self._same(part) for part in parts_of(subject))
-        return list(
+        changed = set(
             self._run(
-                f"SELECT c.subject_id FROM {self._change} c WHERE c.run_id = :run "  # noqa: S608
-                f"AND c.subject = :subject AND NOT ({same}) ORDER BY 1",
-                run=run_id,
+                f"SELECT c.subject_id FROM {self._one('DESC')} c WHERE NOT ({same})",  # noqa: S608
+                runs=runs,
                 subject=subject,
             ).scalars()
         )
+        if len(runs) > 1:
+            kept = " AND ".join(self._kept_same(part) for part in parts_of(subject))
+            changed.update(
+                self._run(
+                    "SELECT c.subject_id FROM (SELECT subject_id, change_id, after, "  # noqa: S608
+                    "lead(change_id) OVER w AS next, lead(before) OVER w AS found "
+                    f"FROM {self._change} WHERE run_id = ANY(:runs) AND subject = :subject "
+                    "WINDOW w AS (PARTITION BY subject_id ORDER BY change_id)) c "
+                    "WHERE c.next IS NOT NULL AND (c.after IS NULL OR c.found IS NULL "
+                    f"OR NOT ({kept}))",
+                    runs=runs,
+                    subject=subject,
+                ).scalars()
+            )
+        return sorted(changed)
 
-    def put_back(self, run_id: str, subject: Subject) -> None:
+    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
         """See `Content.put_back`."""
-        of_it = "c.run_id = :run AND c.subject = :subject"
         for part in parts_of(subject):
             table, key = self._names(part)[:2]
-            columns = self._columns(part, run_id, subject)
+            columns = self._columns(part, runs, subject)
             if not columns:
                 continue
             names = ", ".join(columns)
             kept = (
-                f"FROM {self._change} c, {self._rows('c.before', part, 'json')} a, "
-                f"json_populate_record(CAST(NULL AS {table}), a.value) k WHERE {of_it}"
+                f"c, {self._rows('c.before', part, 'json')} a, "
+                f"json_populate_record(CAST(NULL AS {table}), a.value) k"
             )
             # Nothing else is ever taken away; a statement that does nothing takes the right to.
-            if subject == "invoice":
+            # First as the last change found it, for what is left alone in rows that are there.
+            for order in ("DESC", "")[len(runs) == 1 :] if subject == "invoice" else ():
                 self._run(
                     f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE "  # noqa: S608
-                    f"SELECT {', '.join(f'k.{name}' for name in columns)} {kept} "
-                    f"AND NOT EXISTS (SELECT 1 FROM {table} r WHERE r.{key} = k.{key}) "
+                    f"SELECT {', '.join(f'k.{name}' for name in columns)} "
+                    f"FROM {self._one(order)} {kept} "
+                    f"WHERE NOT EXISTS (SELECT 1 FROM {table} r WHERE r.{key} = k.{key}) "
                     f"ORDER BY k.{key}",
-                    run=run_id,
+                    runs=runs,
                     subject=subject,
                 )
             left_alone = {key, part.aside and quoted(self._connection, part.aside)}
             others = [name for name in columns if name not in left_alone]
             self._run(
-                f"UPDATE {table} r SET {', '.join(map(_different, others))} {kept} "  # noqa: S608
-                f"AND r.{key} = k.{key} "
+                f"UPDATE {table} r SET {', '.join(map(_different, others))} "  # noqa: S608
+                f"FROM {self._one()} {kept} WHERE r.{key} = k.{key} "
                 "AND to_jsonb(r) <> to_jsonb(json_populate_record(r, a.value))",
-                run=run_id,
+                runs=runs,
                 subject=subject,
             )
         # Nor is a track ever made.
         for part in reversed(parts_of(subject)) if subject != "track" else ():
             table, key, owner = self._names(part)
             self._run(
-                f"DELETE FROM {table} r USING {self._change} c "  # noqa: S608
-                f"WHERE {of_it} AND r.{owner} = c.subject_id AND NOT EXISTS "
+                f"DELETE FROM {table} r USING {self._one()} c "  # noqa: S608
+                f"WHERE r.{owner} = c.subject_id AND NOT EXISTS "
                 f"(SELECT 1 FROM {self._rows('c.before', part)} a "
                 f"WHERE {self._key('a.value', part)} = r.{key})",
-                run=run_id,
+                runs=runs,
                 subject=subject,
             )
+
+    def _one(self, order: str = "") -> str:
+        """Return the first change of each subject in some runs, or the last."""
+        return (
+            "(SELECT DISTINCT ON (subject_id) subject_id, before, after "  # noqa: S608
+            f"FROM {self._change} WHERE run_id = ANY(:runs) AND subject = :subject "
+            f"ORDER BY subject_id, change_id {order})"
+        )
 
     def _run(self, statement: str, **values: Any) -> Any:
         question = text(statement)
         if "ids" in values:
             question = question.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+        if "runs" in values:
+            question = question.bindparams(bindparam("runs", type_=ARRAY(String)))
+            values["runs"] = list(values["runs"])
         return self._connection.execute(question, values)
 
     def _names(self, part: Part) -> tuple[str, str, str]:
@@ -159,6 +185,20 @@ class PostgresqlContent:
             f"AND to_jsonb(r) = to_jsonb(jsonb_populate_record(r, {kept}))))"
         )
 
+    def _kept_same(self, part: Part) -> str:
+        """Return the condition that the rows of `c.found` are those of `c.after`."""
+        table = self._names(part)[0]
+        after, found = self._rows("c.after", part), self._rows("c.found", part)
+        kept = f"a.value - '{self._name(part.aside)}'" if part.aside else "a.value"
+        # Read by the same session, in the columns that both have: see `_same`.
+        there = f"jsonb_populate_record(CAST(NULL AS {table}), r.value)"
+        return (
+            f"(SELECT count(*) FROM {found} r) = (SELECT count(*) FROM {after} a) "  # noqa: S608
+            f"AND NOT EXISTS (SELECT 1 FROM {after} a WHERE NOT EXISTS (SELECT 1 FROM {found} r "
+            f"WHERE {self._key('r.value', part)} = {self._key('a.value', part)} "
+            f"AND to_jsonb({there}) = to_jsonb(jsonb_populate_record({there}, {kept}))))"
+        )
+
     def _rows(self, document: str, part: Part, kind: str = "jsonb") -> str:
         return f"{kind}_array_elements(CAST({document} AS {kind}) -> '{part.name}')"
 
@@ -169,18 +209,18 @@ class PostgresqlContent:
         """Return the name of a column of Chinook's as it is spelled, without quotes."""
         return quoted(self._connection, name).strip('"')
 
-    def _columns(self, part: Part, run_id: str, subject: Subject) -> list[str]:
+    def _columns(self, part: Part, runs: Sequence[str], subject: Subject) -> list[str]:
         """Return the columns of a table that were taken down and can be written, quoted."""
         table = self._names(part)[0]
         found = self._run(
             "SELECT quote_ident(a.attname) FROM pg_catalog.pg_attribute a "  # noqa: S608
             "WHERE a.attrelid = CAST(:table AS regclass) AND a.attnum > 0 "
             "AND NOT a.attisdropped AND a.attgenerated = '' "
-            f"AND EXISTS (SELECT 1 FROM {self._change} c WHERE c.run_id = :run "
+            f"AND EXISTS (SELECT 1 FROM {self._change} c WHERE c.run_id = ANY(:runs) "
             "AND c.subject = :subject "
             f"AND CAST(c.before AS jsonb) -> '{part.name}' -> 0 -> CAST(a.attname AS text) "
             "IS NOT NULL) ORDER BY a.attnum",
-            run=run_id,
+            runs=runs,
             subject=subject,
             table=table,
         )

@@ -67,7 +67,7 @@ class SqliteContent:
     def keep_after(self, run_id: str, kind: str) -> None:
         """See `Content.keep_after`."""
         subject = subject_of(kind)
-        for some in _slices(self._ids(run_id, subject, kind)):
+        for some in _slices(self._ids([run_id], subject, kind)):
             now = self._now(subject, some)
             self._many(
                 "UPDATE chinook_sim_change SET after = ? "
@@ -75,26 +75,30 @@ class SqliteContent:
                 [(_text(now.get(number)), run_id, kind, number) for number in some],
             )
 
-    def changed_since(self, run_id: str, subject: Subject) -> list[int]:
+    def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """See `Content.changed_since`."""
         changed = []
-        for some in _slices(self._ids(run_id, subject)):
-            now, kept = self._now(subject, some), self._kept(run_id, subject, "after", some)
-            changed += [
-                number
-                for number in some
+        for some in _slices(self._ids(runs, subject)):
+            now, kept = self._now(subject, some), self._kept(runs, subject, some)
+            for number in some:
+                # As it was found by the next one; at last, as it is now.
+                found = [*(before for before, _ in kept[number][1:]), now.get(number)]
                 if not all(
-                    self._same(part, now.get(number), kept[number]) for part in parts_of(subject)
-                )
-            ]
+                    self._same(part, then, after)
+                    for then, (_, after) in zip(found, kept[number], strict=True)
+                    for part in parts_of(subject)
+                ):
+                    changed.append(number)
         return changed
 
-    def put_back(self, run_id: str, subject: Subject) -> None:
+    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
         """See `Content.put_back`."""
-        for some in _slices(self._ids(run_id, subject)):
-            now, before = self._now(subject, some), self._kept(run_id, subject, "before", some)
+        for some in _slices(self._ids(runs, subject)):
+            now, kept = self._now(subject, some), self._kept(runs, subject, some)
+            before = {number: changes[0][0] for number, changes in kept.items()}
+            latest = {number: changes[-1][0] for number, changes in kept.items()}
             for part in parts_of(subject):
-                self._put_rows(part, now, before)
+                self._put_rows(part, now, before, latest)
             for part in reversed(parts_of(subject)):
                 table, key = self._names(part)[:2]
                 gone = [
@@ -106,16 +110,27 @@ class SqliteContent:
                 self._many(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608
 
     def _put_rows(
-        self, part: Part, now: dict[int, Document], before: dict[int, Document | None]
+        self,
+        part: Part,
+        now: dict[int, Document],
+        before: dict[int, Document | None],
+        latest: dict[int, Document | None],
     ) -> None:
         table, key = self._names(part)[:2]
         columns = set(self._columns(part))
         statements: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for found, document in before.items():
             there = self._by_key(now.get(found), part)
+            last = self._by_key(latest[found], part)
             for number, row in self._by_key(document, part).items():
                 known = {_quote(name): it for name, it in row.items() if name in columns}
                 if number not in there:
+                    # Moved between the first change and the one that took it away.
+                    known |= {
+                        _quote(name): it
+                        for name, it in last.get(number, row).items()
+                        if name in columns and self._is(name, part.aside)
+                    }
                     marks = ", ".join("?" * len(known))
                     insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
                     statements[insert].append(tuple(known.values()))
@@ -176,25 +191,28 @@ class SqliteContent:
         return found
 
     def _kept(
-        self, run_id: str, subject: Subject, when: str, ids: Sequence[int]
-    ) -> dict[int, Document | None]:
+        self, runs: Sequence[str], subject: Subject, ids: Sequence[int]
+    ) -> dict[int, list[tuple[Document | None, Document | None]]]:
+        """Return what was kept of each before and after its changes, in their order."""
         answer = self._connection.exec_driver_sql(
-            f"SELECT subject_id, {when} FROM chinook_sim_change WHERE run_id = ? "  # noqa: S608
-            "AND subject = ? AND subject_id IN (SELECT value FROM json_each(?))",
-            (run_id, subject, json.dumps(list(ids))),
+            "SELECT subject_id, before, after FROM chinook_sim_change "
+            "WHERE run_id IN (SELECT value FROM json_each(?)) AND subject = ? "
+            "AND subject_id IN (SELECT value FROM json_each(?)) ORDER BY change_id",
+            (json.dumps(list(runs)), subject, json.dumps(list(ids))),
         )
-        return {
-            number: None if kept is None else json.loads(kept, object_hook=_value)
-            for number, kept in answer
-        }
+        found = defaultdict(list)
+        for number, before, after in answer:
+            found[number].append((_document(before), _document(after)))
+        return found
 
-    def _ids(self, run_id: str, subject: Subject, kind: str | None = None) -> list[int]:
+    def _ids(self, runs: Sequence[str], subject: Subject, kind: str | None = None) -> list[int]:
         which = "" if kind is None else " AND kind = ?"
         return list(
             self._connection.exec_driver_sql(
-                "SELECT subject_id FROM chinook_sim_change "  # noqa: S608
-                f"WHERE run_id = ? AND subject = ?{which} ORDER BY subject_id",
-                (run_id, subject) if kind is None else (run_id, subject, kind),
+                "SELECT DISTINCT subject_id FROM chinook_sim_change "  # noqa: S608
+                "WHERE run_id IN (SELECT value FROM json_each(?)) "
+                f"AND subject = ?{which} ORDER BY subject_id",
+                (json.dumps(list(runs)), subject, *([] if kind is None else [kind])),
             ).scalars()
         )
 
@@ -233,6 +251,10 @@ def _text(document: Document | None) -> str | None:
     }
     # What Python would write for an infinity, SQLite's own JSON functions do not read.
     return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def _document(kept: str | None) -> Document | None:
+    return None if kept is None else json.loads(kept, object_hook=_value)
 
 
 def _plain(value: Any) -> Any:
