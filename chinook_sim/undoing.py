@@ -67,6 +67,7 @@ class Undone:
         lines: the number of their lines.
         revenue: the sum of their totals.
         existed: whether it had been undone before, and nothing was done now.
+        witness: a run that is undone if all of it is, to look for where COMMIT is not answered.
     """
 
     run_id: str
@@ -76,6 +77,7 @@ class Undone:
     lines: int
     revenue: Decimal
     existed: bool
+    witness: str
 
 
 def undo(session: Session, run: str) -> Undone:
@@ -99,7 +101,8 @@ def undo(session: Session, run: str) -> Undone:
         if not run.lower().startswith(STREAM):
             row = find_run(connection, run)
             existed = not _undo(session, connection, chinook, row)
-            return Undone(row.run_id, row.kind, row.day, row.sales, row.lines, row.revenue, existed)
+            made = (row.sales, row.lines, row.revenue)
+            return Undone(row.run_id, row.kind, row.day, *made, existed, row.run_id)
         return _undo_stream(session, connection, chinook, run.lower())
 
 
@@ -108,7 +111,7 @@ def _undo_stream(session: Session, connection: Connection, chinook: Chinook, nam
     all_of_it = stream_of(connection, name)
     standing = runs_of_stream(connection, name)
     if not standing:
-        return Undone(name, LIVE, *all_of_it[1:], existed=True)
+        return Undone(name, LIVE, *all_of_it[1:], existed=True, witness=name)
     sales, lines, revenue = 0, 0, Decimal("0.00")
     for start in range(0, len(standing), RUNS):
         some = standing[start : start + RUNS]
@@ -123,7 +126,8 @@ def _undo_stream(session: Session, connection: Connection, chinook: Chinook, nam
         sales += sum(row.sales for row in runs)
         lines += sum(row.lines for row in runs)
         revenue += sum(row.revenue for row in runs)
-    return Undone(name, LIVE, all_of_it.day, sales, lines, revenue, existed=False)
+    made = (sales, lines, revenue)
+    return Undone(name, LIVE, all_of_it.day, *made, existed=False, witness=standing[0])
 
 
 def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[Any]) -> bool:

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import date, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from wire import Side, Wire
 
-from chinook_sim import generate_d1
+from chinook_sim import generate_d1, live
 
 if TYPE_CHECKING:
     from conftest import Command, Shop
@@ -169,14 +170,22 @@ def test_the_command_tells_the_truth_about_a_lost_commit(
 
 @some
 @pytest.mark.parametrize("ending", ["not sent", "not answered"])
-def test_so_does_an_undo(shop: Shop, command: Command, ending: str) -> None:
+@pytest.mark.parametrize("what", ["run", "stream"])
+def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -> None:
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
     made = json.loads(command("generate", "20", "--json", DATABASE_URL=shop.text).stdout)
+    if what == "stream":
+        assert command("undo", made["run"], DATABASE_URL=shop.text).returncode == 0
+        stream = live(shop.engine, 500, mix=(1, 0, 0))
+        sold = sum(batch.made.count for batch in islice(stream, 5))
+        stream.close()
+        made["run"], sales = stream.name, sold if sales else 0
+    before = shop.value("SELECT count(*) FROM [Invoice]")
     with Wire(shop.server.port) as wire:
         wire.arm(when=b"COMMIT", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
         done = command("undo", made["run"], DATABASE_URL=url)
         assert wire.was_cut
     assert done.returncode == status, done.stderr
-    assert shop.value("SELECT count(*) FROM [Invoice]") == 50 - sales
+    assert shop.value("SELECT count(*) FROM [Invoice]") == before - sales

@@ -192,7 +192,7 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
 def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(shop: Shop) -> None:
     selling = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
     first = stream_name(list(islice(selling, 3)))
-    selling.close()  # type: ignore[attr-defined]
+    selling.close()
     changing = live(shop.engine, 400, seed=8, mix=(0, 1, 0))
     some = list(islice(changing, 4))
     # By hand, on every invoice there is.
@@ -203,7 +203,7 @@ def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(shop:
     )
     while shop.value(again) < 5:
         some.append(next(changing))
-    changing.close()  # type: ignore[attr-defined]
+    changing.close()
     there = shop.snapshot()
     with pytest.raises(UndoRefused, match="not as it left them"):
         take_back(shop, stream_name(some))

@@ -125,9 +125,10 @@ def commit_once(
                 done.append(work(session))
             backend = backend_of(connection)
     except CommitUnanswered as error:
-        if done[0].run_id is None:
+        run_id = done[0].witness if undoing else done[0].run_id
+        if run_id is None:
             raise
-        find_outcome(settings, location, error, done[0].run_id, backend, undone=undoing)
+        find_outcome(settings, location, error, run_id, backend, undone=undoing)
     result: T = done[0]
     return result
 

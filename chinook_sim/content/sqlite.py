@@ -70,9 +70,10 @@ class SqliteContent:
         for some in _slices(self._ids([run_id], subject, kind)):
             now = self._now(subject, some)
             self._many(
+                # Not by the index of runs, which would look through the whole run for each.
                 "UPDATE chinook_sim_change SET after = ? "
-                "WHERE run_id = ? AND kind = ? AND subject_id = ?",
-                [(_text(now.get(number)), run_id, kind, number) for number in some],
+                "WHERE +run_id = ? AND kind = ? AND subject = ? AND subject_id = ?",
+                [(_text(now.get(number)), run_id, kind, subject, number) for number in some],
             )
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
