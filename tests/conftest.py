@@ -78,9 +78,10 @@ class Ground:
     def server(self, major: int) -> Server:
         """Return the server of a major version."""
         if major not in self._servers:
-            # What it writes can be followed, as test_replication.py does.
-            server = Server(major, "wal_level=logical")
-            self._servers[major] = self._open.enter_context(server)
+            # What it writes can be followed, as test_replication.py does; and nobody tidies up
+            # databases that live for a second.
+            settings = ("wal_level=logical", "full_page_writes=off", "autovacuum=off")
+            self._servers[major] = self._open.enter_context(Server(major, *settings))
         return self._servers[major]
 
     def shop(self, case: Case, directory: Path) -> Shop:
@@ -153,6 +154,12 @@ def by_turns(*, migrated: bool = False) -> list[Case]:
     """Return every shape once, on the servers by turns: for what takes long."""
     majors = {shape: MAJORS[place % 2] for place, shape in enumerate(SHAPES)}
     return [case for case in cases(migrated=migrated) if case.major in (None, majors[case.shape])]
+
+
+def one_of_each() -> list[Case]:
+    """Return one shape on PostgreSQL and one on SQLite: for processes, which take long to start."""
+    by_kind = {case.shape.postgresql: case for case in by_turns(migrated=True)}
+    return list(by_kind.values())
 
 
 def parameters(chosen: list[Case]) -> list[Any]:

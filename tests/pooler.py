@@ -9,7 +9,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postgres import Server
     from sqlalchemy import URL
 
-WAYS = ("directly", "to pgbouncer", "from pgbouncer")
+Way = Literal["directly", "to pgbouncer", "from pgbouncer"]
 """Where a wire that can be cut lies on the way to a server."""
 
 CACHE = Path(__file__).parents[1] / ".cache" / "pgbouncer"
@@ -150,8 +150,8 @@ class Pooler:
 
 
 @contextmanager
-def wired(server: Server, way: str) -> Iterator[tuple[Wire, int]]:
-    """Give a wire that can be cut, on one of `WAYS`, and the port of the way to the server."""
+def wired(server: Server, way: Way) -> Iterator[tuple[Wire, int]]:
+    """Give a wire that can be cut, and the port of the way to the server that it is on."""
     with ExitStack() as stack:
         program = None if way == "directly" else find_pgbouncer()
         if program is None:

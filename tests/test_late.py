@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import by_turns, cases, parameters
+from conftest import by_turns, cases, one_of_each, parameters
 from sqlalchemy.orm import Session
 
 from chinook_sim import InvalidInput, KeyTaken, generate_d1, simulate_changes, undo
@@ -26,6 +26,7 @@ DAY = date(2026, 1, 31)
 
 each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
 in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 
 def make(shop: Shop, n: int = 100, **wanted: Any) -> BatchSummary:
@@ -158,7 +159,7 @@ def test_there_is_no_day_before_the_first(shop: Shop) -> None:
         make(shop, late=0.5, late_days=0)
 
 
-@in_turns
+@both
 def test_the_command_makes_them(shop: Shop, command: Command) -> None:
     night = ("generate", "50", "--day", str(DAY), "--late", "0.1", "--late-days", "3")
     done = command(*night, DATABASE_URL=shop.text)

@@ -17,8 +17,8 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, parameters
-from pooler import wired
+from conftest import by_turns, cases, one_of_each, parameters
+from pooler import Way, wired
 from postgres import free_port
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -61,20 +61,8 @@ CASES = {case.id: case for case in by_turns(migrated=True)}
 each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
 in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-identity-pg18-migrated"]]
-    ),
-    indirect=True,
-)
-both = pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
-    ),
-    indirect=True,
-)
+on_postgresql = pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 
 def sell(shop: Shop, count: int, rate: float = 400, **wanted: Any) -> list[LiveBatch]:
@@ -544,7 +532,7 @@ def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
     ids=lambda it: it if isinstance(it, str) else it.id,
 )
 def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
-    shop: Shop, side: Side, way: str
+    shop: Shop, side: Side, way: Way
 ) -> None:
     assert shop.server is not None
     said: list[str] = []

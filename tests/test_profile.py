@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import by_turns, cases, parameters
+from conftest import by_turns, cases, one_of_each, parameters
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -60,6 +60,7 @@ STEEP = Profile(
 
 each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
 in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 
 
@@ -534,7 +535,7 @@ ORDINARY = Profile(
 )
 
 
-@in_turns
+@both
 @pytest.mark.parametrize("curve", CALENDAR)
 def test_what_is_missing_of_an_ordinary_calendar_is_missed(shop: Shop, curve: str) -> None:
     """A few sales more on a Saturday, a sixth more a year: as little as that."""
@@ -609,7 +610,7 @@ def test_too_few_sales_are_not_judged(shop: Shop) -> None:
 # By command.
 
 
-@in_turns
+@both
 def test_the_command_gives_sales_a_shape_and_judges_it(
     shop: Shop, command: Command, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, parameters
+from conftest import by_turns, cases, one_of_each, parameters
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from conftest import Command, Shop
 
 # Processes take long to start.
-each_shape = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 some = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)[::2]), indirect=True)
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in cases(migrated=True) if case.major == 18]), indirect=True
 )
@@ -43,7 +43,7 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return record
 
 
-@each_shape
+@some
 def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command) -> None:
     night = ("generate", "30", "--day", "2026-01-31", "--once")
     first = answer(command(*night, "--json", DATABASE_URL=shop.text))
@@ -92,7 +92,7 @@ def test_once_needs_a_ledger(command: Command, tmp_path: Path) -> None:
     assert command("generate", "5").returncode == 0
 
 
-@some
+@both
 def test_status_lists_runs_and_undo_takes_one_out(shop: Shop, command: Command) -> None:
     command("generate", "12", "--key", "job-1", DATABASE_URL=shop.text)
     moved = answer(command("align", "--json", DATABASE_URL=shop.text))
@@ -190,7 +190,7 @@ def test_a_real_deadlock_is_survived(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 39
 
 
-@some
+@both
 def test_waiting_for_a_lock_ends(shop: Shop, command: Command) -> None:
     writer = shop.engine.connect()
     if shop.server is None:

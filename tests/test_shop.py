@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, parameters
+from conftest import by_turns, cases, one_of_each, parameters
 from shapes import TABLES
 from sqlalchemy.orm import Session
 
@@ -40,6 +40,7 @@ BILLED = "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], [Bi
 
 each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
 in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
@@ -245,7 +246,7 @@ def subjects(shop: Shop, kind: str) -> list[int]:
     return [row[0] for row in found]
 
 
-@in_turns
+@both
 @pytest.mark.parametrize("kind", ["move", "sign-up"])
 @pytest.mark.parametrize("edited", ["[City] = 'Elsewhere'", "[Address] = NULL", "[State] = 'XY'"])
 def test_verify_sees_that_somebody_lives_elsewhere(shop: Shop, kind: str, edited: str) -> None:
@@ -433,7 +434,7 @@ def test_a_country_has_other_spellings(spelling: str, country: str) -> None:
     assert made == same._replace(lives=same.lives._replace(country=spelling))
 
 
-@in_turns
+@both
 def test_the_command_changes_people_and_prices(shop: Shop, command: Command) -> None:
     done = command(
         "generate", "10", "--day", str(DAY), "--new-customers", "2", "--moves", "3",
