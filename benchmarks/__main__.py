@@ -214,7 +214,7 @@ def history(server: shop.Server, template: str, sizes: Sizes) -> Row:
         rival = time.perf_counter() - begun
     n = sizes.history // 365 * 365
     what = "backfill, a year : COPY of ready-made text, day by day"
-    return at_most(what, n, [Taken(ours, ours), Taken(rival, rival)], 1.2)
+    return at_most(what, n, [Taken(ours, ours), Taken(rival, rival)], 1.25)
 
 
 def open_shop(name: str, engine: Engine, sizes: Sizes) -> Row:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.batch import BatchSummary
     from chinook_sim.catalogue import Catalogue
+    from chinook_sim.naming import Chinook
     from chinook_sim.profile import Profile
 
 __all__ = ["backfill"]
@@ -116,7 +117,7 @@ class _Filler:
         self._seed = seed
         self._profile = profile
         self._connection: Connection | None = None
-        self._catalogue: Catalogue | None = None
+        self._known: tuple[Chinook, Catalogue] | None = None
         self._version: int | None = None
         self._unanswered: set[date] = set()
 
@@ -158,7 +159,7 @@ class _Filler:
                     # It may be there all the same, if COMMIT was sent: its key tells.
                     self._unanswered.add(day)
                     self._connection = None
-                self._catalogue = None
+                self._known = None
                 again = lost or error.sqlstate in RETRYABLE or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
@@ -178,10 +179,11 @@ class _Filler:
             if not waiting and not try_key(connection, KIND, once_key(day)):
                 return None
             version = version_of(connection)
-            if self._catalogue is None or version != self._version:
+            if self._known is None or version != self._version:
                 chinook = recognise(connection)
-                self._catalogue = read_catalogue(connection, changes=chinook.changes)
+                self._known = chinook, read_catalogue(connection, changes=chinook.changes)
                 self._version = version
+            chinook, catalogue = self._known
             count = self._profile.count(self._per_day, day, self._seed)
             if count > COUNT_LIMIT:
                 raise InvalidInput(
@@ -199,7 +201,8 @@ class _Filler:
                     # Only where days are unlike: otherwise it is the number itself, and the day
                     # the one that `generate_d1(…, once=True)` makes.
                     per_day=self._per_day if self._profile.has_calendar else None,
-                    catalogue=self._catalogue,
+                    chinook=chinook,
+                    catalogue=catalogue,
                 )
             except KeyTaken:
                 # With another number of sales or another seed; it is there, and stays as it is.

@@ -201,6 +201,7 @@ def generate_day(
     *,
     kind: str = "generate",
     start: int = 0,
+    chinook: Chinook | None = None,
     catalogue: Catalogue | None = None,
     progress: Callable[[int], None] | None = None,
     **wishes: Unpack[Wishes],
@@ -212,6 +213,7 @@ def generate_day(
         n: as for `generate_d1`.
         kind: of the run, in the ledger.
         start: index of the first sale within the day.
+        chinook: what was recognised, where it was already; D-1 is not known then.
         catalogue: what to make sales of, where it has been read already.
         progress: told the number of sales after each part of the work; its numbers add up to 2 n.
         wishes: as for `generate_d1`.
@@ -220,20 +222,18 @@ def generate_day(
         ChinookSimError: as for `generate_d1`.
     """
     request = Request(n, kind=kind, start=start, **wishes)
-    return make_batch(session, request, catalogue=catalogue, progress=progress)
+    return make_batch(session, request, chinook=chinook, catalogue=catalogue, progress=progress)
 
 
 class Moment(NamedTuple):
-    """What a batch that is made now, as one of many, need not ask for.
+    """What a batch that is made now, as one of many, need not draw; nor has anybody else its key.
 
     Attributes:
-        chinook: what was recognised; and nobody else makes batches with this one's key.
         seconds: shape (n,), int64: when the sales are made, in seconds of the day.
         seed: of the changes; that of the sales goes on from batch to batch.
         span: of `recent_ids`.
     """
 
-    chinook: Chinook
     seconds: NDArray[np.int64]
     seed: int
     span: tuple[int, int] | None
@@ -243,13 +243,13 @@ def make_batch(
     session: Session,
     request: Request,
     *,
+    chinook: Chinook | None = None,
     catalogue: Catalogue | None = None,
     progress: Callable[[int], None] | None = None,
     moment: Moment | None = None,
 ) -> BatchSummary:
     """Make what is asked for; see `generate_day`."""
-    given = moment.chinook if moment else None
-    with all_or_nothing(session, _purpose(request.changes), given) as (connection, chinook):
+    with all_or_nothing(session, _purpose(request.changes), chinook) as (connection, chinook):
         asked = request.settle(connection, chinook)
         found = None if moment else _found(connection, chinook, asked, locked=True)
         if found is not None:

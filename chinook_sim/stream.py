@@ -462,12 +462,17 @@ class _Stream:
                     if kind == SALE
                 ]
                 moment = Moment(
-                    known.chinook,
                     np.array(seconds, dtype=np.int64),
                     _seed_of(self._arrivals.seed, of_day[0].number),
                     span,
                 )
-                made = make_batch(session, request, catalogue=known.catalogue, moment=moment)
+                made = make_batch(
+                    session,
+                    request,
+                    chinook=known.chinook,
+                    catalogue=known.catalogue,
+                    moment=moment,
+                )
                 self._sent = _Sent(made, len(of_day), backend_of(connection))
             done, self._sent = self._sent, None
         if made.invoice_ids and self._span is not None:
