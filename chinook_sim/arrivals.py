@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from datetime import date
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,14 +98,7 @@ class Arrivals:
     def _draw(self) -> None:
         first = self._drawn
         self._drawn += DRAWN
-        gaps, kinds = sample_arrivals(
-            # The same whenever a shop opens.
-            self.seed,
-            date.min,
-            first,
-            self._drawn,
-            weights=self._mix,
-        )
+        gaps, kinds = sample_arrivals(self.seed, first, self._drawn, weights=self._mix)
         pairs = zip(gaps.tolist(), kinds.tolist(), strict=True)
         for number, (gap, kind) in enumerate(pairs, first):
             self._at += gap / self._rate

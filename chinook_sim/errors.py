@@ -21,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "FOREIGN_KEY",
+    "LOCK_NOT_AVAILABLE",
     "RETRYABLE",
     "BatchFailed",
     "CatalogueUnusable",
@@ -39,6 +40,9 @@ __all__ = [
 RETRYABLE = frozenset({"40001", "40P01", "23505"})
 """SQLSTATEs of a serialization failure, a deadlock, and ids that another writer took: the batch was
 rolled back, and may well succeed when all of its transaction is made again."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""The SQLSTATE where a lock was waited for as long as `lock_timeout` says."""
 
 FOREIGN_KEY = "23503"
 """The SQLSTATE where a customer or track is gone that was there when they were read."""

@@ -37,7 +37,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chinook_sim import __version__
 from chinook_sim.batch import BatchSummary, IdRanges
-from chinook_sim.errors import InvalidInput, KeyTaken, NoLedger
+from chinook_sim.errors import LOCK_NOT_AVAILABLE, InvalidInput, KeyTaken, NoLedger
 from chinook_sim.models import (
     CANCELLATION,
     MOVE,
@@ -114,8 +114,6 @@ ONCE = "once:"
 
 PATIENCE = 5
 """Seconds that `outcome` waits for a transaction to end by itself, and again after ending it."""
-
-LOCK_NOT_AVAILABLE = "55P03"
 
 _BACKEND = "chinook_sim_backend"
 

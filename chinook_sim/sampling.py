@@ -15,13 +15,13 @@ than one part in 2**53 / size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
 
     from numpy.typing import NDArray
 
@@ -290,13 +290,12 @@ def sample_fraction(seed: int, day: date) -> float:
 
 
 def sample_arrivals(
-    seed: int, day: date, start: int, stop: int, *, weights: Sequence[int]
+    seed: int, start: int, stop: int, *, weights: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Draw when and as what the arrivals `start` to `stop` of a Poisson process come.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
-        day: on which it began.
         start: index of the first arrival, from 0.
         stop: index after the last.
         weights: how often each kind comes, in whole numbers.
@@ -305,7 +304,8 @@ def sample_arrivals(
         The time since the arrival before, where the mean is 1; and the kind, from 0 on. Both have
         the shape (stop - start,).
     """
-    gap, kind = _words(seed, day, _ARRIVAL_STREAM, start, stop)[:, :2].T
+    # The same on whatever day they begin to come.
+    gap, kind = _words(seed, date.min, _ARRIVAL_STREAM, start, stop)[:, :2].T
     running = np.cumsum(np.array(weights, dtype=np.int64))
     return -np.log1p(-((gap >> np.uint64(11)) * 2.0**-53)), _choose(kind, len(weights), running)
 

@@ -26,6 +26,7 @@ from chinook_sim.catalogue import read_catalogue, version_of
 from chinook_sim.changes import recent_ids
 from chinook_sim.errors import (
     FOREIGN_KEY,
+    LOCK_NOT_AVAILABLE,
     RETRYABLE,
     BatchFailed,
     DatabaseUnavailable,
@@ -77,9 +78,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
 
 LAST_ATTEMPT = 60.0
 """Seconds after its end up to which a stream that has lost its connection seeks another."""
-
-LOCK_NOT_AVAILABLE = "55P03"
-"""PostgreSQL's error code where a lock was waited for as long as `lock_timeout` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +220,12 @@ def live(
 
 def _seconds(duration: object) -> float:
     given = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    fitting = isinstance(given, int | float) and not isinstance(given, bool)
-    if not fitting or not 0 < given < math.inf:  # type: ignore[operator]
+    number = math.nan if isinstance(given, bool) else given
+    if not isinstance(number, int | float) or not 0 < number < math.inf:
         raise InvalidInput(
             f"a duration must be a number of seconds, more than 0, not {duration!r:.40}"
         )
-    return float(given)  # type: ignore[arg-type]
+    return float(number)
 
 
 class _Known(NamedTuple):

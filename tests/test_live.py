@@ -682,7 +682,7 @@ def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
     if ending == "stopped":
         assert list(stream) == []
     else:
-        with pytest.raises(DatabaseUnavailable, match=f"{stream.waiting or ''}.* were not made"):
+        with pytest.raises(DatabaseUnavailable, match=r": \d+ arrivals were not made"):
             list(stream)
     # At once, then after a quarter of a second, half a second, one, two.
     assert 1 < stream.lost <= 6
@@ -744,14 +744,16 @@ def test_who_waits_for_a_server_can_be_interrupted(listening: bool, command: Com
 def test_what_others_sell_is_changed_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "READ_AGAIN", 0.1)
     monkeypatch.setattr(stream, "READING", 0)
-    batches: list[LiveBatch] = []
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 200)
     theirs: set[int] = set()
-    for batch in live(shop.engine, 200, seed=7, mix=(1, 1, 1)):
-        batches.append(batch)
-        if len(batches) == 20:
+    # Without sales of its own, whose ids would be higher.
+    for number, _ in enumerate(live(shop.engine, 200, seed=7, mix=(0, 1, 1)), 1):
+        if number == 5:
             with Session(shop.engine) as session, session.begin():
                 theirs = set(generate_d1(session, 400).invoice_ids)
-        if len(batches) == 80:
+            time.sleep(0.2)
+        if number == 25:
             break
     changed = {row[0] for row in shop.rows("SELECT subject_id FROM chinook_sim_change")}
     assert changed & theirs

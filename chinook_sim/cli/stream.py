@@ -121,22 +121,18 @@ def sell(
     wanted: dict[str, Any],
 ) -> LiveStream:
     """Make the stream, with the patience that the command was given."""
-    from chinook_sim.connecting import PATIENCE, limit, make_engine, open_connection
+    from chinook_sim.connecting import limit, make_engine, open_connection
     from chinook_sim.stream import live as stream
 
     engine = make_engine(location, writing=True, patience=settings.lock_timeout)
-    patience = [PATIENCE]
 
     def connect() -> Connection:
-        # The stream itself is patient, once it has begun.
-        return open_connection(
-            engine,
-            location,
-            say=say if patience else lambda _: None,
-            patience=patience.pop() if patience else 0,
-        )
+        # The stream itself is patient, and tells of it, once it has begun.
+        if made.open:
+            return open_connection(engine, location, say=lambda _: None, patience=0)
+        return open_connection(engine, location, say=say)
 
-    return stream(
+    made = stream(
         engine,
         **wanted,
         stop=stop,
@@ -144,6 +140,7 @@ def sell(
         connect=connect,
         prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
     )
+    return made
 
 
 @contextmanager
