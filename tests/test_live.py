@@ -756,7 +756,8 @@ def test_what_others_sell_is_changed_too(shop: Shop, monkeypatch: pytest.MonkeyP
         if number == 25:
             break
     changed = {row[0] for row in shop.rows("SELECT subject_id FROM chinook_sim_change")}
-    assert changed & theirs
+    # A few might be found where everything is counted, as all others are used up.
+    assert len(changed & theirs) > 20
 
 
 def test_who_has_no_standard_error_may_sell(tmp_path: Path) -> None:
