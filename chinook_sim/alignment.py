@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String, func, select, type_coerce, update
@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import UndoRefused
+from chinook_sim.fingerprints import dated_fingerprints
 from chinook_sim.ledger import (
     Asked,
     baseline,
@@ -103,6 +104,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         planned = Alignment(days, len(ids) if days else 0, first, last, target)
         if dry_run or not days:
             return planned
+        midnight = datetime.combine(last or target, time())
         parameters = {
             "days": days,
             "first": str(first),
@@ -110,7 +112,8 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
             "digest": _digest(dated, timedelta(days=days)),
         }
         asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
-        enter(connection, asked, IdRanges.of(ids), sales=len(ids))
+        seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
+        enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
         _shift(connection, asked.run_id, days)
         return replace(planned, run_id=asked.run_id)
 
@@ -138,7 +141,7 @@ def _history(connection: Connection) -> list[ColumnElement[bool]]:
 
 def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be from before the ledger."""
-    return [~simulated(connection, invoice), invoice.invoice_id <= baseline(connection)]
+    return [~simulated(invoice), invoice.invoice_id <= baseline(connection)]
 
 
 def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
@@ -185,7 +188,7 @@ def moved_without(connection: Connection, *runs: str) -> str | None:
         of_runs(connection, Change.run_id, runs),
         Change.kind == CANCELLATION,
         Change.subject_id <= baseline(connection),
-        ~concerned(connection, Change.subject_id, run.run_id),
+        ~concerned(Change.subject_id, run.run_id),
     )
     return run.run_id if connection.scalar(cancelled) else None
 

@@ -181,7 +181,7 @@ class _Filler:
             version = version_of(connection)
             if self._known is None or version != self._version:
                 chinook = recognise(connection)
-                self._known = chinook, read_catalogue(connection, changes=chinook.changes)
+                self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
                 self._version = version
             chinook, catalogue = self._known
             count = self._profile.count(self._per_day, day, self._seed)
@@ -209,7 +209,7 @@ class _Filler:
                 row = standing(connection, KIND, once_key(day), locked=False)
                 if row is None:
                     raise
-                return summary_of(row)
+                return summary_of(connection, row)
         return replace(made, existed=made.existed and day not in self._unanswered)
 
     def _connected(self) -> Connection:

@@ -12,6 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -22,7 +23,6 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    column,
     exists,
     func,
     insert,
@@ -30,7 +30,6 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
-    true,
     update,
 )
 from sqlalchemy.exc import DBAPIError
@@ -38,16 +37,17 @@ from sqlalchemy.exc import DBAPIError
 from chinook_sim import __version__
 from chinook_sim.batch import BatchSummary, IdRanges
 from chinook_sim.errors import LOCK_NOT_AVAILABLE, InvalidInput, KeyTaken, NoLedger
+from chinook_sim.fingerprints import FINGERPRINT_SIZE
 from chinook_sim.models import (
     CANCELLATION,
     MOVE,
     PRICE,
-    PRICES_KNOWN,
     SIGN_UP,
     UPDATE,
     Change,
     Invoice,
     Run,
+    RunInvoices,
 )
 from chinook_sim.sampling import LATE_PARTS, count_late
 
@@ -81,9 +81,9 @@ __all__ = [
     "of_runs",
     "once_key",
     "outcome",
+    "ranges_of",
     "record",
     "require",
-    "require_changes",
     "runs_of_stream",
     "set_baseline",
     "simulated",
@@ -96,6 +96,7 @@ __all__ = [
 
 RUN = Run.__table__
 CHANGE = Change.__table__
+RANGE = RunInvoices.__table__
 
 BASELINE = "baseline"
 """The run_id and kind of the row that the migration writes."""
@@ -174,30 +175,22 @@ class Backend(NamedTuple):
 
 
 def require(chinook: Chinook) -> None:
-    """Refuse a database without a ledger.
+    """Refuse a database without a ledger, or with one of an earlier revision.
 
     Raises:
-        NoLedger: it has none.
+        NoLedger: it has none, or tables of it are missing.
     """
+    if chinook.outdated_ledger:
+        raise NoLedger(
+            "the ledger of this database is of an earlier release, or tables of it were dropped; "
+            "`chinook-sim init` or `alembic upgrade head` upgrades it, and where it was dropped, "
+            "`alembic downgrade 0002` before that"
+        )
     if not chinook.ledger:
         raise NoLedger(
             "there is no ledger in this database, and without one nobody knows what was run; "
             "`chinook-sim init` or `alembic upgrade head` makes it, and where it was dropped, "
             "`alembic downgrade 0002` before that"
-        )
-
-
-def require_changes(chinook: Chinook) -> None:
-    """Refuse a database whose ledger cannot hold changes.
-
-    Raises:
-        NoLedger: it has none, or one of an earlier revision.
-    """
-    require(chinook)
-    if not chinook.changes:
-        raise NoLedger(
-            "the ledger of this database cannot hold changes, so they could not be undone; "
-            "`chinook-sim init` or `alembic upgrade head` makes it one that can"
         )
 
 
@@ -234,12 +227,17 @@ def made_between(
     connection: Connection, kind: str, start: date, end: date
 ) -> Iterator[BatchSummary]:
     """Yield the batches that stand for days of their own, from one day to another."""
-    rows = connection.execute(
-        select(RUN).where(
-            RUN.c.kind == kind, RUN.c.day.between(start, end), RUN.c.undone_at.is_(None)
+    rows = [
+        row
+        for row in connection.execute(
+            select(RUN).where(
+                RUN.c.kind == kind, RUN.c.day.between(start, end), RUN.c.undone_at.is_(None)
+            )
         )
-    )
-    return (summary_of(row) for row in rows if row.key == once_key(row.day))
+        if row.key == once_key(row.day)
+    ]
+    ids = ranges_of(connection, [row.run_id for row in rows])
+    return (_summary(row, ids[row.run_id]) for row in rows)
 
 
 def made_already(
@@ -275,7 +273,7 @@ def made_already(
             key=str(asked.key),
             differences=differences,
         )
-    return replace(summary_of(row), **_changes(connection, row), late=_late(row))
+    return replace(summary_of(connection, row), **_changes(connection, row), late=_late(row))
 
 
 def _late(row: Row[Any]) -> int:
@@ -305,14 +303,15 @@ def _changes(connection: Connection, row: Row[Any]) -> dict[str, Any]:
 def record(
     connection: Connection, asked: Asked, made: BatchSummary, *, prices_known: int | None
 ) -> None:
-    """Write a batch into the ledger, and which prices it knew, where any ever changed."""
-    if prices_known:
-        connection.execute(
-            insert(CHANGE).values(
-                run_id=asked.run_id, kind=PRICES_KNOWN, subject="price", subject_id=prices_known
-            )
-        )
-    enter(
+    """Write a batch into the ledger, but for its ids, which its writer records.
+
+    Args:
+        connection: in the transaction of the batch.
+        asked: what it was to be.
+        made: what was made.
+        prices_known: the last change of a price that it had seen; 0 or None for none.
+    """
+    _enter(
         connection,
         asked,
         made.invoice_ids,
@@ -322,11 +321,36 @@ def record(
         revenue=made.revenue,
         digest=made.digest,
         hours=json.dumps(made.hours),
+        prices_known=prices_known or None,
     )
 
 
-def enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -> None:
-    """Write a run into the ledger: what was asked, which invoices it concerns, what was made."""
+def enter(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: bytes) -> None:
+    """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
+
+    Args:
+        connection: in the transaction of the run.
+        asked: what was asked for.
+        ids: the invoices.
+        fingerprints: one for each of them, in the same order.
+    """
+    _enter(connection, asked, ids, sales=len(ids))
+    ends = accumulate(len(part) * FINGERPRINT_SIZE for part in ids.ranges)
+    rows = [
+        {
+            "run_id": asked.run_id,
+            "first_id": part[0],
+            "last_id": part[-1],
+            "step": part.step,
+            "fingerprints": fingerprints[end - len(part) * FINGERPRINT_SIZE : end],
+        }
+        for part, end in zip(ids.ranges, ends, strict=True)
+    ]
+    if rows:
+        connection.execute(insert(RANGE), rows)
+
+
+def _enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -> None:
     entry: Any = insert(RUN).values(
         run_id=asked.run_id,
         kind=asked.kind,
@@ -339,7 +363,6 @@ def enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -
         parameters_hash=asked.parameters_hash,
         first_invoice_id=ids[0] if ids else None,
         last_invoice_id=ids[-1] if ids else None,
-        invoice_ids=json.dumps([[part[0], part[-1], part.step] for part in ids.ranges]),
         version=__version__,
         **made,
     )
@@ -431,8 +454,12 @@ def _end(connection: Connection, backend: Backend | None) -> None:
         )
 
 
-def summary_of(row: Row[Any]) -> BatchSummary:
+def summary_of(connection: Connection, row: Row[Any]) -> BatchSummary:
     """Return what a row of the ledger says was made."""
+    return _summary(row, ranges_of(connection, [row.run_id])[row.run_id])
+
+
+def _summary(row: Row[Any], ids: IdRanges) -> BatchSummary:
     return BatchSummary(
         day=row.day,
         count=row.sales,
@@ -440,7 +467,7 @@ def summary_of(row: Row[Any]) -> BatchSummary:
         revenue=row.revenue,
         seed=row.seed,
         digest=row.digest,
-        invoice_ids=_ids(row.invoice_ids),
+        invoice_ids=ids,
         hours=tuple(json.loads(row.hours)),
         run_id=row.run_id,
         key=row.key,
@@ -449,8 +476,21 @@ def summary_of(row: Row[Any]) -> BatchSummary:
     )
 
 
-def _ids(parts: str) -> IdRanges:
-    return IdRanges([range(first, last + 1, step) for first, last, step in json.loads(parts)])
+def ranges_of(connection: Connection, runs: Sequence[str]) -> dict[str, IdRanges]:
+    """Return the ids of the invoices of some runs, by run; consecutive ranges as one."""
+    rows = connection.execute(
+        select(RANGE.c.run_id, RANGE.c.first_id, RANGE.c.last_id, RANGE.c.step)
+        .where(of_runs(connection, RANGE.c.run_id, runs))
+        .order_by(RANGE.c.run_id, RANGE.c.first_id)
+    )
+    found: dict[str, list[range]] = {run: [] for run in runs}
+    for run_id, first, last, step in rows:
+        parts = found[run_id]
+        if parts and parts[-1].step == step and parts[-1][-1] + step == first:
+            parts[-1] = range(parts[-1][0], last + 1, step)
+        else:
+            parts.append(range(first, last + 1, step))
+    return {run: IdRanges(parts) for run, parts in found.items()}
 
 
 def of_runs(connection: Connection, column: Any, runs: Sequence[str]) -> ColumnElement[bool]:
@@ -472,37 +512,35 @@ def of_runs(connection: Connection, column: Any, runs: Sequence[str]) -> ColumnE
 
 def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
     """Return the invoices of some runs, as a SELECT of their ids; some may be gone."""
-    run = of_runs(connection, RUN.c.run_id, runs)
+    these = of_runs(connection, RANGE.c.run_id, runs)
     if connection.dialect.name == "postgresql":
-        # Of calls of the SQL function at the same time, whose ids take turns, there may be
-        # thousands of ranges: one by one they are found by index, within the ranges by none.
-        first, last, step = _bounds(connection, part := _ranges(connection))
-        number = func.generate_series(first, last, step)
-        return select(number).select_from(RUN).join(part, true()).where(run)
-    part, within = _parts(connection, Invoice.invoice_id)
+        # A list of ids can be hashed, whatever the planner knows of the ranges, and ids of
+        # concurrent calls of the SQL function, which take turns, are in thousands of ranges.
+        return select(func.generate_series(RANGE.c.first_id, RANGE.c.last_id, RANGE.c.step)).where(
+            these
+        )
     return (
         select(Invoice.invoice_id)
-        .select_from(RUN)
-        .join(part, true())
-        .join(Invoice, within)
-        .where(run)
+        .select_from(RANGE)
+        .join(Invoice, _within(Invoice.invoice_id))
+        .where(these)
     )
 
 
-def simulated(connection: Connection, invoice: Any) -> ColumnElement[bool]:
+def simulated(invoice: Any) -> ColumnElement[bool]:
     """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
-    part, within = _parts(connection, invoice.invoice_id)
-    made = select(literal(1)).select_from(RUN).join(part, true())
+    made = select(literal(1)).select_from(RANGE).join(RUN, RUN.c.run_id == RANGE.c.run_id)
     return exists(
-        made.where(within, RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)).correlate(invoice)
+        made.where(
+            _within(invoice.invoice_id), RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)
+        ).correlate(invoice)
     )
 
 
-def concerned(connection: Connection, number: Any, run_id: str) -> ColumnElement[bool]:
+def concerned(number: Any, run_id: str) -> ColumnElement[bool]:
     """Return the condition that an id is of an invoice that a run made, or moved."""
-    part, within = _parts(connection, number)
-    made = select(literal(1)).select_from(RUN).join(part, true())
-    return exists(made.where(within, RUN.c.run_id == run_id).correlate_except(RUN, part))
+    of_it = select(literal(1)).select_from(RANGE).where(_within(number), RANGE.c.run_id == run_id)
+    return exists(of_it.correlate_except(RANGE))
 
 
 def changed_by(connection: Connection, runs: Sequence[str], stream: str | None = None) -> list[str]:
@@ -520,13 +558,11 @@ def changed_by(connection: Connection, runs: Sequence[str], stream: str | None =
     found = select(other.c.run_id, other.c.kind, other.c.key)
     # A batch changes invoices before it makes its own, so none of its own. From the sales to their
     # changes, by index: there may be many of either.
-    part, within = _parts(connection, CHANGE.c.subject_id)
     of_its_sales = (
-        found.select_from(RUN)
-        .join(part, true())
-        .join(CHANGE, (CHANGE.c.subject == "invoice") & within)
+        found.select_from(RANGE)
+        .join(CHANGE, (CHANGE.c.subject == "invoice") & _within(CHANGE.c.subject_id))
         .join(other, other.c.run_id == CHANGE.c.run_id)
-        .where(of_runs(connection, RUN.c.run_id, runs))
+        .where(of_runs(connection, RANGE.c.run_id, runs))
     )
     again = (
         found.select_from(earlier)
@@ -549,28 +585,12 @@ def changed_by(connection: Connection, runs: Sequence[str], stream: str | None =
     return list(names)
 
 
-def _parts(connection: Connection, number: Any) -> tuple[Any, ColumnElement[bool]]:
-    """Return the ranges of ids of a row of the ledger, and that an id is within one."""
-    part = _ranges(connection)
-    first, last, step = _bounds(connection, part)
-    return part, number.between(first, last) & ((number - first) % step == 0)
-
-
-def _ranges(connection: Connection) -> Any:
-    """Return the ranges of ids of a row of the ledger, to be joined with it."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import JSONB
-
-        parts = func.jsonb_array_elements(cast(RUN.c.invoice_ids, JSONB))
-        return parts.table_valued(column("value", JSONB)).lateral("part")
-    return func.json_each(RUN.c.invoice_ids).table_valued("value", name="part")
-
-
-def _bounds(connection: Connection, part: Any) -> list[Any]:
-    """Return the first and the last id of a range, and the step between."""
-    if connection.dialect.name == "postgresql":
-        return [cast(part.c.value[place].astext, BigInteger) for place in range(3)]
-    return [func.json_extract(part.c.value, f"$[{place}]") for place in range(3)]
+def _within(number: Any) -> ColumnElement[bool]:
+    """Return the condition that an id is in a range of ids of a run."""
+    condition: ColumnElement[bool] = number.between(RANGE.c.first_id, RANGE.c.last_id) & (
+        (number - RANGE.c.first_id) % RANGE.c.step == 0
+    )
+    return condition
 
 
 def baseline(connection: Connection) -> int:
@@ -607,7 +627,7 @@ class Listed(NamedTuple):
     revenue: Decimal
     seed: int | None
     digest: str | None
-    invoice_ids: str | None
+    invoice_ids: IdRanges | None
     at: datetime
     version: str
     undone_at: datetime | None
@@ -616,15 +636,12 @@ class Listed(NamedTuple):
 def latest_runs(connection: Connection, most: int) -> list[Listed]:
     """Return the newest runs and streams, newest first."""
     single = connection.execute(
-        select(
-            *(RUN.c[name] for name in ("run_id", "kind", "key", "day", "sales", "lines")),
-            *(RUN.c[name] for name in ("revenue", "seed", "digest", "invoice_ids")),
-            *(RUN.c[name] for name in ("created_at", "version", "undone_at")),
-        )
+        select(RUN)
         .where(RUN.c.kind.not_in((BASELINE, LIVE)))
         .order_by(RUN.c.created_at.desc(), RUN.c.last_invoice_id.desc())
         .limit(most)
-    )
+    ).all()
+    ids = ranges_of(connection, [row.run_id for row in single])
     # In words, as PostgreSQL would not know two parameters of the same value for the same.
     stream = func.substr(RUN.c.key, literal_column("1"), literal_column(str(STREAM_LENGTH)))
     streams = connection.execute(
@@ -647,7 +664,27 @@ def latest_runs(connection: Connection, most: int) -> list[Listed]:
         .order_by(func.max(RUN.c.created_at).desc())
         .limit(most)
     )
-    listed = [Listed(*row) for row in (*single, *streams)]
+    listed = [
+        *(
+            Listed(
+                row.run_id,
+                row.kind,
+                row.key,
+                row.day,
+                row.sales,
+                row.lines,
+                row.revenue,
+                row.seed,
+                row.digest,
+                ids[row.run_id],
+                row.created_at,
+                row.version,
+                row.undone_at,
+            )
+            for row in single
+        ),
+        *(Listed(*row) for row in streams),
+    ]
     # Both came in order, and sorting keeps it among equals.
     return sorted(listed, key=lambda run: run.at, reverse=True)[:most]
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     Numeric,
     String,
     Table,
@@ -46,7 +47,6 @@ __all__ = [
     "CANCELLATION",
     "MOVE",
     "PRICE",
-    "PRICES_KNOWN",
     "PRICE_UNDONE",
     "SIGN_UP",
     "UPDATE",
@@ -64,6 +64,7 @@ __all__ = [
     "MediaType",
     "Playlist",
     "Run",
+    "RunInvoices",
     "Track",
     "playlist_track",
 ]
@@ -405,11 +406,12 @@ class Run(Base):
         digest: SHA-256 of the content of the sales, as in `BatchSummary`.
         first_invoice_id: the lowest id of the invoices.
         last_invoice_id: the highest.
-        invoice_ids: their ids, in the order of the sales, as JSON: [[first, last, step], …].
         hours: the number of sales in each hour of the day, as JSON.
         created_at: when the transaction began, by the database's clock; in SQLite in UTC.
         version: of the library, or of the SQL function.
         undone_at: when the run was taken out again; NULL while it stands.
+        prices_known: the `change_id` of the last change of a price that the run had seen; NULL
+            where no price had ever changed.
     """
 
     __tablename__ = "chinook_sim_run"
@@ -430,13 +432,41 @@ class Run(Base):
     digest: Mapped[str | None] = mapped_column(String(64))
     first_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
     last_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
-    invoice_ids: Mapped[str] = mapped_column(Text, server_default="[]")
     hours: Mapped[str] = mapped_column(Text, server_default="[]")
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.current_timestamp()
     )
     version: Mapped[str] = mapped_column(String(40))
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    prices_known: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class RunInvoices(Base):
+    """The invoices of a run, as ranges of ids: those it made, or those that `align` moved.
+
+    The invoice `id` is in a range if `id BETWEEN first_id AND last_id AND (id - first_id) % step
+    = 0`. The rows of a run, in the order of `first_id`, are in the order of its sales.
+
+    Attributes:
+        run_id: the run, in `chinook_sim_run`.
+        first_id: the first id.
+        last_id: the last id.
+        step: the difference between one id and the next.
+        fingerprints: 16 bytes for each invoice, in the order of the ids; see
+            `chinook_sim.fingerprints`. NULL where they are not known, for
+            runs that were made before revision 0006. Of an alignment only
+            the second of the day is set.
+    """
+
+    __tablename__ = "chinook_sim_run_invoices"
+
+    run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    first_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last_id: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    fingerprints: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+    __table_args__ = (Index("chinook_sim_run_invoices_id", "first_id", "last_id"),)
 
 
 @lru_cache(maxsize=1)
@@ -462,7 +492,7 @@ def _before_create(*_: object, **__: object) -> None:
 
 
 CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"
-PRICE, PRICE_UNDONE, PRICES_KNOWN = "price", "price undone", "prices known"
+PRICE, PRICE_UNDONE = "price", "price undone"
 """Kinds of change; see `Change`."""
 
 
@@ -474,10 +504,9 @@ class Change(Base):
         run_id: the run, in `chinook_sim_run`.
         kind: `update`, a track added to an invoice; `cancellation`, an invoice taken away;
             `sign-up`, a new customer; `move`, a customer's new address; `price`, a track's new
-            price; `price undone`, its old price again, as the run was undone; `prices known`, no
-            change, but the last change of a price that the run knew of, where there was any.
-        subject: `invoice`, `customer` or `track`: what was changed; or `price`.
-        subject_id: its id; of a price, the `change_id` of its change.
+            price; `price undone`, its old price again, as the run was undone.
+        subject: `invoice`, `customer` or `track`: what was changed.
+        subject_id: its id.
         last_line_id: the highest id of its lines before, as the ids of what was cancelled are not
             given again.
         before: its rows before, with all their columns, as a JSON object: {"Invoice": [row],

@@ -24,7 +24,17 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
-from chinook_sim.models import Base, ChinookName, Customer, Invoice, InvoiceLine, Track
+from chinook_sim.models import (
+    Base,
+    Change,
+    ChinookName,
+    Customer,
+    Invoice,
+    InvoiceLine,
+    Run,
+    RunInvoices,
+    Track,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,6 +66,9 @@ CHINOOK_TABLES: tuple[Table, ...] = tuple(
     table for table in Base.metadata.sorted_tables if isinstance(table.name, ChinookName)
 )
 """The eleven tables of Chinook, each after those it refers to."""
+
+LEDGER_TABLES = tuple(str(model.__table__.name) for model in (Run, RunInvoices, Change))
+"""The tables of the ledger; with some of them missing, it is not one that can be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,8 @@ class Chinook:
         line_ids: where the ids of InvoiceLine come from.
         customer_ids: where the ids of Customer come from.
         ledger: whether our ledger is beside its tables.
-        changes: whether the ledger can hold changes as well.
+        outdated_ledger: whether only some tables of the ledger are there: it is of an earlier
+            release, or somebody dropped the others.
         today: the database's CURRENT_DATE when it was looked at.
     """
 
@@ -109,7 +123,7 @@ class Chinook:
     line_ids: IdSource
     customer_ids: IdSource
     ledger: bool
-    changes: bool
+    outdated_ledger: bool
     today: date
 
     @property
@@ -152,7 +166,7 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.ids_of(InvoiceLine.__table__),
         place.ids_of(Customer.__table__),
         place.ledger,
-        place.changes,
+        place.outdated_ledger,
         place.today,
     )
 
@@ -250,7 +264,7 @@ class _Column:
     on_path: bool
     visible: bool
     ledger: bool
-    changes: bool
+    outdated_ledger: bool
     today: date
     ids: IdSource
 
@@ -264,7 +278,7 @@ class Place:
     on_path: bool
     visible: bool
     ledger: bool
-    changes: bool
+    outdated_ledger: bool
     today: date
     columns: dict[str, dict[str, IdSource]]
 
@@ -330,7 +344,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         # One table behind a temporary one of the same name, and all need their schema.
         visible=all(row.visible for row in found),
         ledger=found[0].ledger,
-        changes=found[0].changes,
+        outdated_ledger=found[0].outdated_ledger,
         today=found[0].today,
         columns=columns,
     )
@@ -394,9 +408,7 @@ _POSTGRESQL_COLUMNS = text(
     SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
            n.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid)
-           AND coalesce(pg_catalog.pg_table_is_visible(ledger.oid), true)
-           AND coalesce(pg_catalog.pg_table_is_visible(changes.oid), true) AS visible,
-           ledger.oid IS NOT NULL AS ledger, changes.oid IS NOT NULL AS changes,
+           AND ledger.visible AS visible, ledger.tables AS ledger_tables,
            CURRENT_DATE AS today,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
@@ -435,16 +447,21 @@ _POSTGRESQL_COLUMNS = text(
       LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
       LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
       LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
-      LEFT JOIN pg_catalog.pg_class ledger ON ledger.relname = 'chinook_sim_run'
-       AND ledger.relnamespace = c.relnamespace AND ledger.relkind = 'r'
-      LEFT JOIN pg_catalog.pg_class changes ON changes.relname = 'chinook_sim_change'
-       AND changes.relnamespace = c.relnamespace AND changes.relkind = 'r'
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS tables,
+                  coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)), true) AS visible
+             FROM pg_catalog.pg_class l
+            WHERE l.relnamespace = c.relnamespace AND l.relkind = 'r'
+              AND l.relname IN :ledger) ledger
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
        AND has_schema_privilege(n.oid, 'USAGE')
      ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname, a.attnum
     """
-).bindparams(bindparam("names", expanding=True))
+).bindparams(
+    bindparam("names", expanding=True),
+    bindparam("ledger", LEDGER_TABLES, expanding=True),
+)
 
 
 _CLOSED_SCHEMA = text(
@@ -494,8 +511,8 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.column_name,
             row.on_path,
             row.visible,
-            row.ledger,
-            row.changes,
+            row.ledger_tables == len(LEDGER_TABLES),
+            0 < row.ledger_tables < len(LEDGER_TABLES),
             row.today,
             ids,
         )
@@ -506,15 +523,16 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
 _SQLITE_COLUMNS = text(
     """
     SELECT t.name AS table_name, c.name AS column_name,
-           EXISTS (SELECT 1 FROM sqlite_master l
-                    WHERE l.type = 'table' AND l.name = 'chinook_sim_run') AS ledger,
-           EXISTS (SELECT 1 FROM sqlite_master l
-                    WHERE l.type = 'table' AND l.name = 'chinook_sim_change') AS changes,
+           (SELECT count(*) FROM sqlite_master l
+             WHERE l.type = 'table' AND l.name IN :ledger) AS ledger_tables,
            CURRENT_DATE AS today
       FROM sqlite_master t, pragma_table_info(t.name) c
      WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
     """
-).bindparams(bindparam("names", expanding=True))
+).bindparams(
+    bindparam("names", expanding=True),
+    bindparam("ledger", LEDGER_TABLES, expanding=True),
+)
 
 
 def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
@@ -536,8 +554,8 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
                     column,
                     True,
                     True,
-                    bool(row.ledger),
-                    bool(row.changes),
+                    row.ledger_tables == len(LEDGER_TABLES),
+                    0 < row.ledger_tables < len(LEDGER_TABLES),
                     today,
                     ids,
                 )

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, Track
+from chinook_sim.models import (
+    Change,
+    Customer,
+    Invoice,
+    InvoiceLine,
+    Run,
+    RunInvoices,
+    Track,
+)
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
@@ -87,11 +95,15 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
         run = quoted(connection, Run.__table__)
         yield "SELECT", run
         yield ("UPDATE" if purpose.startswith("undo") else "INSERT"), run
-    if chinook.changes and purpose != "align":
+        ranges = quoted(connection, RunInvoices.__table__)
+        yield "SELECT", ranges
+        if not purpose.startswith("undo"):
+            yield "INSERT", ranges
+    if chinook.ledger and purpose != "align":
         change = quoted(connection, Change.__table__)
-        # A batch notes which changes of prices it knew.
+        # A batch asks for the last change of a price.
         yield "SELECT", change
-        if purpose in ("batch", "changes", "shop", "undo shop"):
+        if purpose in ("changes", "shop", "undo shop"):
             yield "INSERT", change
         if purpose in ("changes", "shop"):
             yield "UPDATE", change

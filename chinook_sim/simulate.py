@@ -17,7 +17,7 @@ from chinook_sim.batch import NOT_LATE, BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
 from chinook_sim.errors import BatchFailed, ChinookSimError
-from chinook_sim.ledger import made_already, record, require, require_changes
+from chinook_sim.ledger import made_already, record, require
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
 from chinook_sim.refusals import refusal_of
@@ -254,9 +254,9 @@ def make_batch(
         found = None if moment else _found(connection, chinook, asked, locked=True)
         if found is not None:
             return found
-        if request.changes:
-            require_changes(chinook)
-        catalogue = catalogue or read_catalogue(connection, changes=chinook.changes)
+        if request.changes or chinook.outdated_ledger:
+            require(chinook)
+        catalogue = catalogue or read_catalogue(connection, changes=chinook.ledger)
         plan = _plan(asked, request, catalogue)
         if moment:
             plan = replace(plan, moments=moment.seconds)
@@ -267,13 +267,15 @@ def make_batch(
             )
         tally = plan.tally()
         ids = IdRanges()
+        writer = choose_writer(connection, chinook)
         if plan.count:
-            writer = choose_writer(connection, chinook)
             ids = writer.write(plan, tally.lines, progress or (lambda _: None))
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=asked.run_id, key=asked.key)
             record(connection, asked, made, prices_known=plan.catalogue.as_of)
+            if ids:
+                writer.record(asked.run_id, plan, ids)
     return made
 
 
@@ -290,8 +292,8 @@ def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary
         found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
-        if request.changes:
-            require_changes(chinook)
+        if request.changes or chinook.outdated_ledger:
+            require(chinook)
         plan = _plan(asked, request, read_catalogue(connection))
         catalogue, wanted = plan.catalogue, request.changes
         chosen = choose_changes(connection, catalogue, wanted, plan.seed, plan.day)
@@ -325,7 +327,7 @@ def _change(
     moved = changer.move(wanted.moves)
     priced = changer.change_prices(wanted.price_changes)
     if moved or newcomers or priced:
-        catalogue = read_catalogue(connection, changes=chinook.changes)
+        catalogue = read_catalogue(connection, changes=chinook.ledger)
         buyers = np.searchsorted(catalogue.customer_ids, np.array(newcomers, dtype=np.int64))
         plan = replace(plan, catalogue=catalogue, buyers=buyers)
     catalogue, span = plan.catalogue, moment.span if moment else None

@@ -32,7 +32,7 @@ from chinook_sim.errors import (
     DatabaseUnavailable,
     InvalidInput,
 )
-from chinook_sim.ledger import LIVE, backend_of, outcome, require_changes, stream_name
+from chinook_sim.ledger import LIVE, backend_of, outcome, require, stream_name
 from chinook_sim.naming import check_engine, connection_of
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
@@ -484,7 +484,7 @@ class _Stream:
         begun = self._clock()
         if known is None or begun > known.until or version != known.version:
             with all_or_nothing(session) as (connection, chinook):
-                require_changes(chinook)
+                require(chinook)
                 catalogue = read_catalogue(connection, changes=True)
             known = self._known = _Known(self._good_until(begun), version, chinook, catalogue)
         return known

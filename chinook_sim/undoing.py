@@ -134,7 +134,7 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
     """Undo a run, unless it was."""
     if row.undone_at is not None:
         return False
-    subjects = _changed(connection, [row.run_id]) if chinook.changes else set()
+    subjects = _changed(connection, [row.run_id])
     if row.kind == ALIGN:
         move_back(connection, row)
     elif subjects:
@@ -315,8 +315,6 @@ class _Undoing:
 
     def _others(self) -> list[str]:
         """Return the runs, and other streams, that changed any of it later."""
-        if not self._chinook.changes:
-            return []
         return changed_by(self._connection, self._ids, self._stream)
 
     def _refused(self, why: str, others: list[str]) -> UndoRefused:
@@ -402,5 +400,6 @@ def _amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
 def _columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]:
     """Return the columns of an answer, a slice of its rows at a time."""
     answer = connection.execute(question, execution_options={"yield_per": SLICE})
-    for rows in answer.partitions():
+    # Without the size, SQLite's rows come one by one.
+    for rows in answer.partitions(SLICE):
         yield tuple(zip(*rows, strict=True))

@@ -26,9 +26,10 @@ ALLOWED: dict[str, set[str]] = {
     "window": ERRORS,
     "catalogue": {"naming"} | MODELS | ERRORS,
     "batch": {"sampling", "catalogue", "curves", "profile"},
+    "fingerprints": set(),
     "curves": {"sampling"},
     "profile": {"sampling"} | ERRORS,
-    "writers": {"batch", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
+    "writers": {"batch", "fingerprints", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
     "content": {"content", "naming"} | MODELS,
@@ -37,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "sets": set(),
     "shop": {"content", "people", "sampling", "sets", "writers"} | MODELS,
     "request": {"batch", "changes", "ledger", "profile", "sampling", "window"} | ERRORS,
-    "ledger": {"batch", "sampling"} | MODELS | ERRORS,
+    "ledger": {"batch", "fingerprints", "sampling"} | MODELS | ERRORS,
     "simulate": {
         "writers",
         "batch",
@@ -52,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | MODELS
     | ERRORS,
-    "alignment": {"simulate", "ledger", "batch", "window"} | MODELS | ERRORS,
+    "alignment": {"simulate", "ledger", "batch", "fingerprints", "window"} | MODELS | ERRORS,
     "undoing": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
     | MODELS
     | ERRORS,
@@ -93,9 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | MODELS
     | ERRORS,
-    "questions": {"naming"} | MODELS,
-    "verification": {"naming", "questions", "window"},
-    "shape": {"naming", "profile", "questions", "window"} | ERRORS,
+    "verification": {"verification", "naming", "profile", "window"} | MODELS | ERRORS,
     "standin": {"standin_words", "people", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
     "migrate": {"naming", "rights"} | MODELS | ERRORS,

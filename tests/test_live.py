@@ -42,8 +42,8 @@ from chinook_sim.arrivals import MIX, SALE, Arrivals
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, recent_ids
 from chinook_sim.naming import recognise
-from chinook_sim.shape import chance_of, verify_shape
 from chinook_sim.verification import verify_all, verify_day
+from chinook_sim.verification.distribution import chance_of, verify_shape
 from chinook_sim.window import now
 
 if TYPE_CHECKING:

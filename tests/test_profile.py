@@ -31,9 +31,9 @@ from chinook_sim import (
 from chinook_sim.batch import SalePlan, draw_batch
 from chinook_sim.catalogue import BillingAddress, Catalogue
 from chinook_sim.profile import REALISTIC, UNIFORM
-from chinook_sim.shape import chance_of, verify_shape
 from chinook_sim.simulate import plan_day
 from chinook_sim.verification import verify_day
+from chinook_sim.verification.distribution import chance_of, verify_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from conftest import Command, Shop
 
     from chinook_sim.batch import SaleBatch
-    from chinook_sim.questions import Check
+    from chinook_sim.verification import Check
 
 DAY = date(2026, 1, 31)
 

@@ -117,8 +117,9 @@ def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
         "INSERT ON [InvoiceLine]",
         "SELECT ON chinook_sim_run",
         "INSERT ON chinook_sim_run",
+        "SELECT ON chinook_sim_run_invoices",
+        "INSERT ON chinook_sim_run_invoices",
         "SELECT ON chinook_sim_change",
-        "INSERT ON chinook_sim_change",
     )
     if "ALWAYS" in shop.shape.ids:
         needed |= spelled(shop, "SELECT ON [Invoice]", "SELECT ON [InvoiceLine]")
@@ -186,6 +187,8 @@ def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
             "SELECT ON chinook_sim_run",
             "INSERT ON chinook_sim_run",
             "UPDATE ON chinook_sim_run",
+            "SELECT ON chinook_sim_run_invoices",
+            "INSERT ON chinook_sim_run_invoices",
             "SELECT ON chinook_sim_change",
         ),
     )
@@ -211,6 +214,7 @@ def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
             for table in ("Invoice", "InvoiceLine")
         ),
         *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
         *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
@@ -235,6 +239,7 @@ def test_so_does_a_stream(shop: Shop, role: Role) -> None:
         *(f"{right} ON [Invoice]" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
         *(f"{right} ON [InvoiceLine]" for right in ("SELECT", "INSERT", "DELETE")),
         *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT")),
+        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
         *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
@@ -259,6 +264,7 @@ def test_so_do_people_and_prices_and_their_undoing(shop: Shop, role: Role) -> No
             for table in ("Invoice", "InvoiceLine")
         ),
         *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
         *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
@@ -281,7 +287,12 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     # call → rights, and the sequences used
     "simulate_new_sale('2026-01-31 10:00')": (SALES, (0, 1)),
     "simulate_sales('2026-01-31', 5)": (
-        (*SALES, "SELECT ON chinook_sim_run", "INSERT ON chinook_sim_run"),
+        (
+            *SALES,
+            "SELECT ON chinook_sim_run",
+            "INSERT ON chinook_sim_run",
+            "INSERT ON chinook_sim_run_invoices",
+        ),
         (0, 1),
     ),
     "simulate_update_sale('2025-03-30 10:00')": (

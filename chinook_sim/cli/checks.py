@@ -46,8 +46,8 @@ def verify(
     """
     from chinook_sim.profile import load_profile
     from chinook_sim.request import COUNT_LIMIT
-    from chinook_sim.shape import verify_shape
     from chinook_sim.verification import verify_all, verify_day
+    from chinook_sim.verification.distribution import verify_shape
     from chinook_sim.window import d1
 
     if everything and day is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,7 +110,9 @@ def list_runs(connection: Connection) -> list[dict[str, Any]]:
             "revenue": str(row.revenue),
             "seed": row.seed,
             "digest": row.digest,
-            "invoices": None if row.invoice_ids is None else json.loads(row.invoice_ids),
+            "invoices": None
+            if row.invoice_ids is None
+            else [[part[0], part[-1], part.step] for part in row.invoice_ids.ranges],
             "at": str(row.at)[:19],
             "version": row.version,
             "undone": None if row.undone_at is None else str(row.undone_at)[:19],

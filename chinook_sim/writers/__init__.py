@@ -1,6 +1,6 @@
 """Ways of writing a batch, from the fastest; one is chosen, once, by what the connection is.
 
-    CopyWriter      psycopg on PostgreSQL: two COPY statements, whatever the size of the batch.
+    CopyWriter      psycopg on PostgreSQL: three COPY statements, whatever the size of the batch.
     UnnestWriter    any other PostgreSQL driver, or identity ids without the right to `nextval`:
                     an INSERT … SELECT FROM unnest a slice, so round trips grow with the batch.
     SqliteWriter    SQLite: executemany, a slice at a time.
@@ -39,6 +39,15 @@ class Writer(Protocol):
             lines: how many invoice lines they come to.
             progress: told the number of sales after each slice of invoices, and again after each
                 slice of their lines.
+        """
+
+    def record(self, run_id: str, plan: SalePlan, ids: IdRanges) -> None:
+        """Write into the ledger which invoices a run made, with a fingerprint of each.
+
+        Args:
+            run_id: the run.
+            plan: its sales.
+            ids: what `write` returned.
         """
 
     def add_lines(

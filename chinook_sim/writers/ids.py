@@ -207,7 +207,7 @@ def _cancelled(chinook: Chinook, table: Table, source: IdSource) -> Any:
     So a pipeline that has not yet heard of the cancellation does not take a new sale for the old
     one, and the old one can be put back.
     """
-    if source.kind == "sequence" or not chinook.changes or table is Customer.__table__:
+    if source.kind == "sequence" or not chinook.ledger or table is Customer.__table__:
         return null()
     if table is InvoiceLine.__table__:
         return select(func.max(Change.last_line_id)).scalar_subquery()

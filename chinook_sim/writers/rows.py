@@ -1,4 +1,4 @@
-"""Slices of a batch together with their ids, and values as text."""
+"""Slices of a batch together with their ids, values as text, and the ledger's ranges of ids."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from chinook_sim.fingerprints import FINGERPRINT_SIZE, fingerprints
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.batch import IdRanges, SaleBatch, SalePlan
 
-__all__ = ["NumberedSlice", "numbered", "timestamps"]
+__all__ = ["NumberedSlice", "RecordedRange", "numbered", "recorded_ranges", "timestamps"]
 
 
 class NumberedSlice(NamedTuple):
@@ -45,6 +47,28 @@ def numbered(plan: SalePlan, invoice_ids: IdRanges, line_ids: IdRanges) -> Itera
             np.repeat(ids, batch.sizes),
         )
         sales, lines = sales + batch.count, lines + batch.lines
+
+
+class RecordedRange(NamedTuple):
+    """A row of `RunInvoices`: some consecutive sales of a run, in the order of its columns."""
+
+    run_id: str
+    first_id: int
+    last_id: int
+    step: int
+    fingerprints: bytes
+
+
+def recorded_ranges(run_id: str, plan: SalePlan, invoice_ids: IdRanges) -> Iterator[RecordedRange]:
+    """Yield what the ledger keeps of a plan's invoices, a slice at a time, in the order of ids."""
+    sales = 0
+    for batch in plan.slices():
+        known, place = fingerprints(batch), 0
+        for ids in invoice_ids[sales : sales + batch.count].ranges:
+            end = place + len(ids) * FINGERPRINT_SIZE
+            yield RecordedRange(run_id, ids[0], ids[-1], ids.step, known[place:end])
+            place = end
+        sales += batch.count
 
 
 _DIGITS = ((11, 36_000, 3), (12, 3_600, 10), (14, 600, 6), (15, 60, 10), (17, 10, 6), (18, 1, 10))

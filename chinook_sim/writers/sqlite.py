@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
 from chinook_sim.naming import quoted
 from chinook_sim.writers.ids import allocate
-from chinook_sim.writers.rows import numbered, timestamps
+from chinook_sim.writers.rows import numbered, recorded_ranges, timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
     from sqlalchemy import Connection
@@ -53,6 +53,10 @@ class SqliteWriter:
             progress(batch.count)
         return ids[0]
 
+    def record(self, run_id: str, plan: SalePlan, ids: IdRanges) -> None:
+        """Write which invoices a run made; see `Writer.record`."""
+        self._insert_rows(RunInvoices.__table__, recorded_ranges(run_id, plan, ids))
+
     def add_lines(
         self, owners: NDArray[np.int64], tracks: NDArray[np.int64], prices: NDArray[np.int64]
     ) -> None:
@@ -72,14 +76,18 @@ class SqliteWriter:
         )
 
     def _insert(self, table: Any, *columns: list[Any]) -> None:
+        # `zip` makes all rows in the same tuple.
+        self._insert_rows(table, zip(*columns, strict=True))
+
+    def _insert_rows(self, table: Any, rows: Iterable[tuple[Any, ...]]) -> None:
         names = [column.name for column in table.columns]
         statement = (
             f"INSERT INTO {quoted(self._connection, table)} "  # noqa: S608
             f"({quoted(self._connection, *names)}) VALUES ({', '.join('?' * len(names))})"
         )
-        # The driver's own cursor takes an iterator, and `zip` makes all rows in the same tuple.
+        # The driver's own cursor takes an iterator.
         cursor: Any = self._connection.connection.cursor()
         try:
-            cursor.executemany(statement, zip(*columns, strict=True))
+            cursor.executemany(statement, rows)
         finally:
             cursor.close()

@@ -533,14 +533,26 @@ def upgrade() -> None:
             f"not upgraded: {', '.join(taken)} is there already, and not ours; rename it "
             f"(ALTER ROUTINE {taken[0]} RENAME TO …) or drop it, and run the upgrade again"
         )
-    for name, (parameters, result, body) in _rendered(here).items():
+    install(here, FUNCTIONS, names_in(here))
+
+
+def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[str, str]) -> None:
+    """Create functions, or replace them by others of the same parameters and results.
+
+    Args:
+        here: the database.
+        functions: parameters, result and body of each, by name.
+        names: what stands in braces in the bodies.
+    """
+    for name, (parameters, result, template) in functions.items():
+        body = template.format(**names)
         shops = "" if name in INTERNAL else f"{here.spell(here.schema or 'public')}, "
         # Planning anew at each call takes longer than the look-ups of one sale.
         plans = "" if name == "simulate_sales" else "SET plan_cache_mode = force_generic_plan "
         op.execute(
-            f"CREATE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} LANGUAGE plpgsql "
-            f"SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp {plans}"
-            f"AS $function${body}$function$"
+            f"CREATE OR REPLACE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} "
+            f"LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp "
+            f"{plans}AS $function${body}$function$"
         )
         # So that a downgrade knows whether it is still the one that was installed.
         digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -551,6 +563,17 @@ def downgrade() -> None:
     here = site()
     if not here.postgresql:
         return
+    for signature in refuse_changed(here):
+        op.execute(f"DROP FUNCTION {signature}")
+
+
+def refuse_changed(here: Site) -> list[str]:
+    """Return the signatures of the functions that are there, the last made first.
+
+    Raises:
+        MigrationRefused: one of them was changed since it was installed.
+    """
+    there = []
     for name, (parameters, _, _) in reversed(FUNCTIONS.items()):
         signature = f"{here.ours(name)}({_types(parameters)})"
         found = here.look.scalar(
@@ -563,23 +586,39 @@ def downgrade() -> None:
                 f"(ALTER FUNCTION {signature} RENAME TO …) to keep it, and run it again"
             )
         if found is not None:
-            op.execute(f"DROP FUNCTION {signature}")
+            there.append(signature)
+    return there
 
 
 def _types(parameters: str) -> str:
     return ", ".join(parameter.partition(" ")[2] for parameter in parameters.split(", "))
 
 
-def _rendered(here: Site) -> dict[str, tuple[str, str, str]]:
-    """Return the functions in the names of the database at hand."""
-    names = _names(here)
+NEW_LINES = "SELECT line, INSERT line, USAGE line_sequence"
+
+NEW_SALES = (
+    f"SELECT customer, SELECT track, SELECT invoice, INSERT invoice, {NEW_LINES}, "
+    "USAGE invoice_sequence"
+)
+"""The rights that making lines, and sales, takes, each on one of `objects_of`."""
+
+
+def objects_of(here: Site) -> dict[str, str]:
+    """Return the tables and sequences that the functions use, as SQL."""
+    customer, track = Customer.__table__, Track.__table__
+    invoice, line = Invoice.__table__, InvoiceLine.__table__
     return {
-        name: (parameters, result, body.format(**names))
-        for name, (parameters, result, body) in FUNCTIONS.items()
+        "customer": here.spell(customer),
+        "track": here.spell(track),
+        "invoice": here.spell(invoice),
+        "line": here.spell(line),
+        "run": here.ours("chinook_sim_run"),
+        "invoice_sequence": here.sequence_of(invoice) or here.ours("invoice_id_seq"),
+        "line_sequence": here.sequence_of(line) or here.ours("invoice_line_id_seq"),
     }
 
 
-def _names(here: Site) -> dict[str, str]:
+def names_in(here: Site) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     customer, track = Customer.__table__, Track.__table__
     invoice, line = Invoice.__table__, InvoiceLine.__table__
@@ -603,18 +642,7 @@ def _names(here: Site) -> dict[str, str]:
         for column in ("Address", "City", "State", "Country", "PostalCode")
     ]
     price = f"t.{here.spell(track.c.UnitPrice.name)}"
-    objects = {
-        "customer": here.spell(customer),
-        "track": here.spell(track),
-        "invoice": here.spell(invoice),
-        "line": here.spell(line),
-        "run": here.ours("chinook_sim_run"),
-        "invoice_sequence": here.sequence_of(invoice) or here.ours("invoice_id_seq"),
-        "line_sequence": here.sequence_of(line) or here.ours("invoice_line_id_seq"),
-    }
-    new_lines = "SELECT line, INSERT line, USAGE line_sequence"
-    new_sales = f"SELECT customer, SELECT track, SELECT invoice, INSERT invoice, {new_lines}"
-    new_sales += ", USAGE invoice_sequence"
+    objects = objects_of(here)
     change = "SELECT invoice, UPDATE invoice"
     return {
         **names,
@@ -622,15 +650,15 @@ def _names(here: Site) -> dict[str, str]:
         "schema": here.spell(here.schema or "public"),
         "lock": str(LOCK),
         "revision": revision,
-        "customer_text": _quote(objects["customer"]),
-        "track_text": _quote(objects["track"]),
-        "invoice_sequence": f"'{_quote(objects['invoice_sequence'])}'::regclass",
-        "line_sequence": f"'{_quote(objects['line_sequence'])}'::regclass",
+        "customer_text": quote(objects["customer"]),
+        "track_text": quote(objects["track"]),
+        "invoice_sequence": f"'{quote(objects['invoice_sequence'])}'::regclass",
+        "line_sequence": f"'{quote(objects['line_sequence'])}'::regclass",
         "invoice_columns": here.spell(*(column.name for column in invoice.columns)),
         "line_columns": here.spell(*(column.name for column in line.columns)),
         "billing": ", ".join(address),
-        "invoice_text": _quote(objects["invoice"]),
-        "line_text": _quote(objects["line"]),
+        "invoice_text": quote(objects["invoice"]),
+        "line_text": quote(objects["line"]),
         "invoices_left": _left(
             objects["invoice_sequence"], objects["invoice"], names["invoice_id"]
         ),
@@ -643,12 +671,12 @@ def _names(here: Site) -> dict[str, str]:
         "size_code": _code("size", 1),
         "track_bytes": _basket("track_codes"),
         "price_bytes": _basket("cents_codes"),
-        "missing_for_new_sale": _missing(objects, new_sales),
-        "missing_for_update_sale": _missing(objects, f"{change}, SELECT track, {new_lines}"),
-        "missing_for_delete_sale": _missing(
+        "missing_for_new_sale": missing(objects, NEW_SALES),
+        "missing_for_update_sale": missing(objects, f"{change}, SELECT track, {NEW_LINES}"),
+        "missing_for_delete_sale": missing(
             objects, f"{change}, DELETE invoice, SELECT line, DELETE line"
         ),
-        "missing_for_sales": _missing(objects, f"{new_sales}, SELECT run, INSERT run"),
+        "missing_for_sales": missing(objects, f"{NEW_SALES}, SELECT run, INSERT run"),
     }
 
 
@@ -659,18 +687,18 @@ def _left(sequence: str, table: str, column: str) -> str:
         "CASE a.atttypid WHEN 'int4'::regtype THEN 2147483647 ELSE q.seqmax END) "
         "- coalesce(pg_sequence_last_value(q.seqrelid), q.seqstart - 1)) "
         "/ q.seqincrement) FROM pg_sequence q, pg_attribute a "
-        f"WHERE q.seqrelid = '{_quote(sequence)}'::regclass "
-        f"AND a.attrelid = '{_quote(table)}'::regclass "
-        f"AND quote_ident(a.attname) = '{_quote(column)}')"
+        f"WHERE q.seqrelid = '{quote(sequence)}'::regclass "
+        f"AND a.attrelid = '{quote(table)}'::regclass "
+        f"AND quote_ident(a.attname) = '{quote(column)}')"
     )
 
 
-def _missing(objects: dict[str, str], rights: str) -> str:
+def missing(objects: dict[str, str], rights: str) -> str:
     """Return an expression that names the first right that the caller does not have, or NULL."""
     cases = []
     for right in rights.split(", "):
         verb, name = right.split()
-        thing = _quote(objects[name])
+        thing = quote(objects[name])
         kind = "any_column" if verb in ("SELECT", "INSERT", "UPDATE") else "table"
         kind, of = ("sequence", "SEQUENCE ") if verb == "USAGE" else (kind, "")
         cases.append(
@@ -700,5 +728,5 @@ def _basket(codes: str) -> str:
     )
 
 
-def _quote(name: str) -> str:
+def quote(name: str) -> str:
     return name.replace("'", "''")

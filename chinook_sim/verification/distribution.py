@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chinook_sim.errors import InvalidInput
 from chinook_sim.naming import recognise
 from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
-from chinook_sim.questions import Check, Questions
+from chinook_sim.verification.query import Check, CheckQuery
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ BASKET = 5
 """The most tracks that a sale has."""
 
 
-# CROSS JOIN has SQLite begin with the runs, where it would look at all of them for each sale.
-_MADE = (
-    "{run} r CROSS JOIN {ids_of_run} CROSS JOIN {invoice} i WHERE {scope} "
-    "AND i.{invoice_id} BETWEEN {first} AND {last} AND (i.{invoice_id} - {first}) % {step} = 0"
-)
+_MADE = "{made} WHERE {scope}"
 
 _OF_THE_DAY = "{invoice} i WHERE {scope}"
 
@@ -74,10 +70,11 @@ _ADDED = (
 _DAYS_MADE = "SELECT r.day, count(*) AS sales FROM {sales} AND {whole} GROUP BY r.day"
 
 _DAYS_CANCELLED = (
-    "SELECT r.day, count(*) AS sales FROM {run} r CROSS JOIN {ids_of_run} CROSS JOIN {change} c "
-    "JOIN {run} u ON u.run_id = c.run_id WHERE {scope} AND {whole} AND u.undone_at IS NULL "
-    "AND c.kind = 'cancellation' AND c.subject = 'invoice' AND c.subject_id BETWEEN {first} "
-    "AND {last} AND (c.subject_id - {first}) % {step} = 0 GROUP BY r.day"
+    "SELECT r.day, count(*) AS sales FROM {change} c JOIN {run} u ON u.run_id = c.run_id "
+    "JOIN {run_invoices} p ON c.subject_id BETWEEN p.first_id AND p.last_id "
+    "AND (c.subject_id - p.first_id) % p.step = 0 JOIN {run} r ON r.run_id = p.run_id "
+    "WHERE {scope} AND {whole} AND u.undone_at IS NULL "
+    "AND c.kind = 'cancellation' AND c.subject = 'invoice' GROUP BY r.day"
 )
 
 # Whoever signs up gets a rank among the others, who then have another: only the sales count that
@@ -153,8 +150,8 @@ def _declared(
         runs += " AND r.day = :day"
     names: list[str] = []
     if chinook.ledger:
-        ask = Questions(connection, runs, {"day": day} if day else {})
-        rows = ask.rows(
+        query = CheckQuery(connection, runs, {"day": day} if day else {})
+        rows = query.rows(
             "SELECT DISTINCT r.profile FROM {run} r WHERE {scope} AND r.sales > 0 ORDER BY 1"
         )
         names = [row.profile for row in rows]
@@ -188,26 +185,26 @@ class _Judge:
     ) -> None:
         self._profile = declared.profile
         self._by_runs = chinook.ledger and declared.sales == _MADE
-        self._changes = chinook.changes
+        self._changes = chinook.ledger
         parameters: dict[str, Any] = {"profile": declared.profile.name}
         if day is not None:
             parameters["day"] = day
             parameters["start"], parameters["end"] = bounds(day)
-        self._ask = Questions(
+        self._query = CheckQuery(
             connection,
             declared.scope,
             parameters,
             whole=declared.whole,
-            added=_ADDED if chinook.changes else "SELECT 0 AS id, 0 AS tracks",
+            added=_ADDED if chinook.ledger else "SELECT 0 AS id, 0 AS tracks",
             sales=declared.sales,
             # A live sale is dated when it comes.
             dated="r.kind <> 'live'" if self._by_runs else "1 = 1",
-            known=_KNOWN if self._by_runs and chinook.changes else "1 = 1",
+            known=_KNOWN if self._by_runs else "1 = 1",
         )
 
     def hours(self) -> Check:
         """Judge at what hour of the day the sales were made."""
-        rows = self._ask.rows(
+        rows = self._query.rows(
             "SELECT {hour} AS hour, count(*) AS sales FROM {sales} AND {dated} GROUP BY {hour}"
         )
         seen = {int(row.hour): row.sales for row in rows}
@@ -215,7 +212,7 @@ class _Judge:
 
     def baskets(self) -> Check:
         """Judge of how many tracks the sales were, when they were made."""
-        rows = self._ask.rows(
+        rows = self._query.rows(
             "SELECT sold.tracks - coalesce(a.tracks, 0) AS size, count(*) AS sales FROM "
             "(SELECT l.{line_invoice} AS id, count(*) AS tracks FROM {line} l "
             "WHERE l.{line_invoice} IN (SELECT i.{invoice_id} FROM {sales}) "
@@ -223,7 +220,7 @@ class _Judge:
             "GROUP BY sold.tracks - coalesce(a.tracks, 0)"
         )
         weights = dict(enumerate(self._profile.baskets, 1))
-        tracks = self._ask.number("SELECT count(*) FROM {track} t")
+        tracks = self._query.number("SELECT count(*) FROM {track} t")
         if tracks < BASKET:
             # A shop cannot sell more than it has; where that leaves nothing, it sells all.
             weights = {size: weight for size, weight in weights.items() if size <= tracks}
@@ -234,12 +231,12 @@ class _Judge:
         """Judge who bought how often, by their rank."""
         newcomers: set[int] = set()
         if self._by_runs and self._changes:
-            newcomers = {row.id for row in self._ask.rows(_LAST_SIGN_UPS)}
-        rows = self._ask.rows(
+            newcomers = {row.id for row in self._query.rows(_LAST_SIGN_UPS)}
+        rows = self._query.rows(
             "SELECT i.{invoice_customer} AS id, count(*) AS sales FROM {sales} AND {known} "
             "GROUP BY i.{invoice_customer}"
         )
-        ids = self._ask.rows("SELECT c.{customer_id} AS id FROM {customer} c")
+        ids = self._query.rows("SELECT c.{customer_id} AS id FROM {customer} c")
         return self._popularity(
             "customers", rows, [row.id for row in ids], self._profile.customers, newcomers
         )
@@ -249,13 +246,13 @@ class _Judge:
 
         The others depend on it, as no sale has a track twice.
         """
-        rows = self._ask.rows(
+        rows = self._query.rows(
             "SELECT l.{line_track} AS id, count(*) AS sales FROM {line} l JOIN "
             "(SELECT min(f.{line_id}) AS first FROM {line} f WHERE f.{line_invoice} IN "
             "(SELECT i.{invoice_id} FROM {sales}) GROUP BY f.{line_invoice}) sale "
             "ON l.{line_id} = sale.first GROUP BY l.{line_track}"
         )
-        ids = self._ask.rows("SELECT t.{track_id} AS id FROM {track} t")
+        ids = self._query.rows("SELECT t.{track_id} AS id FROM {track} t")
         return self._popularity("tracks", rows, [row.id for row in ids], self._profile.tracks)
 
     def _popularity(
@@ -293,7 +290,7 @@ class _Judge:
         if not self._by_runs:
             return []
         name = f"{self._profile.name}: sales of each day"
-        runs = self._ask.rows(
+        runs = self._query.rows(
             "SELECT r.day, r.requested, r.parameters FROM {run} r WHERE {scope} AND {whole} "
             "ORDER BY r.day"
         )
@@ -314,7 +311,7 @@ class _Judge:
         return [Check(name, not wrong, f"{told}: {wrong[0]}" if wrong else told)]
 
     def _by_day(self, question: str) -> dict[date, int]:
-        return {_date(row.day): row.sales for row in self._ask.rows(question)}
+        return {_date(row.day): row.sales for row in self._query.rows(question)}
 
     def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
         """Compare what was seen with weights, by a chi-square test."""

@@ -1,4 +1,4 @@
-"""Questions to a database about its sales, in SQL of their own, and what a check found."""
+"""What a check found, and the SQL that checks are made of, in the names of a database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, Track
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Table
 
     from chinook_sim.models import Base
+    from chinook_sim.verification.comparison import RunDifference
 
-__all__ = ["Check", "Questions"]
+__all__ = ["SHOWN", "Check", "CheckQuery", "counted", "listed", "take_snapshot"]
+
+SHOWN = 5
+"""Ids that a check names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,46 @@ class Check:
         name: what is checked, in a few words.
         passed: whether it holds.
         figure: what was counted, for a person to read.
+        count: how many rows are wrong, or are remarked upon; 0 for none.
+        ids: up to `SHOWN` of their ids, the lowest ones; of invoices, unless `figure` says
+            otherwise.
+        remark: whether it tells something that is no failure: what was found and may be right, or
+            what could not be checked.
+        runs: the runs whose sales differ, and how.
     """
 
     name: str
     passed: bool
     figure: str
+    count: int = 0
+    ids: tuple[int, ...] = ()
+    remark: bool = False
+    runs: tuple[RunDifference, ...] = ()
+
+
+def counted(count: int, singular: str, plural: str) -> str:
+    """Return a count with its noun and verb: "1 invoice differs", "2 invoices differ"."""
+    return f"{count:,} {singular if count == 1 else plural}"
+
+
+def listed(count: int, ids: Sequence[int]) -> str:
+    """Return ids as text, with an ellipsis where there are more than those given."""
+    return ", ".join(map(str, ids)) + (", …" if count > len(ids) else "")
+
+
+def take_snapshot(connection: Connection) -> None:
+    """Let all that follows in the transaction see the database as of one moment.
+
+    Without effect on PostgreSQL if the transaction has begun: begin it with REPEATABLE READ, if
+    others write meanwhile.
+    """
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        # Python's sqlite3 begins no transaction before a SELECT.
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN")
+    elif not connection.in_transaction():
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 _LIVES = ("Address", "City", "State", "Country", "PostalCode")
@@ -45,15 +84,20 @@ _SAME = {
 """Conditions by name: which row has what was kept where, and of which table and columns."""
 
 
-class Questions:
-    """Asks about the invoices in a scope, in the names of the database at hand."""
+class CheckQuery:
+    """Asks about the invoices in a scope, in the names of the database at hand.
+
+    A question names tables and columns in braces; `r` is a run, `p` a range of its ids, `c` a
+    change, `i` an invoice and `l` a line. `{made}` joins the runs `r` to the invoices `i` that they
+    made, and `{in_range}` is the condition that `{id}` of the question is in `p`.
+    """
 
     def __init__(
         self, connection: Connection, scope: str, parameters: Mapping[str, Any], **parts: str
     ) -> None:
         self._connection = connection
         # SQLite keeps dates as text.
-        self._parameters = (
+        self.parameters = (
             {name: str(value) for name, value in parameters.items()}
             if connection.dialect.name == "sqlite"
             else parameters
@@ -76,32 +120,67 @@ class Questions:
             "customer_id": Customer.__table__.c.CustomerId.name,
             "line_id": line.InvoiceLineId.name,
             "run": Run.__table__,
+            "run_invoices": RunInvoices.__table__,
             "change": Change.__table__,
         }
         self._names = {key: quoted(connection, name) for key, name in spelled.items()}
         self._names |= _kept(connection)
         self._names |= {name: _same(connection, *of) for name, of in _SAME.items()}
-        self._names["hour"] = (
-            "extract(hour FROM i.{date})"
-            if connection.dialect.name == "postgresql"
-            else "substr(i.{date}, 12, 2)"
-        ).format(**self._names)
+        postgresql = connection.dialect.name == "postgresql"
+        own = {
+            "hour": "extract(hour FROM i.{date})" if postgresql else "substr(i.{date}, 12, 2)",
+            # Joined by ids, which can be hashed; SQLite finds the ids of a range by index.
+            "made": "{run} r JOIN {run_invoices} p ON p.run_id = r.run_id CROSS JOIN LATERAL "
+            "generate_series(p.first_id, p.last_id, p.step) AS n (id) "
+            "JOIN {invoice} i ON i.{invoice_id} = n.id"
+            if postgresql
+            else "{run} r CROSS JOIN {run_invoices} p ON p.run_id = r.run_id "
+            "CROSS JOIN {invoice} i ON i.{invoice_id} BETWEEN p.first_id AND p.last_id "
+            "AND (i.{invoice_id} - p.first_id) % p.step = 0",
+        }
+        self._names |= {name: part.format(**self._names) for name, part in own.items()}
         for name, part in {"scope": scope, **parts}.items():
             self._names[name] = part.format(**self._names)
 
+    def sql(self, question: str) -> str:
+        """Return a question as SQL."""
+        return question.format(**self._names)
+
     def rows(self, question: str) -> Sequence[Row[Any]]:
         """Return the rows a question is answered with."""
-        statement = text(question.format(**self._names))
-        return self._connection.execute(statement, self._parameters).all()
+        return self._connection.execute(text(self.sql(question)), self.parameters).all()
 
     def number(self, question: str) -> int:
         """Return the number a question is answered with."""
         return int(self.rows(question)[0][0])
 
-    def none(self, name: str, question: str, unit: str) -> Check:
-        """Check that a question that counts what is wrong is answered with 0."""
-        found = self.number(question)
-        return Check(name, found == 0, f"{found} {unit}")
+    def ids(self, question: str) -> tuple[int, tuple[int, ...]]:
+        """Return how many ids a question is answered with, and the `SHOWN` lowest of them.
+
+        Args:
+            question: a SELECT of a column named `id`.
+        """
+        rows = self.rows(
+            f"SELECT q.id, count(*) OVER () AS found FROM ({question}) q "  # noqa: S608
+            f"ORDER BY q.id LIMIT {SHOWN}"
+        )
+        return (int(rows[0].found) if rows else 0), tuple(row.id for row in rows)
+
+    def expect_none(
+        self, name: str, question: str, singular: str, plural: str, *, remark: bool = False
+    ) -> Check:
+        """Check that a question for what is wrong is answered with nothing.
+
+        Args:
+            name: of the check.
+            question: as for `ids`.
+            singular: what one of them is, such as "invoice differs".
+            plural: what several of them are.
+            remark: whether it is no failure if there are any.
+        """
+        count, ids = self.ids(question)
+        figure = counted(count, singular, plural) + (f": {listed(count, ids)}" if count else "")
+        return Check(name, remark or not count, figure, count, ids, remark=remark)
 
 
 def _kept(connection: Connection) -> dict[str, str]:
@@ -110,14 +189,10 @@ def _kept(connection: Connection) -> dict[str, str]:
         row = "CAST(c.{when} AS jsonb) -> '{part}' -> 0"
         lines = "jsonb_array_elements(CAST(c.{when} AS jsonb) -> 'InvoiceLine') e"
         value, line = "CAST({of} ->> '{key}' AS numeric)", "e.value"
-        ranges = "jsonb_array_elements(CAST(r.invoice_ids AS jsonb)) p"
-        bound = "CAST(p.value ->> {place} AS bigint)"
     else:
         row = "c.{when}, '$.{part}[0]"
         lines = "json_each(c.{when}, '$.InvoiceLine') e"
         value, line = "json_extract({of}.{key}')", "e.value, '$"
-        ranges = "json_each(r.invoice_ids) p"
-        bound = "json_extract(p.value, '$[{place}]')"
     price = Track.__table__.c.UnitPrice
     columns = {
         "kept_total": (row.format(when="after", part="Invoice"), Invoice.__table__.c.Total),
@@ -138,11 +213,10 @@ def _kept(connection: Connection) -> dict[str, str]:
         ),
         "kept_lines": lines.format(when="after"),
         "lines_before": lines.format(when="before"),
-        "ids_of_run": ranges,
-        **{name: bound.format(place=place) for place, name in enumerate(("first", "last", "step"))},
-    } | {
-        name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
-        for name, (of, column) in columns.items()
+        **{
+            name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
+            for name, (of, column) in columns.items()
+        },
     }
 
 

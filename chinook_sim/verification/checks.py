@@ -1,0 +1,384 @@
+"""The checks on the sales of a day, and on all sales.
+
+Amounts are compared in rounded cents: SQLite's are floating-point numbers, and an exact
+`Total = SUM(…)` fails for some invoices of the original Chinook as well.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from chinook_sim.naming import recognise
+from chinook_sim.verification import statements
+from chinook_sim.verification.alignment import check_alignment
+from chinook_sim.verification.comparison import compare
+from chinook_sim.verification.query import Check, CheckQuery, counted, listed, take_snapshot
+from chinook_sim.window import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.naming import Chinook
+    from chinook_sim.verification.comparison import Comparison
+
+__all__ = ["verify_all", "verify_day"]
+
+MIN_FOR_SPREAD = 120
+"""Sales from which their spread over 24 hours can be judged: five expected in each."""
+
+SPREAD_LIMIT = 80
+"""The chi-square of fewer than one uniform day in a million exceeds this, however few its sales."""
+
+RUNS_SHOWN = 5
+"""Runs whose differences are told in words; all of them are in `Check.runs`."""
+
+AS_MADE = "sales as their runs made them"
+"""The name of the check against the ledger."""
+
+
+def verify_day(connection: Connection, day: date, *, expect: int | None = None) -> list[Check]:
+    """Check the sales of one day, and that runs with sales on it left them as they are.
+
+    Args:
+        connection: on a Chinook. If others write meanwhile, its transaction should be REPEATABLE
+            READ on PostgreSQL; it is made so where it has not begun.
+        day: the day. Late sales count with the day of their run, cancelled ones as well.
+        expect: how many sales there must be; without it there must be some.
+
+    Raises:
+        NotAChinook: the database holds no Chinook.
+    """
+    take_snapshot(connection)
+    chinook = recognise(connection)
+    start, end = bounds(day)
+    scope = "i.{date} >= :start AND i.{date} < :end"
+    times: dict[str, Any] = {"start": start, "end": end, "day": day}
+    back = _days_back(connection) if chinook.ledger else 0
+    if back:
+        scope = statements.OF_THE_DAY
+        times |= {
+            "earliest": start - min(timedelta(days=back), start - start.min),
+            "latest": day + min(timedelta(days=back), day.max - day),
+        }
+    query = CheckQuery(
+        connection,
+        scope,
+        times,
+        in_a_run=statements.IN_A_RUN,
+        lines_in_scope=statements.LINES_IN_SCOPE.replace("{scope}", scope),
+    )
+    found = query.number("SELECT count(*) FROM {invoice} i WHERE {scope}")
+    cancelled = late = 0
+    if back:
+        late = query.number("SELECT count(*) FROM {invoice} i WHERE {scope} AND i.{date} < :start")
+    if chinook.ledger:
+        cancelled, _ = query.ids(statements.CANCELLED_SINCE)
+    wanted = "" if expect is None else f", {expect} expected"
+    return [
+        Check(
+            "sales of the day",
+            found + cancelled == expect if expect is not None else found + cancelled > 0,
+            f"{found}{f', {late} dated before it' if late else ''}"
+            f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
+            count=found,
+        ),
+        *_as_made(connection, chinook, day, back),
+        _totals(query),
+        query.expect_none(
+            "1 to 5 tracks an invoice",
+            statements.TRACKS_AND_ADDED if chinook.ledger else statements.TRACKS,
+            "invoice with none or more",
+            "invoices with none or more",
+        ),
+        _distinct_tracks(query),
+        *_orphans(query),
+        query.expect_none(
+            "unit prices as they were valid",
+            statements.PRICES_THEN if chinook.ledger else statements.PRICES_NOW,
+            "invoice with another",
+            "invoices with others",
+        ),
+        query.expect_none(
+            "one of each track",
+            statements.QUANTITIES,
+            "invoice with another quantity",
+            "invoices with other quantities",
+        ),
+        _whole_seconds(connection, query),
+        _spread(query, found, _declared(connection, day) if chinook.ledger else []),
+        *_changes(connection, chinook, day),
+    ]
+
+
+def verify_all(connection: Connection, *, expect: int | None = None) -> list[Check]:
+    """Check every sale there is, and every run, for what must hold in any Chinook.
+
+    What is older than the ledger need not be as simulated sales are: where it is not, that is a
+    remark. Keeps eight bytes of each sale in memory.
+
+    Args:
+        connection: as for `verify_day`.
+        expect: how many sales there must be; without it there must be some.
+
+    Raises:
+        NotAChinook: the database holds no Chinook.
+    """
+    take_snapshot(connection)
+    chinook = recognise(connection)
+    baseline = _baseline(connection) if chinook.ledger else None
+    query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
+    found = query.number("SELECT count(*) FROM {invoice} i")
+    wanted = "" if expect is None else f", {expect} expected"
+    return [
+        Check(
+            "sales",
+            found == expect if expect is not None else found > 0,
+            f"{found}{wanted}",
+            count=found,
+        ),
+        *_as_made(connection, chinook, None, _days_back(connection) if chinook.ledger else 0),
+        _totals(query),
+        *_rules(connection, baseline),
+        *_orphans(query),
+        *_changes(connection, chinook),
+    ]
+
+
+def _rules(connection: Connection, baseline: int | None) -> list[Check]:
+    """Check what holds for simulated sales, and remark on older ones for which it does not."""
+    newer = "1 = 1" if baseline is None else "i.{invoice_id} > :baseline"
+    query = CheckQuery(connection, newer, {"baseline": baseline})
+    none = "at least one track an invoice", statements.WITHOUT_TRACKS
+    checks = [
+        query.expect_none(*none, "invoice with none", "invoices with none"),
+        _distinct_tracks(query),
+    ]
+    if baseline is not None:
+        older = CheckQuery(connection, "i.{invoice_id} <= :baseline", {"baseline": baseline})
+        remarks = (
+            older.expect_none(
+                "invoices older than the ledger",
+                question,
+                f"invoice {what}",
+                f"invoices {what}",
+                remark=True,
+            )
+            for question, what in (
+                (statements.WITHOUT_TRACKS, "without tracks"),
+                (statements.REPEATED_TRACKS, "with a track twice"),
+            )
+        )
+        checks += [it for it in remarks if it.count]
+    return checks
+
+
+def _as_made(connection: Connection, chinook: Chinook, day: date | None, back: int) -> list[Check]:
+    """Check the sales against the ledger."""
+    if not chinook.ledger:
+        why = "its ledger is incomplete" if chinook.outdated_ledger else "it has no ledger"
+        return [
+            Check(
+                AS_MADE,
+                True,
+                f"not checked: {why}; `chinook-sim init` makes one",
+                remark=True,
+            )
+        ]
+    found = compare(connection, day, baseline=_baseline(connection), days_back=back)
+    checks = [_runs(found)]
+    copies, strays = found.copies, found.strays
+    checks.append(
+        Check(
+            "no sale twice",
+            not copies.count,
+            counted(copies.count, "invoice is the copy of a sale", "invoices are copies of sales")
+            + (f": {listed(copies.count, copies.ids)}" if copies.count else ""),
+            copies.count,
+            copies.ids,
+        )
+    )
+    if strays.count:
+        told = f"{counted(strays.count, 'invoice', 'invoices')}, as by simulate_new_sale or "
+        told += f"SaleFactory.create: {listed(strays.count, strays.ids)}"
+        checks.append(
+            Check(
+                "invoices that no run made",
+                True,
+                told,
+                strays.count,
+                strays.ids,
+                remark=True,
+            )
+        )
+    if day is None:
+        checks += check_alignment(connection)
+    return checks
+
+
+def _runs(found: Comparison) -> Check:
+    differing = found.differing
+    told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
+    if differing:
+        told += ": " + "; ".join(run.text for run in differing[:RUNS_SHOWN])
+        if len(differing) > RUNS_SHOWN:
+            told += f"; and {len(differing) - RUNS_SHOWN:,} more"
+    ids = sorted({id_ for run in differing for it in run.differences.values() for id_ in it.ids})
+    return Check(
+        AS_MADE, not differing, told, len(differing), tuple(ids[:5]), runs=tuple(differing)
+    )
+
+
+def _totals(query: CheckQuery) -> Check:
+    """Check each total against its lines."""
+    return query.expect_none(
+        "totals equal the sum of their lines",
+        statements.TOTALS,
+        "invoice differs",
+        "invoices differ",
+    )
+
+
+def _distinct_tracks(query: CheckQuery) -> Check:
+    """Check that no invoice has a track twice."""
+    return query.expect_none(
+        "no track twice in an invoice",
+        statements.REPEATED_TRACKS,
+        "invoice with a track twice",
+        "invoices with a track twice",
+    )
+
+
+def _orphans(query: CheckQuery) -> list[Check]:
+    """Check that whatever is referred to is there; lines without an invoice have no day."""
+    return [
+        query.expect_none(
+            "every invoice has its customer",
+            statements.WITHOUT_CUSTOMER,
+            "invoice without",
+            "invoices without",
+        ),
+        query.expect_none(
+            "every line has its track",
+            statements.WITHOUT_TRACK,
+            "line without, by its id",
+            "lines without, by their ids",
+        ),
+        query.expect_none(
+            "every line has its invoice",
+            statements.WITHOUT_INVOICE,
+            "line without on any day, by its id",
+            "lines without on any day, by their ids",
+        ),
+    ]
+
+
+def _days_back(connection: Connection) -> int:
+    """Return by how many days sales of any run may be dated back."""
+    query = CheckQuery(connection, "1 = 1", {})
+    rows = query.rows("SELECT r.parameters FROM {run} r WHERE r.parameters LIKE '%\"late_days\"%'")
+    return max((int(json.loads(row.parameters)["late_days"]) for row in rows), default=0)
+
+
+def _baseline(connection: Connection) -> int:
+    """Return the highest id of an invoice that is older than the ledger; 0 for none."""
+    query = CheckQuery(connection, "r.kind = 'baseline'", {})
+    rows = query.rows("SELECT coalesce(r.last_invoice_id, 0) AS id FROM {run} r WHERE {scope}")
+    return max((int(row.id) for row in rows), default=0)
+
+
+def _declared(connection: Connection, day: date) -> list[str]:
+    """Return what the runs of a day say of how its sales are spread over the hours."""
+    query = CheckQuery(connection, "1 = 1", {"day": day})
+    rows = query.rows(
+        "SELECT DISTINCT r.profile, CASE r.kind WHEN 'live' THEN 1 ELSE 0 END AS live "
+        "FROM {run} r WHERE r.day = :day AND r.undone_at IS NULL "
+        "AND r.digest IS NOT NULL AND r.sales > 0 ORDER BY live, r.profile"
+    )
+    return [
+        "dated when they came"
+        if row.live
+        else f"as profile {row.profile} has them, which --shape checks"
+        for row in rows
+        if row.live or row.profile != "uniform"
+    ]
+
+
+def _changes(connection: Connection, chinook: Chinook, day: date | None = None) -> list[Check]:
+    """Check that what runs changed, on one day or ever, is as the ledger says they left it."""
+    if not chinook.ledger:
+        return []
+    scope = "1 = 1" if day is None else "r.day = :day"
+    parameters = {} if day is None else {"day": day}
+    invoices, customers, prices = (
+        CheckQuery(connection, scope, parameters, of_them=of_them)
+        for of_them in (
+            statements.INVOICES_CHANGED,
+            statements.CUSTOMERS_CHANGED,
+            statements.PRICES_CHANGED,
+        )
+    )
+    return [
+        invoices.expect_none(
+            "cancelled invoices are gone",
+            statements.LATEST + statements.STILL_THERE,
+            "invoice is there",
+            "invoices are there",
+        ),
+        invoices.expect_none(
+            "updated invoices are as they were left",
+            statements.LATEST + statements.OTHERWISE,
+            "invoice differs",
+            "invoices differ",
+        ),
+        customers.expect_none(
+            "moved and new customers are as they were left",
+            statements.LATEST + statements.LIVES_ELSEWHERE,
+            "customer differs, by the id",
+            "customers differ, by their ids",
+        ),
+        prices.expect_none(
+            "changed prices are as they were left",
+            statements.LATEST + statements.COSTS_OTHERWISE,
+            "track differs, by its id",
+            "tracks differ, by their ids",
+        ),
+    ]
+
+
+def _whole_seconds(connection: Connection, query: CheckQuery) -> Check:
+    # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
+    broken = (
+        "i.{date} NOT GLOB '????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'"
+        if connection.dialect.name == "sqlite"
+        else "date_trunc('second', i.{date}) <> i.{date}"
+    )
+    return query.expect_none(
+        "moments in the day, to the second",
+        f"SELECT i.{{invoice_id}} AS id FROM {{invoice}} i WHERE {{scope}} AND {broken}",  # noqa: S608
+        "invoice with a fraction, or no timestamp",
+        "invoices with fractions, or no timestamps",
+    )
+
+
+def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
+    rows = query.rows(
+        "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
+    )
+    name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
+    if declared:
+        return Check(name, True, f"{hours}; {' and '.join(dict.fromkeys(declared))}")
+    if found < MIN_FOR_SPREAD:
+        return Check(name, True, f"{hours}; too few sales to judge")
+    expected = found / 24
+    seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
+    chi_square = sum((count - expected) ** 2 / expected for count in seen)
+    return Check(
+        name,
+        chi_square <= SPREAD_LIMIT,
+        f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
+    )

@@ -1,0 +1,345 @@
+"""Reading sales as arrays, in the order of their ids, a slice at a time.
+
+The statements, and the arithmetic of digests and fingerprints, are the checks' own: what makes
+sales is not used here. See `chinook_sim.fingerprints` for what a fingerprint is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import text
+
+from chinook_sim.models import Invoice, InvoiceLine
+from chinook_sim.naming import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection, Row
+
+__all__ = ["UNKNOWN", "Sales", "kept_sales", "read_sales", "stream"]
+
+SLICE = 10_000
+"""Invoices in a slice."""
+
+UNKNOWN = -(2**60)
+"""What stands for a value that is missing, or that is no number or timestamp."""
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
+
+_P, _G, _CHECKSUM = 2**31 - 1, 16_807, 2**29
+
+_BILLING = tuple(
+    Invoice.__table__.c[f"Billing{name}"].name
+    for name in ("Address", "City", "State", "Country", "PostalCode")
+)
+
+
+class Sales(NamedTuple):
+    """Sales as arrays. Sale *j* has the lines `offsets[j]` to `offsets[j + 1]` (exclusive).
+
+    Attributes:
+        ids: shape (n,), int64, rising: the ids of the invoices.
+        customers: shape (n,), int64: the ids of the customers.
+        moments: shape (n,), int64: seconds since 1970-01-01, without a time zone.
+        totals: shape (n,), int64: in cents.
+        billing: shape (n,), int64: the four bytes of the billing address in a fingerprint.
+        offsets: shape (n + 1,), int64.
+        tracks: shape (lines,), int64: the ids of the tracks, in the order of the lines' ids.
+        prices: shape (lines,), int64: in cents.
+        quantities: shape (lines,), int64.
+    """
+
+    ids: NDArray[np.int64]
+    customers: NDArray[np.int64]
+    moments: NDArray[np.int64]
+    totals: NDArray[np.int64]
+    billing: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    prices: NDArray[np.int64]
+    quantities: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Sales:
+        """Return no sales."""
+        nothing = np.empty(0, dtype=np.int64)
+        return cls._make([nothing] * 5 + [np.zeros(1, dtype=np.int64)] + [nothing] * 3)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of lines of each sale."""
+        return np.diff(self.offsets)
+
+    @property
+    def amounts(self) -> NDArray[np.int64]:
+        """The sum of the lines of each sale, in cents."""
+        return self._sums(self.prices * self.quantities)
+
+    @property
+    def checksums(self) -> NDArray[np.int64]:
+        """The checksum of the lines of each sale, as in a fingerprint."""
+        sizes = self.sizes
+        place = np.arange(len(self.tracks)) - np.repeat(self.offsets[:-1], sizes)
+        powers = [1]
+        for _ in range(2 * int(sizes.max(initial=0))):
+            powers.append(powers[-1] * _G % _P)
+        power = np.array(powers, dtype=np.int64)
+        terms = self.tracks % _P * power[2 * place + 1] % _P
+        return self._sums(terms + self.prices % _P * power[2 * place + 2] % _P) % _P % _CHECKSUM
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of the customer, the moment and the lines of each sale."""
+        mixed = np.zeros(len(self.ids), dtype=np.uint64)
+        for values in (self.customers, self.moments, self.checksums * 8 + self.sizes):
+            mixed = (mixed ^ values.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        return mixed
+
+    def any_line(self, condition: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell of each sale whether a condition holds for any of its lines."""
+        return self._sums(condition.astype(np.int64)) > 0
+
+    def take(self, order: NDArray[np.int64]) -> Sales:
+        """Return some of the sales, by position, in the order given."""
+        sizes = self.sizes[order]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        lines = np.repeat(self.offsets[order] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Sales(
+            self.ids[order],
+            self.customers[order],
+            self.moments[order],
+            self.totals[order],
+            self.billing[order],
+            offsets,
+            self.tracks[lines],
+            self.prices[lines],
+            self.quantities[lines],
+        )
+
+    def replaced(self, others: Sales) -> Sales:
+        """Return these sales, with others put in the place of those that have their ids."""
+        if not len(others.ids):
+            return self
+        rest = self.take(np.flatnonzero(~np.isin(self.ids, others.ids)))
+        joined = Sales._make(map(np.concatenate, zip(rest, others, strict=True)))._replace(
+            offsets=np.concatenate([rest.offsets, rest.offsets[-1] + others.offsets[1:]])
+        )
+        return joined.take(np.argsort(joined.ids, kind="stable"))
+
+    def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        # Differences of a running sum; wraps around exactly where numbers are absurdly large.
+        running = np.concatenate([[0], np.cumsum(values)])
+        sums: NDArray[np.int64] = running[self.offsets[1:]] - running[self.offsets[:-1]]
+        return sums
+
+
+def read_sales(
+    connection: Connection, scope: str = "", parameters: Mapping[str, Any] | None = None
+) -> Iterator[Sales]:
+    """Yield sales as they are in the tables, in the order of their ids.
+
+    Args:
+        connection: on a recognised Chinook.
+        scope: a SELECT of the ids of the invoices to read; all of them if empty.
+        parameters: of the scope.
+    """
+    statements = _Statements(connection)
+    lines = _Lines(stream(connection, statements.lines(scope), parameters))
+    known: dict[tuple[str | None, ...], int] = {}
+    for rows in stream(connection, statements.invoices(scope), parameters):
+        ids, customers, moments, totals, *billing = zip(*rows, strict=True)
+        if len(billing) > 1:
+            codes = [_billing(known, fields) for fields in zip(*billing, strict=True)]
+        else:
+            codes = list(billing[0])
+        columns = [_array(column) for column in (ids, customers, moments, totals, codes)]
+        yield Sales._make([*columns, *lines.of(columns[0])])
+
+
+def stream(
+    connection: Connection,
+    statement: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    size: int = SLICE,
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield the rows of an answer, some at a time, without holding all of them."""
+    answer = connection.execute(
+        text(statement), dict(parameters or {}), execution_options={"yield_per": size}
+    )
+    # Without the size, SQLite's rows come one by one.
+    yield from answer.partitions(size)
+
+
+class _Lines:
+    """The lines of invoices, which are asked for in the order of the invoices' ids."""
+
+    def __init__(self, slices: Iterator[Sequence[Row[Any]]]) -> None:
+        self._slices = slices
+        # Invoice, track, price and quantity of lines that were read and not yet asked for.
+        self._rest = np.empty((4, 0), dtype=np.int64)
+
+    def of(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Return offsets, tracks, prices and quantities of the lines of the next invoices."""
+        parts = [self._rest]
+        while not parts[-1].shape[1] or parts[-1][0, -1] <= ids[-1]:
+            rows = next(self._slices, None)
+            if rows is None:
+                break
+            parts.append(np.array([_array(column) for column in zip(*rows, strict=True)]))
+        lines = np.concatenate(parts, axis=1)
+        end = int(np.searchsorted(lines[0], ids[-1], side="right"))
+        lines, self._rest = lines[:, :end], lines[:, end:]
+        # Where no foreign key holds, there may be lines without an invoice.
+        place = np.searchsorted(ids, lines[0])
+        whose = ids[place] == lines[0]
+        sizes = np.bincount(place[whose], minlength=len(ids))
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return offsets, *lines[1:, whose]
+
+
+class _Statements:
+    """The SELECTs, in the names and the dialect of the database at hand."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._postgresql = connection.dialect.name == "postgresql"
+        invoice, line = Invoice.__table__, InvoiceLine.__table__
+
+        def spell(alias: str, name: str) -> str:
+            return f"{alias}.{quoted(connection, name)}"
+
+        self._invoice, self._line = quoted(connection, invoice), quoted(connection, line)
+        self._id = spell("i", invoice.c.InvoiceId.name)
+        self._owner = spell("l", line.c.InvoiceId.name)
+        self._columns = [
+            self._id,
+            f"coalesce({spell('i', invoice.c.CustomerId.name)}, {UNKNOWN})",
+            self._moment(spell("i", invoice.c.InvoiceDate.name)),
+            self._number(f"{spell('i', invoice.c.Total.name)} * 100"),
+            *self._billing([spell("i", name) for name in _BILLING]),
+        ]
+        self._line_columns = [
+            self._owner,
+            f"coalesce({spell('l', line.c.TrackId.name)}, {UNKNOWN})",
+            self._number(f"{spell('l', line.c.UnitPrice.name)} * 100"),
+            self._number(spell("l", line.c.Quantity.name)),
+        ]
+        self._order = f"{self._owner}, {spell('l', line.c.InvoiceLineId.name)}"
+
+    def invoices(self, scope: str) -> str:
+        """Return the statement for invoices."""
+        where = f" WHERE {self._id} IN ({scope})" if scope else ""
+        columns = ", ".join(self._columns)
+        return f"SELECT {columns} FROM {self._invoice} i{where} ORDER BY {self._id}"  # noqa: S608
+
+    def lines(self, scope: str) -> str:
+        """Return the statement for their lines."""
+        where = f" WHERE {self._owner} IN ({scope})" if scope else ""
+        columns = ", ".join(self._line_columns)
+        return f"SELECT {columns} FROM {self._line} l{where} ORDER BY {self._order}"  # noqa: S608
+
+    def _number(self, value: str) -> str:
+        """Return a number rounded to an integer; not a number, and absurd ones, are unknown."""
+        if self._postgresql:
+            return (
+                f"CASE WHEN {value} BETWEEN -1e12 AND 1e12 "
+                f"THEN CAST(round({value}) AS bigint) ELSE {UNKNOWN} END"
+            )
+        return f"coalesce(CAST(round({value}) AS INTEGER), {UNKNOWN})"
+
+    def _moment(self, date: str) -> str:
+        """Return the seconds since 1970 of a timestamp."""
+        if self._postgresql:
+            return (
+                f"CASE WHEN isfinite({date}) THEN CAST(floor(extract(epoch FROM "
+                f"CAST({date} AS timestamp))) AS bigint) ELSE {UNKNOWN} END"
+            )
+        return f"coalesce(CAST(strftime('%s', {date}) AS INTEGER), {UNKNOWN})"
+
+    def _billing(self, columns: Sequence[str]) -> Iterable[str]:
+        """Return the four bytes of the billing columns as a number, or, for SQLite, the columns."""
+        if not self._postgresql:
+            return columns
+        fields = " || ".join(f"coalesce({column}, chr(30)) || chr(31)" for column in columns)
+        digest = f"encode(substring(sha256(convert_to({fields}, 'UTF8')) FROM 1 FOR 4), 'hex')"
+        return [f"CAST(CAST('x' || {digest} AS bit(32)) AS bigint)"]
+
+
+def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:
+    """Return sales as the ledger has kept them before a change, without those it cannot read.
+
+    Args:
+        connection: on a recognised Chinook.
+        kept: the JSON of `Change.before` of each, in the order of their ids.
+    """
+    invoice, line = Invoice.__table__.c, InvoiceLine.__table__.c
+    number, customer, date, total, owned, track, price, quantity = (
+        _key(connection, column.name)
+        for column in (
+            invoice.InvoiceId,
+            invoice.CustomerId,
+            invoice.InvoiceDate,
+            invoice.Total,
+            line.InvoiceLineId,
+            line.TrackId,
+            line.UnitPrice,
+            line.Quantity,
+        )
+    )
+    address = [_key(connection, name) for name in _BILLING]
+    known: dict[tuple[str | None, ...], int] = {}
+    sales: list[tuple[int, ...]] = []
+    lines: list[tuple[int, int, int]] = []
+    for document in kept:
+        try:
+            content = json.loads(document)
+            (row,) = content["Invoice"]
+            moment = datetime.fromisoformat(row[date]).replace(tzinfo=None)
+            of_it = [
+                (int(it[track]), round(float(it[price]) * 100), int(it[quantity]))
+                for it in sorted(content["InvoiceLine"], key=lambda it: int(it[owned]))
+            ]
+            sale = (
+                int(row[number]),
+                int(row[customer]),
+                int((moment - _EPOCH).total_seconds() // 1),
+                round(float(row[total]) * 100),
+                _billing(known, [row[name] for name in address]),
+                len(of_it),
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+        sales.append(sale)
+        lines += of_it
+    ids, customers, moments, totals, billing, sizes = _array(sales).reshape(-1, 6).T
+    tracks, prices, quantities = _array(lines).reshape(-1, 3).T
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return Sales(ids, customers, moments, totals, billing, offsets, tracks, prices, quantities)
+
+
+def _key(connection: Connection, name: str) -> str:
+    """Return a column's name as a key of the JSON that the ledger keeps."""
+    return quoted(connection, name).strip('"')
+
+
+def _billing(known: dict[tuple[str | None, ...], int], fields: Sequence[str | None]) -> int:
+    """Return the four bytes of a billing address in a fingerprint, as a number."""
+    address = tuple(fields)
+    if address not in known:
+        joined = "".join("\x1e\x1f" if field is None else f"{field}\x1f" for field in address)
+        if len(known) > SLICE:
+            known.clear()
+        known[address] = int.from_bytes(hashlib.sha256(joined.encode()).digest()[:4], "big")
+    return known[address]
+
+
+def _array(values: Any) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)

@@ -1,0 +1,326 @@
+"""The ids of a run's invoices as rows, and the prices that it knew as a column of the run.
+
+Revision ID: 0006
+Revises: 0005
+
+Before, the ids were a JSON text in the row of the run, and the prices known a row of
+chinook_sim_change that changed nothing. The SQL functions are replaced: `simulate_sales` writes the
+new rows, and in all of them variables win over columns of the same name.
+"""
+
+# No percent sign anywhere in the function: see revision 0004.
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from chinook_sim.migrate import Site, site
+from chinook_sim.models import Customer
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+RUN, CHANGE, RANGES = "chinook_sim_run", "chinook_sim_change", "chinook_sim_run_invoices"
+
+SIMULATE_SALES = """
+-- Adds p_count sales of a day, spread over its 24 hours, in one statement, and records the run.
+#variable_conflict use_column
+DECLARE
+    missing text := {missing_for_sales};
+    customers integer[];
+    customer_codes bigint[];
+    customer_prints bigint[];
+    billing_prints bigint[];
+    tracks integer[];
+    track_codes bigint[];
+    cents bigint[];
+    cents_codes bigint[];
+    whole_cents boolean;
+    largest integer;
+    last_invoice bigint;
+    last_line bigint;
+    short record;
+    made record;
+    new_run text := gen_random_uuid();
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_sales: a right is missing; GRANT ' || missing
+                || ' TO ' || quote_ident(current_user);
+    END IF;
+    IF p_day IS NULL OR p_day < '0001-01-01' OR p_day >= '9999-12-31' THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_sales: the day is missing; give a date of the years 1 to 9999';
+    END IF;
+    IF p_count IS NULL OR p_count < 0 THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'simulate_sales: the number of sales must be 0 or more';
+    END IF;
+    -- Arrays of integers, because an element of one is found at once; prices in cents therefore. A
+    -- code is the number whose bytes, the highest first, are those of another, the lowest first.
+    -- Prints are what the fingerprint of a sale has of its customer, in the upper 32 bits.
+    SELECT array_agg(it.id), array_agg({id_code}), array_agg((it.id::bigint & 4294967295) << 32),
+           array_agg(('x' || encode(it.billing, 'hex'))::bit(32)::bigint << 32)
+      INTO customers, customer_codes, customer_prints, billing_prints
+      FROM (SELECT c.{customer_id} AS id, {billing_print} AS billing FROM {customer} c) it;
+    SELECT array_agg(it.id), array_agg({id_code}), array_agg(it.price), array_agg({price_code}),
+           bool_and(it.price IS NOT NULL)
+      INTO tracks, track_codes, cents, cents_codes, whole_cents
+      FROM (SELECT t.{track_id} AS id,
+                   CASE WHEN {whole_cents} THEN (t.{price} * 100)::bigint END AS price
+              FROM {track} t OFFSET 0) it;
+    largest := least(5, cardinality(tracks));
+    IF customers IS NULL THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_sales: {customer_text} is empty, so there is nobody to sell to';
+    END IF;
+    IF tracks IS NULL THEN
+        RAISE no_data_found USING
+            MESSAGE = 'simulate_sales: {track_text} is empty, so there is nothing to sell';
+    END IF;
+    IF NOT whole_cents THEN
+        RAISE data_exception USING
+            MESSAGE = 'simulate_sales: a price in {track_text} is not in whole cents; correct it';
+    END IF;
+    SELECT (SELECT max(i.{invoice_id}) FROM {invoice} i),
+           (SELECT max(l.{line_id}) FROM {line} l) INTO last_invoice, last_line;
+    PERFORM {schema}.chinook_sim_in_step({invoice_sequence}, last_invoice);
+    PERFORM {schema}.chinook_sim_in_step({line_sequence}, last_line);
+
+    SELECT t.name, t.ids_left INTO short
+      FROM (VALUES ('{invoice_text}', {invoices_left}, p_count::bigint),
+                   ('{line_text}', {lines_left}, p_count::bigint * largest))
+           AS t (name, ids_left, needed)
+     WHERE t.needed > t.ids_left LIMIT 1;
+    IF FOUND THEN
+        RAISE sequence_generator_limit_exceeded USING
+            MESSAGE = 'simulate_sales: ' || short.name || ' has ' || short.ids_left
+                || ' ids left; make a smaller day, or widen its id column to BIGINT';
+    END IF;
+
+    WITH drawn AS (
+        SELECT n, nextval({invoice_sequence}) AS id,
+               1 + floor(random() * cardinality(customers))::integer AS buyer,
+               floor(random() * 86400)::integer AS second,
+               1 + floor(random() * largest)::integer AS size,
+               random() AS r1, random() AS r2, random() AS r3, random() AS r4, random() AS r5
+          FROM generate_series(1, p_count) n OFFSET 0
+    ), one AS (
+        -- Floyd's way of choosing `size` of all tracks: the i-th is drawn from the first
+        -- all - size + i, and if it is taken, the last of these, which cannot be, is. OFFSET 0 has
+        -- each step worked out once a sale; without it the next would repeat its expression.
+        SELECT *, cardinality(tracks) - size AS others,
+               1 + floor(r1 * (cardinality(tracks) - size + 1))::integer AS t1
+          FROM drawn OFFSET 0
+    ), two AS (
+        SELECT *, CASE WHEN size < 2 THEN NULL WHEN d2 = t1 THEN others + 2 ELSE d2 END AS t2
+          FROM (SELECT *, 1 + floor(r2 * (others + 2))::integer AS d2 FROM one OFFSET 0) d
+        OFFSET 0
+    ), three AS (
+        SELECT *, CASE WHEN size < 3 THEN NULL WHEN d3 IN (t1, t2) THEN others + 3 ELSE d3 END AS t3
+          FROM (SELECT *, 1 + floor(r3 * (others + 3))::integer AS d3 FROM two OFFSET 0) d
+        OFFSET 0
+    ), four AS (
+        SELECT *, CASE WHEN size < 4 THEN NULL
+                       WHEN d4 IN (t1, t2, t3) THEN others + 4 ELSE d4 END AS t4
+          FROM (SELECT *, 1 + floor(r4 * (others + 4))::integer AS d4 FROM three OFFSET 0) d
+        OFFSET 0
+    ), sale AS MATERIALIZED (
+        SELECT n, id, buyer, second, size, t1, t2, t3, t4, t5,
+               customers[buyer] AS customer, p_day + second * interval '1 second' AS moment,
+               cents[t1] + coalesce(cents[t2], 0) + coalesce(cents[t3], 0)
+                         + coalesce(cents[t4], 0) + coalesce(cents[t5], 0) AS total,
+               int8send(customer_prints[buyer] | second)
+                   || int8send(billing_prints[buyer] | {lines_print}) AS fingerprint
+          FROM (SELECT *, CASE WHEN size < 5 THEN NULL
+                               WHEN d5 IN (t1, t2, t3, t4) THEN others + 5 ELSE d5 END AS t5
+                  FROM (SELECT *, 1 + floor(r5 * (others + 5))::integer AS d5 FROM four OFFSET 0) d
+                OFFSET 0) e
+    ), invoices AS (
+        INSERT INTO {invoice} ({invoice_columns}) OVERRIDING SYSTEM VALUE
+        -- Every name is qualified here: the table may have columns named like the variables.
+        SELECT s.id, c.{customer_id}, s.moment, {billing}, s.total / 100.0
+          FROM sale s JOIN {customer} c ON c.{customer_id} = s.customer
+    ), lines AS (
+        INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
+        SELECT nextval({line_sequence}), s.id, tracks[v.t], cents[v.t] / 100.0, 1
+          FROM sale s, LATERAL (VALUES (s.t1), (s.t2), (s.t3), (s.t4), (s.t5)) v (t)
+         WHERE v.t IS NOT NULL
+    ), ranges AS (
+        INSERT INTO {run_invoices} (run_id, first_id, last_id, step, fingerprints)
+        SELECT new_run, min(s.id), max(s.id), q.seqincrement,
+               string_agg(s.fingerprint, '' ORDER BY s.n)
+          FROM sale s, pg_sequence q
+         WHERE q.seqrelid = {invoice_sequence}
+         -- Where another session took ids in between, another range begins.
+         GROUP BY s.id - s.n * q.seqincrement, q.seqincrement, (s.n - 1) / 2000
+    ), added AS (
+        SELECT count(*) AS sales, coalesce(sum(size), 0) AS lines,
+               coalesce(sum(total), 0) / 100.0 AS revenue, min(id) AS first_id, max(id) AS last_id,
+               string_agg(int8send(customer_codes[buyer]), '' ORDER BY n) AS customer_bytes,
+               string_agg(int8send({second_code}), '' ORDER BY n) AS second_bytes,
+               string_agg(int8send({size_code}), '' ORDER BY n) AS size_bytes,
+               string_agg({track_bytes}, '' ORDER BY n) AS track_bytes,
+               string_agg({price_bytes}, '' ORDER BY n) AS price_bytes
+          FROM sale
+    )
+    SELECT sales, lines, revenue, first_id, last_id,
+           -- As in the library: the day, and each column as little-endian 64-bit integers.
+           encode(sha256(convert_to(to_char(p_day::timestamp, 'YYYY-MM-DD'), 'UTF8')
+               || sha256(coalesce(customer_bytes, '')) || sha256(coalesce(second_bytes, ''))
+               || sha256(coalesce(size_bytes, '')) || sha256(coalesce(track_bytes, ''))
+               || sha256(coalesce(price_bytes, ''))), 'hex') AS digest,
+           (SELECT json_agg(coalesce(sold, 0) ORDER BY h)::text
+              FROM generate_series(0, 23) h
+              LEFT JOIN (SELECT second / 3600 AS hour, count(*) AS sold FROM sale GROUP BY 1) s
+                ON s.hour = h) AS hours
+      INTO made FROM added;
+
+    INSERT INTO {run} AS r (run_id, kind, day, requested, profile, parameters_hash, sales, lines,
+                            revenue, digest, first_invoice_id, last_invoice_id, hours, version)
+    VALUES (new_run, 'simulate_sales', p_day, p_count, 'uniform',
+            encode(sha256(convert_to(
+                to_char(p_day::timestamp, 'YYYY-MM-DD') || ' ' || p_count || ' uniform ' || '{{}}',
+                'UTF8')), 'hex'),
+            made.sales, made.lines, made.revenue, made.digest, made.first_id, made.last_id,
+            made.hours, 'revision {revision}')
+    RETURNING r.run_id, r.day, r.sales, r.lines, r.revenue, r.digest, r.first_invoice_id,
+              r.last_invoice_id
+      INTO run_id, day, sales, lines, revenue, digest, first_invoice_id, last_invoice_id;
+    RETURN NEXT;
+END
+"""
+
+
+def upgrade() -> None:
+    here = site()
+    run, change, ranges = (here.ours(name) for name in (RUN, CHANGE, RANGES))
+    op.create_table(
+        RANGES,
+        sa.Column("run_id", sa.String(36), primary_key=True),
+        sa.Column("first_id", sa.BigInteger, primary_key=True),
+        sa.Column("last_id", sa.BigInteger, nullable=False),
+        sa.Column("step", sa.BigInteger, nullable=False, server_default="1"),
+        sa.Column("fingerprints", sa.LargeBinary),
+        schema=here.schema,
+    )
+    op.create_index(f"{RANGES}_id", RANGES, ["first_id", "last_id"], schema=here.schema)
+    first, last, step = (_bound(here, place) for place in range(3))
+    parts = (
+        "CROSS JOIN LATERAL jsonb_array_elements(CAST(r.invoice_ids AS jsonb)) AS p (value)"
+        if here.postgresql
+        else "CROSS JOIN json_each(r.invoice_ids) AS p"
+    )
+    op.execute(
+        f"INSERT INTO {ranges} (run_id, first_id, last_id, step) "
+        f"SELECT r.run_id, {first}, {last}, {step} FROM {run} r {parts}"
+    )
+    op.add_column(RUN, sa.Column("prices_known", sa.BigInteger), schema=here.schema)
+    op.execute(
+        f"UPDATE {run} SET prices_known = (SELECT max(c.subject_id) FROM {change} c "
+        f"WHERE c.run_id = {run}.run_id AND c.kind = 'prices known')"
+    )
+    op.execute(f"DELETE FROM {change} WHERE kind = 'prices known'")
+    op.drop_column(RUN, "invoice_ids", schema=here.schema)
+    if here.postgresql:
+        earlier = _earlier()
+        earlier.refuse_changed(here)
+        objects = earlier.objects_of(here) | {"run_invoices": ranges}
+        rights = f"{earlier.NEW_SALES}, SELECT run, INSERT run, INSERT run_invoices"
+        earlier.install(
+            here,
+            _functions(earlier.FUNCTIONS),
+            earlier.names_in(here)
+            | {
+                "revision": revision,
+                "run_invoices": ranges,
+                "missing_for_sales": earlier.missing(objects, rights),
+                "billing_print": _billing_print(here),
+                "lines_print": _lines_print(),
+            },
+        )
+
+
+def downgrade() -> None:
+    here = site()
+    run, change, ranges = (here.ours(name) for name in (RUN, CHANGE, RANGES))
+    if here.postgresql:
+        earlier = _earlier()
+        earlier.refuse_changed(here)
+        earlier.install(here, earlier.FUNCTIONS, earlier.names_in(here))
+    there = set(sa.inspect(here.look).get_table_names(schema=here.schema))
+    if not {RUN, CHANGE, RANGES} <= there:
+        # Somebody may have dropped some of it already, and wants it made again.
+        op.drop_table(RANGES, schema=here.schema, if_exists=True)
+        return
+    text = sa.Column("invoice_ids", sa.Text, nullable=False, server_default="[]")
+    op.add_column(RUN, text, schema=here.schema)
+    of_the_run = f"FROM {ranges} p WHERE p.run_id = {run}.run_id"
+    ids = (
+        "SELECT CAST(json_agg(json_build_array(p.first_id, p.last_id, p.step) "
+        f"ORDER BY p.first_id) AS text) {of_the_run}"
+        if here.postgresql
+        else "SELECT replace(json_group_array(json_array(o.first_id, o.last_id, o.step)), ',', "
+        f"', ') FROM (SELECT p.* {of_the_run} ORDER BY p.first_id) o"
+    )
+    op.execute(f"UPDATE {run} SET invoice_ids = ({ids}) WHERE EXISTS (SELECT 1 {of_the_run})")
+    op.execute(
+        f"INSERT INTO {change} (run_id, kind, subject, subject_id) "
+        f"SELECT r.run_id, 'prices known', 'price', r.prices_known FROM {run} r "
+        "WHERE r.prices_known IS NOT NULL"
+    )
+    op.drop_column(RUN, "prices_known", schema=here.schema)
+    op.drop_table(RANGES, schema=here.schema)
+
+
+def _earlier() -> Any:
+    """Return revision 0004, which has the functions as they were, and what installs them."""
+    environment: Any = op.get_context().environment_context
+    return environment.script.get_revision("0004").module
+
+
+def _functions(earlier: dict[str, tuple[str, str, str]]) -> dict[str, tuple[str, str, str]]:
+    """Return the functions as they are from this revision on."""
+    functions = {
+        # Columns are always qualified in them; a bare name means the variable.
+        name: (parameters, result, f"\n#variable_conflict use_variable{body}")
+        for name, (parameters, result, body) in earlier.items()
+    }
+    parameters, result, _ = earlier["simulate_sales"]
+    return functions | {"simulate_sales": (parameters, result, SIMULATE_SALES)}
+
+
+def _bound(here: Site, place: int) -> str:
+    """Return the expression for a number of a range of ids that is kept as JSON."""
+    if here.postgresql:
+        return f"CAST(p.value ->> {place} AS bigint)"
+    return f"json_extract(p.value, '$[{place}]')"
+
+
+def _billing_print(here: Site) -> str:
+    """Return what a fingerprint has of the address of a customer `c`, as four bytes."""
+    columns = Customer.__table__.c
+    fields = " || ".join(
+        f"coalesce(c.{here.spell(columns[name].name)}, chr(30)) || chr(31)"
+        for name in ("Address", "City", "State", "Country", "PostalCode")
+    )
+    return f"substring(sha256(convert_to({fields}, 'UTF8')) FROM 1 FOR 4)"
+
+
+def _lines_print() -> str:
+    """Return what a fingerprint has of the lines of a sale, as a number of 32 bits."""
+    prime, power, terms = 2**31 - 1, 1, []
+    for place in range(1, 6):
+        track, cents = f"tracks[t{place}]::bigint", f"mod(cents[t{place}], {prime})"
+        parts = []
+        for number in (track, cents):
+            power = power * 16_807 % prime
+            parts.append(f"mod({number} * {power}, {prime})")
+        term = " + ".join(parts)
+        terms.append(f"({term})" if place == 1 else f"coalesce({term}, 0)")
+    return f"mod(mod({' + '.join(terms)}, {prime}), {2**29}) * 8 + size"
