@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, String, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, String, bindparam
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 from chinook_sim.writers.ids import allocate
 from chinook_sim.writers.rows import numbered, timestamps
 
@@ -214,12 +214,12 @@ class UnnestWriter:
         named = {f"a{position}": array for position, array in enumerate(arrays)}
         values = ", ".join(array.expression.format(name) for name, array in named.items())
         casts = ", ".join(f"CAST(:{name} AS {array.sql_type})" for name, array in named.items())
-        statement = text(
-            f"INSERT INTO {quoted(self._connection, table)} ({targets}) "  # noqa: S608
+        statement = sql_text(
+            f"INSERT INTO {quoted(self._connection, table)} AS r ({targets}) "  # noqa: S608
             f"{'OVERRIDING SYSTEM VALUE ' if source.always and ids is not None else ''}"
             f"SELECT {values} FROM unnest({casts}) "
             f"WITH ORDINALITY AS batch ({', '.join(named)}, position) ORDER BY position"
-            + (f" RETURNING {quoted(self._connection, columns[0])}" if ids is None else "")
+            + (f" RETURNING r.{quoted(self._connection, columns[0])}" if ids is None else "")
         )
         result = self._connection.execute(
             statement.bindparams(

@@ -10,18 +10,14 @@ them. A function of one of these names that is there already is not replaced, an
 changed since is not dropped.
 """
 
-# No percent sign anywhere in the functions: in a statement sent by a driver it would have to be
-# doubled, and in a script printed with --sql not.
-
 from __future__ import annotations
 
 import hashlib
 
-from alembic import op
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, leave_out, mark, marked, site
+from chinook_sim.migrate import Site, execute, leave_out, mark, marked, site
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 
 revision = "0004"
@@ -537,10 +533,11 @@ def upgrade() -> None:
         shops = "" if name in INTERNAL else f"{here.spell(here.schema or 'public')}, "
         # Planning anew at each call takes longer than the look-ups of one sale.
         plans = "" if name == "simulate_sales" else "SET plan_cache_mode = force_generic_plan "
-        op.execute(
+        quote = _dollars(body)
+        execute(
             f"CREATE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} LANGUAGE plpgsql "
             f"SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp {plans}"
-            f"AS $function${body}$function$"
+            f"AS {quote}{body}{quote}"
         )
         # So that a downgrade knows whether it is still the one that was installed.
         digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -563,7 +560,15 @@ def downgrade() -> None:
                 f"(ALTER FUNCTION {signature} RENAME TO …) to keep it, and run it again"
             )
         if found is not None:
-            op.execute(f"DROP FUNCTION {signature}")
+            execute(f"DROP FUNCTION {signature}")
+
+
+def _dollars(body: str) -> str:
+    """Return a quote for a function's text, which holds the schema's name, that is not in it."""
+    tag = "function"
+    while f"${tag}$" in body:
+        tag += "_"
+    return f"${tag}$"
 
 
 def _types(parameters: str) -> str:
