@@ -20,7 +20,7 @@ from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.connecting import limit, make_engine, open_connection
-from chinook_sim.errors import ChinookSimError
+from chinook_sim.errors import ChinookSimError, MigrationRefused
 from chinook_sim.migrate import (
     MIGRATION_LOCK,
     SOUND,
@@ -52,6 +52,11 @@ def run(connection: Connection) -> None:
     if not offline:
         lock(connection)
     site = prepare(connection)
+    if offline and "\t" in (site.schema or ""):
+        raise MigrationRefused(
+            f"no script is written for the schema {site.spell(site.schema or '')}: Alembic prints "
+            "tabs as spaces; upgrade without --sql"
+        )
     if lent is None and site.place is not None and not site.place.visible:
         # `alembic check` looks for tables on the search path only.
         schema = site.spell(site.schema or "public")
