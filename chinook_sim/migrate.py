@@ -15,7 +15,15 @@ from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import Invoice, InvoiceLine, declare_key
-from chinook_sim.naming import CHINOOK_TABLES, SALE_TABLES, hidden, place_of, quoted, speak
+from chinook_sim.naming import (
+    CHINOOK_TABLES,
+    SALE_TABLES,
+    hidden,
+    place_of,
+    quoted,
+    speak,
+    sql_text,
+)
 from chinook_sim.rights import grants
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ __all__ = [
     "VERSION_TABLE",
     "Site",
     "demand",
+    "execute",
     "head",
     "installed",
     "leave_out",
@@ -150,6 +159,14 @@ def demand(here: Site) -> None:
             raise MigrationRefused(f"not upgraded, rights are missing: {lacking}")
 
 
+def execute(statement: str) -> None:
+    """Execute, or print with `--sql`, a statement that contains names of the database's.
+
+    Alembic's `op.execute` would look for parameters in the names; see `sql_text`.
+    """
+    op.execute(sql_text(statement))
+
+
 def leave_out(what: str) -> None:
     """Say what a revision does not make in this database, and why."""
     line = f"left out: {what}"
@@ -176,6 +193,12 @@ def prepare(connection: Connection) -> Site:
             raise MigrationRefused(
                 "there is no schema to make tables in; set a search_path that names one"
             )
+    if schema == "$user":
+        # The SQL functions need the shop's schema in their search path, for triggers on its tables.
+        raise MigrationRefused(
+            'a Chinook in the schema "$user" is not supported: PostgreSQL reads this name in a '
+            'search_path as the current role\'s name. Run: ALTER SCHEMA "$user" RENAME TO chinook'
+        )
     _refuse_what_is_no_chinook(connection, place)
     speak(connection, place.spelling if place else "camel", schema)
     return Site(connection, schema, place)
@@ -240,7 +263,7 @@ MARK = "made by chinook_sim"
 
 def mark(kind: str, name: str, more: str = "") -> None:
     """Let PostgreSQL remember that something was made by us, whatever becomes of its name."""
-    op.execute(f"COMMENT ON {kind} {name} IS '{MARK}{more}'")
+    execute(f"COMMENT ON {kind} {name} IS '{MARK}{more}'")
 
 
 def marked(here: Site, catalogue: str, name: str) -> str | None:

@@ -14,6 +14,7 @@ this engine changes, and on it only names of ours.
 from __future__ import annotations
 
 import copy
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
@@ -39,7 +40,7 @@ from chinook_sim.models import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Dialect, TextClause
 
 __all__ = [
     "CHINOOK_TABLES",
@@ -51,9 +52,11 @@ __all__ = [
     "connection_of",
     "hidden",
     "place_of",
+    "printing",
     "quoted",
     "recognise",
     "speak",
+    "sql_text",
     "survey",
 ]
 
@@ -202,12 +205,55 @@ def check_engine(engine: object) -> None:
 
 
 def quoted(connection: Connection, *names: Table | str) -> str:
-    """Render tables and column names as SQL in the connection's spelling, joined by commas."""
+    """Render tables and column names as SQL in the connection's spelling, joined by commas.
+
+    The result is plain SQL, as the server reads it. Pass a statement that contains it to `sql_text`
+    or, through psycopg's own cursor, to a call without parameters. Do not pass it to `text`.
+    """
     preparer = connection.dialect.identifier_preparer
-    return ", ".join(
+    rendered = ", ".join(
         preparer.format_table(name) if isinstance(name, Table) else preparer.quote(name)
         for name in names
     )
+    # The preparer doubles percent signs for drivers that use them for parameters. So does `text`.
+    return rendered.replace("%%", "%") if preparer._double_percents else rendered
+
+
+_QUOTED = re.compile(
+    r"""
+      "[^"]*"                                           # a name; a doubled quote is two of these
+    | '[^']*'                                           # a string
+    | --[^\n]*                                          # a comment
+    | (?<![\w$]) \$ (?P<tag>([^\W\d]\w*)?) \$ .*? \$ (?P=tag) \$  # a string between dollar signs
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def sql_text(statement: str) -> TextClause:
+    """Return a statement that contains names of the database's, for `execute`.
+
+    A colon begins a parameter only outside of quotes. `sqlalchemy.text` looks for parameters in
+    quoted names, strings and comments too: the schema `"shop :x"` would be one with a parameter.
+
+    Args:
+        statement: plain SQL: names as `quoted` and PostgreSQL's quote_ident render them, percent
+            signs not doubled, parameters as `:name`.
+    """
+    return text(_QUOTED.sub(lambda part: part[0].replace(":", r"\:"), statement))
+
+
+def printing(dialect: Dialect) -> Dialect:
+    """Return a copy of a dialect that compiles statements to be printed, and not to be executed.
+
+    Percent signs in these are not doubled.
+    """
+    preparer = copy.copy(dialect.identifier_preparer)
+    # The names that it has quoted so far are kept with their percent signs doubled.
+    preparer.__dict__.update(_double_percents=False, _strings={})
+    printed = copy.copy(dialect)
+    printed.identifier_preparer = preparer
+    return printed
 
 
 def speak(connection: Connection, spelling: Spelling, schema: str | None) -> None:

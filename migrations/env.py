@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import MetaData, Table, create_engine
+from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.connecting import limit, make_engine, open_connection
-from chinook_sim.errors import ChinookSimError
+from chinook_sim.errors import ChinookSimError, MigrationRefused
 from chinook_sim.migrate import (
     MIGRATION_LOCK,
     SOUND,
@@ -31,6 +32,7 @@ from chinook_sim.migrate import (
     prepare,
 )
 from chinook_sim.models import Base
+from chinook_sim.naming import printing, sql_text
 from chinook_sim.settings import find_database, load_dotenv, scrub
 
 if TYPE_CHECKING:
@@ -50,10 +52,15 @@ def run(connection: Connection) -> None:
     if not offline:
         lock(connection)
     site = prepare(connection)
+    if offline and "\t" in (site.schema or ""):
+        raise MigrationRefused(
+            f"no script is written for the schema {site.spell(site.schema or '')}: Alembic prints "
+            "tabs as spaces; upgrade without --sql"
+        )
     if lent is None and site.place is not None and not site.place.visible:
         # `alembic check` looks for tables on the search path only.
         schema = site.spell(site.schema or "public")
-        connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
+        connection.execute(sql_text(f"SET LOCAL search_path = {schema}"))
 
     # Alembic leaves its table behind at base; nothing of ours shall stay.
     versions = Table(VERSION_TABLE, MetaData(), schema=site.schema)
@@ -69,8 +76,10 @@ def run(connection: Connection) -> None:
         options["on_version_apply"] = note
         if not context.get_starting_revision_argument():
             options["starting_rev"] = installed(connection)
+    # Offline only its dialect is used. What would be executed goes to the script.
+    target: Any = MockConnection(printing(connection.dialect), _never) if offline else connection
     context.configure(
-        connection=connection,
+        connection=target,
         target_metadata=Base.metadata,
         include_name=lambda name, kind, _: kind != "table" or is_ours(name),
         include_object=lambda thing, name, kind, *_: kind != "table" or is_ours(name),
@@ -98,6 +107,10 @@ def run(connection: Connection) -> None:
         if at_base:
             # Alembic before 1.19 has dropped it in its script already.
             context.get_context().impl.drop_table(versions, if_exists=True)
+
+
+def _never(*_: object, **__: object) -> None:
+    raise AssertionError("nothing is executed offline")
 
 
 def is_ours(name: str | None) -> bool:

@@ -1,14 +1,18 @@
-"""PostgreSQL: one statement for each step and table, however many rows there are."""
+"""PostgreSQL: one statement for each step and table, however many rows there are.
+
+A row is always written `r.*`: where its table has a column `r`, `r` alone is that column. Columns
+are always qualified, as a table may have columns of any name beside Chinook's.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, BigInteger, String, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, String, bindparam
 
 from chinook_sim.content.parts import Part, Subject, parts_of, subject_of
 from chinook_sim.models import Change
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +121,7 @@ class PostgresqlContent:
             self._run(
                 f"UPDATE {table} r SET {', '.join(map(_different, others))} "  # noqa: S608
                 f"FROM {self._one()} {kept} WHERE r.{key} = k.{key} "
-                "AND to_jsonb(r) <> to_jsonb(json_populate_record(r, a.value))",
+                "AND to_jsonb(r.*) <> to_jsonb(json_populate_record(r.*, a.value))",
                 runs=runs,
                 subject=subject,
             )
@@ -142,7 +146,7 @@ class PostgresqlContent:
         )
 
     def _run(self, statement: str, **values: Any) -> Any:
-        question = text(statement)
+        question = sql_text(statement)
         if "ids" in values:
             question = question.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
         if "runs" in values:
@@ -160,7 +164,7 @@ class PostgresqlContent:
         for part in parts_of(subject):
             table, key, owner = self._names(part)
             rows = (
-                f"SELECT coalesce(json_agg(r ORDER BY r.{key}), '[]') "  # noqa: S608
+                f"SELECT coalesce(json_agg(r.* ORDER BY r.{key}), '[]') "  # noqa: S608
                 f"FROM {table} r WHERE r.{owner} = {number}"
             )
             parts.append(f"'{part.name}', ({rows})")
@@ -182,7 +186,7 @@ class PostgresqlContent:
             f"= (SELECT count(*) FROM {rows} a) "
             f"AND NOT EXISTS (SELECT 1 FROM {rows} a WHERE NOT EXISTS "
             f"(SELECT 1 FROM {table} r WHERE r.{key} = {self._key('a.value', part)} "
-            f"AND to_jsonb(r) = to_jsonb(jsonb_populate_record(r, {kept}))))"
+            f"AND to_jsonb(r.*) = to_jsonb(jsonb_populate_record(r.*, {kept}))))"
         )
 
     def _kept_same(self, part: Part) -> str:
@@ -224,8 +228,7 @@ class PostgresqlContent:
             subject=subject,
             table=table,
         )
-        # A colon is no parameter here.
-        return [name.replace(":", r"\:") for name in found.scalars()]
+        return list(found.scalars())
 
 
 def _different(name: str) -> str:

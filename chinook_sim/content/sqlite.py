@@ -6,6 +6,7 @@ import json
 import math
 from collections import defaultdict
 from itertools import islice
+from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.content.parts import Part, Subject, parts_of, subject_of
@@ -170,9 +171,8 @@ class SqliteContent:
 
     def _is(self, name: str, known: str | None) -> bool:
         """Tell whether a column is the one that Chinook knows by that name."""
-        # SQLite's names have no case.
-        return (
-            known is not None and name.lower() == quoted(self._connection, known).strip('"').lower()
+        return known is not None and _folded(name) == _folded(
+            quoted(self._connection, known).strip('"')
         )
 
     def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
@@ -182,8 +182,9 @@ class SqliteContent:
             table, key, owner = self._names(part)
             names = self._columns(part)
             answer = self._connection.exec_driver_sql(
-                f"SELECT {owner}, {', '.join(map(_quote, names))} FROM {table} "  # noqa: S608
-                f"WHERE {owner} IN (SELECT value FROM json_each(?)) ORDER BY {key}",
+                f"SELECT r.{owner}, {', '.join(f'r.{_quote(name)}' for name in names)} "  # noqa: S608
+                f"FROM {table} r WHERE r.{owner} IN (SELECT j.value FROM json_each(?) j) "
+                f"ORDER BY r.{key}",
                 (json.dumps(list(ids)),),
             )
             for number, *values in answer:
@@ -225,12 +226,12 @@ class SqliteContent:
         """Return the columns of a table that can be written, Chinook's as we spell them."""
         name = quoted(self._connection, part.table).strip('"')
         ours = (quoted(self._connection, column.name) for column in part.table.columns)
-        # SQLite's names have no case; those in a JSON object do.
-        known = {name.lower(): name for name in (name.strip('"') for name in ours)}
+        # Keys of a JSON object have a case.
+        known = {_folded(name): name for name in (name.strip('"') for name in ours)}
         found = self._connection.exec_driver_sql(
             "SELECT name FROM pragma_table_info(?) ORDER BY cid", (name,)
         )
-        return [known.get(name.lower(), name) for name in found.scalars()]
+        return [known.get(_folded(name), name) for name in found.scalars()]
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         if rows:
@@ -272,6 +273,14 @@ def _value(found: dict[str, Any]) -> Any:
     if found.keys() == {"blob"}:
         return bytes.fromhex(found["blob"])
     return float(found["real"]) if found.keys() == {"real"} else found
+
+
+_ASCII = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def _folded(name: str) -> str:
+    """Return a name as SQLite compares it, which ignores the case of ASCII letters only."""
+    return name.translate(_ASCII)
 
 
 def _quote(name: str) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +146,7 @@ class CheckQuery:
 
     def rows(self, question: str) -> Sequence[Row[Any]]:
         """Return the rows a question is answered with."""
-        return self._connection.execute(text(self.sql(question)), self.parameters).all()
+        return self._connection.execute(sql_text(self.sql(question)), self.parameters).all()
 
     def number(self, question: str) -> int:
         """Return the number a question is answered with."""

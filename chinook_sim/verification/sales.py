@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import text
 
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -173,7 +172,7 @@ def stream(
 ) -> Iterator[Sequence[Row[Any]]]:
     """Yield the rows of an answer, some at a time, without holding all of them."""
     answer = connection.execute(
-        text(statement), dict(parameters or {}), execution_options={"yield_per": size}
+        sql_text(statement), dict(parameters or {}), execution_options={"yield_per": size}
     )
     # Without the size, SQLite's rows come one by one.
     yield from answer.partitions(size)

@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, column, func, null, select, text
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _lock(connection: Connection, wanted: Sequence[_Wanted]) -> None:
     ]
     if lockable:
         names = quoted(connection, *lockable)
-        connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(sql_text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _lock_ids(connection: Connection) -> None:
@@ -250,7 +250,7 @@ def _take(connection: Connection, wanted: Sequence[_Wanted], *, looking: bool) -
         sequence = f"CAST(:sequence{place} AS regclass)"
         # The sequence is read after the highest id, whose snapshot is older: what was given
         # meanwhile is no lag.
-        highest = f"SELECT max({quoted(connection, key.name)}) FROM {quoted(connection, table)}"  # noqa: S608
+        highest = f"SELECT max(r.{quoted(connection, key.name)}) FROM {quoted(connection, table)} r"  # noqa: S608
         seen += [
             f"coalesce(({highest}), 0) AS highest{place}",
             f"coalesce(pg_sequence_last_value({sequence}), 0) AS last{place}",
@@ -275,7 +275,8 @@ def _take(connection: Connection, wanted: Sequence[_Wanted], *, looking: bool) -
         f"sound AS MATERIALIZED (SELECT {' AND '.join(sound)} AS yes FROM seen) "
     )
     islands = connection.execute(
-        text(f"{look if looking else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"), values
+        sql_text(f"{look if looking else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"),
+        values,
     ).all()
     if not islands:
         return []

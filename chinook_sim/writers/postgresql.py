@@ -8,11 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, String, bindparam, insert, text
+from sqlalchemy import ARRAY, BigInteger, String, bindparam, insert
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 from chinook_sim.writers.ids import allocate
 from chinook_sim.writers.rows import numbered, recorded_ranges, timestamps
 
@@ -234,12 +234,12 @@ class UnnestWriter:
         named = {f"a{position}": array for position, array in enumerate(arrays)}
         values = ", ".join(array.expression.format(name) for name, array in named.items())
         casts = ", ".join(f"CAST(:{name} AS {array.sql_type})" for name, array in named.items())
-        statement = text(
-            f"INSERT INTO {quoted(self._connection, table)} ({targets}) "  # noqa: S608
+        statement = sql_text(
+            f"INSERT INTO {quoted(self._connection, table)} AS r ({targets}) "  # noqa: S608
             f"{'OVERRIDING SYSTEM VALUE ' if source.always and ids is not None else ''}"
             f"SELECT {values} FROM unnest({casts}) "
             f"WITH ORDINALITY AS batch ({', '.join(named)}, position) ORDER BY position"
-            + (f" RETURNING {quoted(self._connection, columns[0])}" if ids is None else "")
+            + (f" RETURNING r.{quoted(self._connection, columns[0])}" if ids is None else "")
         )
         result = self._connection.execute(
             statement.bindparams(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from chinook_sim.naming import quoted
+from chinook_sim.naming import quoted, sql_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +43,7 @@ def update_records(connection: Connection, table: Any, rows: Sequence[Record]) -
         changed = ", ".join(f"{name} = ?" for name in names)
         values = [tuple(row.values()) for row in rows]
         connection.exec_driver_sql(
-            f"{update} {changed} WHERE {key} = ?", [(*rest, first) for first, *rest in values]
+            f"{update} {changed} WHERE r.{key} = ?", [(*rest, first) for first, *rest in values]
         )
         return
     changed = ", ".join(f"{name} = k.{name}" for name in names)
@@ -59,7 +57,7 @@ def _run(
     records = [{spelled[name]: value for name, value in row.items()} for row in rows]
     of = quoted(connection, table)
     connection.execute(
-        text(
+        sql_text(
             f"{statement} jsonb_populate_recordset(CAST(NULL AS {of}), CAST(:rows AS jsonb)) k "
             f"{rest}"
         ),

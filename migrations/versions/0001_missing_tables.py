@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, mark, marked, site
+from chinook_sim.migrate import Site, execute, mark, marked, site
 from chinook_sim.models import Base, CreatedTable
 from chinook_sim.naming import CHINOOK_TABLES
 
@@ -46,7 +46,7 @@ def downgrade() -> None:
         )
     if tables and here.postgresql:
         # Nobody may fill a table between the look and the drop.
-        op.execute(f"LOCK TABLE {here.spell(*tables)} IN ACCESS EXCLUSIVE MODE")
+        execute(f"LOCK TABLE {here.spell(*tables)} IN ACCESS EXCLUSIVE MODE")
     filled = [
         f"{here.spell(table)} ({rows} rows)"
         for table in tables

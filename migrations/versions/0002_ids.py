@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import leave_out, mark, marked, site
+from chinook_sim.migrate import execute, leave_out, mark, marked, site
 from chinook_sim.models import CreatedTable, Invoice, InvoiceLine
 
 revision = "0002"
@@ -38,11 +38,11 @@ def upgrade() -> None:
         (key,) = table.primary_key.columns
         sequence = here.ours(name)
         literal = sequence.replace("'", "''")
-        op.execute(f"CREATE SEQUENCE {sequence} AS {size}")
+        execute(f"CREATE SEQUENCE {sequence} AS {size}")
         mark("SEQUENCE", sequence)
         # An empty table, or one whose ids are all below 1, leaves the sequence at its start.
         highest = f"max({here.spell(key.name)})"
-        op.execute(
+        execute(
             f"SELECT setval('{literal}', {highest}) FROM {here.spell(table)} HAVING {highest} > 0"
         )
         op.execute(sa.insert(CreatedTable.__table__).values(name=name, revision=revision))
@@ -55,5 +55,5 @@ def downgrade() -> None:
     for name in here.look.scalars(sa.select(created.c.name).where(ours)).all():
         # Somebody may have dropped it, and made one of the same name.
         if marked(here, "pg_class", here.ours(name)) is not None:
-            op.execute(f"DROP SEQUENCE {here.ours(name)}")
+            execute(f"DROP SEQUENCE {here.ours(name)}")
     op.execute(sa.delete(created).where(ours))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import site
+from chinook_sim.migrate import execute, site
 from chinook_sim.models import Invoice
 
 revision = "0003"
@@ -66,7 +66,7 @@ def upgrade() -> None:
     )
     table = Invoice.__table__
     highest = f"coalesce(max({here.spell(table.c.InvoiceId.name)}), 0)"
-    op.execute(
+    execute(
         f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "
         f"SELECT 'baseline', 'baseline', {highest}, 'revision {revision}' FROM {here.spell(table)}"
     )

@@ -10,18 +10,14 @@ them. A function of one of these names that is there already is not replaced, an
 changed since is not dropped.
 """
 
-# No percent sign anywhere in the functions: in a statement sent by a driver it would have to be
-# doubled, and in a script printed with --sql not.
-
 from __future__ import annotations
 
 import hashlib
 
-from alembic import op
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, leave_out, mark, marked, site
+from chinook_sim.migrate import Site, execute, leave_out, mark, marked, site
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 
 revision = "0004"
@@ -549,10 +545,11 @@ def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[
         shops = "" if name in INTERNAL else f"{here.spell(here.schema or 'public')}, "
         # Planning anew at each call takes longer than the look-ups of one sale.
         plans = "" if name == "simulate_sales" else "SET plan_cache_mode = force_generic_plan "
-        op.execute(
+        quote = _dollars(body)
+        execute(
             f"CREATE OR REPLACE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} "
             f"LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp "
-            f"{plans}AS $function${body}$function$"
+            f"{plans}AS {quote}{body}{quote}"
         )
         # So that a downgrade knows whether it is still the one that was installed.
         digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -564,7 +561,7 @@ def downgrade() -> None:
     if not here.postgresql:
         return
     for signature in refuse_changed(here):
-        op.execute(f"DROP FUNCTION {signature}")
+        execute(f"DROP FUNCTION {signature}")
 
 
 def refuse_changed(here: Site) -> list[str]:
@@ -588,6 +585,14 @@ def refuse_changed(here: Site) -> list[str]:
         if found is not None:
             there.append(signature)
     return there
+
+
+def _dollars(body: str) -> str:
+    """Return a quote for a function's text, which holds the schema's name, that is not in it."""
+    tag = "function"
+    while f"${tag}$" in body:
+        tag += "_"
+    return f"${tag}$"
 
 
 def _types(parameters: str) -> str:

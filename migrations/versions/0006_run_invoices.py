@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import Site, site
+from chinook_sim.migrate import Site, execute, site
 from chinook_sim.models import Customer
 
 revision = "0006"
@@ -29,7 +29,7 @@ RUN, CHANGE, RANGES = "chinook_sim_run", "chinook_sim_change", "chinook_sim_run_
 
 SIMULATE_SALES = """
 -- Adds p_count sales of a day, spread over its 24 hours, in one statement, and records the run.
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     missing text := {missing_for_sales};
     customers integer[];
@@ -169,7 +169,7 @@ BEGIN
                string_agg({price_bytes}, '' ORDER BY n) AS price_bytes
           FROM sale
     )
-    SELECT sales, lines, revenue, first_id, last_id,
+    SELECT added.sales, added.lines, added.revenue, added.first_id, added.last_id,
            -- As in the library: the day, and each column as little-endian 64-bit integers.
            encode(sha256(convert_to(to_char(p_day::timestamp, 'YYYY-MM-DD'), 'UTF8')
                || sha256(coalesce(customer_bytes, '')) || sha256(coalesce(second_bytes, ''))
@@ -216,17 +216,18 @@ def upgrade() -> None:
         if here.postgresql
         else "CROSS JOIN json_each(r.invoice_ids) AS p"
     )
-    op.execute(
+    execute(
         f"INSERT INTO {ranges} (run_id, first_id, last_id, step) "
         f"SELECT r.run_id, {first}, {last}, {step} FROM {run} r {parts}"
     )
-    op.add_column(RUN, sa.Column("prices_known", sa.BigInteger), schema=here.schema)
-    op.execute(
+    # Alembic's own ADD and DROP COLUMN take a dot in the schema's name for a separator.
+    execute(f"ALTER TABLE {run} ADD COLUMN prices_known BIGINT")
+    execute(
         f"UPDATE {run} SET prices_known = (SELECT max(c.subject_id) FROM {change} c "
         f"WHERE c.run_id = {run}.run_id AND c.kind = 'prices known')"
     )
-    op.execute(f"DELETE FROM {change} WHERE kind = 'prices known'")
-    op.drop_column(RUN, "invoice_ids", schema=here.schema)
+    execute(f"DELETE FROM {change} WHERE kind = 'prices known'")
+    execute(f"ALTER TABLE {run} DROP COLUMN invoice_ids")
     if here.postgresql:
         earlier = _earlier()
         earlier.refuse_changed(here)
@@ -258,8 +259,7 @@ def downgrade() -> None:
         # Somebody may have dropped some of it already, and wants it made again.
         op.drop_table(RANGES, schema=here.schema, if_exists=True)
         return
-    text = sa.Column("invoice_ids", sa.Text, nullable=False, server_default="[]")
-    op.add_column(RUN, text, schema=here.schema)
+    execute(f"ALTER TABLE {run} ADD COLUMN invoice_ids TEXT DEFAULT '[]' NOT NULL")
     of_the_run = f"FROM {ranges} p WHERE p.run_id = {run}.run_id"
     ids = (
         "SELECT CAST(json_agg(json_build_array(p.first_id, p.last_id, p.step) "
@@ -268,13 +268,13 @@ def downgrade() -> None:
         else "SELECT replace(json_group_array(json_array(o.first_id, o.last_id, o.step)), ',', "
         f"', ') FROM (SELECT p.* {of_the_run} ORDER BY p.first_id) o"
     )
-    op.execute(f"UPDATE {run} SET invoice_ids = ({ids}) WHERE EXISTS (SELECT 1 {of_the_run})")
-    op.execute(
+    execute(f"UPDATE {run} SET invoice_ids = ({ids}) WHERE EXISTS (SELECT 1 {of_the_run})")
+    execute(
         f"INSERT INTO {change} (run_id, kind, subject, subject_id) "
         f"SELECT r.run_id, 'prices known', 'price', r.prices_known FROM {run} r "
         "WHERE r.prices_known IS NOT NULL"
     )
-    op.drop_column(RUN, "prices_known", schema=here.schema)
+    execute(f"ALTER TABLE {run} DROP COLUMN prices_known")
     op.drop_table(RANGES, schema=here.schema)
 
 
