@@ -49,7 +49,7 @@ def run(connection: Connection) -> None:
     offline = context.is_offline_mode()
     if not offline:
         lock(connection)
-    site = prepare(connection)
+    site = prepare(connection, context.config.attributes.get("spelling", "camel"))
     if lent is None and site.place is not None and not site.place.visible:
         # `alembic check` looks for tables on the search path only.
         schema = site.spell(site.schema or "public")
