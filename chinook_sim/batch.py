@@ -15,7 +15,7 @@ from chinook_sim.profile import UNIFORM
 from chinook_sim.sampling import sample_late, sample_sales
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import date
 
     from numpy.typing import NDArray
@@ -373,6 +373,8 @@ class BatchSummary:
         run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.
         key: what makes a repeated request the same one, if anything does.
         existed: whether the batch was there already, by its key, and nothing was written now.
+        differences: of a day that existed before `backfill`, what differs from the request: its
+            name → what exists, what was requested; empty if nothing does.
         late: number of sales that are dated before the day.
         profile: the name of the shape of the sales.
         updates: number of earlier invoices that got one more track.
@@ -400,6 +402,7 @@ class BatchSummary:
     new_customers: int = 0
     moves: int = 0
     price_changes: int = 0
+    differences: Mapping[str, tuple[object, object]] = field(default_factory=dict, hash=False)
 
     @property
     def average(self) -> Decimal:

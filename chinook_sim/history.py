@@ -1,7 +1,8 @@
 """Making the sales of many days, each in a transaction of its own.
 
 A day exists under the key that `once` gives it, and so once, whoever makes it: a backfill that was
-interrupted is asked for again, and several processes may share one.
+interrupted is asked for again, and several processes may share one. A day that exists with other
+sales than requested stays as it is, and is yielded with the differences.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from chinook_sim.window import check_day
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import date
 
     from sqlalchemy import Connection, Engine
@@ -70,15 +71,20 @@ def backfill(
     Stop at any time, and ask for the same again, by any number of processes at once: each day is
     made once. A connection that is lost is opened again, and the day looked up or made again.
 
+    A day that exists is never changed. If it has another number of sales, another profile or, if
+    a seed is given, another seed, `differences` says so.
+
         for day in backfill(engine, date(2025, 1, 1), date(2025, 12, 31), 2_740):
-            print(day.day, day.count, day.existed)
+            print(day.day, day.count, day.existed, day.differences)
 
     Args:
         engine: on a Chinook with a ledger; one connection of it is used.
         start: the first day.
         end: the last day.
         per_day: how many sales a day has; on average, where the profile's days are not alike.
-        seed: as for `generate_d1`, of each day; drawn once for all if None.
+        seed: as for `generate_d1`, of each day. If None, it is the seed of the days that exist as
+            requested, if they all have the same one, and otherwise drawn once for all days. Give
+            one to processes that are started at the same time, or each may draw its own.
         profile: as for `generate_d1`; its weekdays, months, growth and peaks say how many sales
             each day has, and a day may well have none.
         connect: opens a connection, if not just the engine.
@@ -94,7 +100,7 @@ def backfill(
     if check_day(end) < check_day(start):
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     Request(per_day)
-    seed = draw_seed() if seed is None else check_seed(seed)
+    seed = None if seed is None else check_seed(seed)
     shape = load_profile(profile)
     filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed, shape)
     return filler.fill(start, end)
@@ -108,13 +114,14 @@ class _Filler:
         connect: Callable[[], Connection],
         prepare: Callable[[Connection], object],
         per_day: int,
-        seed: int,
+        seed: int | None,
         profile: Profile,
     ) -> None:
         self._connect = connect
         self._prepare = prepare
         self._per_day = per_day
-        self._seed = seed
+        self._requested_seed = seed
+        self._seed = 0
         self._profile = profile
         self._connection: Connection | None = None
         self._known: tuple[Chinook, Catalogue] | None = None
@@ -125,6 +132,7 @@ class _Filler:
         """Make each day that is not there."""
         try:
             there = self._there(start, end)
+            self._seed = self._choose_seed(there.values())
             days = (start + timedelta(days=number) for number in range((end - start).days + 1))
             busy: deque[date] = deque()
             for day in days:
@@ -146,7 +154,35 @@ class _Filler:
         with translated(), Session(self._connected()) as session, session.begin():
             connection = connection_of(session)
             require(recognise(connection))
-            return {made.day: made for made in made_between(connection, KIND, start, end)}
+            found = made_between(connection, KIND, start, end)
+            return {made.day: self._compared(made) for made in found}
+
+    def _choose_seed(self, there: Iterable[BatchSummary]) -> int:
+        """Return the seed of the days to be made.
+
+        An interrupted backfill that is repeated without a seed shall have one seed all the same.
+        """
+        if self._requested_seed is not None:
+            return self._requested_seed
+        seeds = {made.seed for made in there if not made.differences}
+        return seeds.pop() if len(seeds) == 1 else draw_seed()
+
+    def _compared(self, made: BatchSummary) -> BatchSummary:
+        """Return a day that exists with its differences from the request.
+
+        What else `generate` can be asked for, such as updates, is not compared: a backfill does
+        not request it.
+        """
+        # A number is rounded up or down by the seed, so this is the number for the day's own.
+        count = self._profile.count(self._per_day, made.day, made.seed)
+        seed = made.seed if self._requested_seed is None else self._requested_seed
+        pairs: dict[str, tuple[object, object]] = {
+            "number of sales": (made.count, count),
+            "profile": (made.profile, self._profile.name),
+            "seed": (made.seed, seed),
+        }
+        differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        return replace(made, differences=differences)
 
     def _persistently(self, day: date, *, waiting: bool) -> BatchSummary | None:
         """Make one day, again where something came in the way that may be gone."""
@@ -205,11 +241,11 @@ class _Filler:
                     catalogue=catalogue,
                 )
             except KeyTaken:
-                # With another number of sales or another seed; it is there, and stays as it is.
+                # Made meanwhile with another number, seed or option; it stays as it is.
                 row = standing(connection, KIND, once_key(day), locked=False)
                 if row is None:
                     raise
-                return summary_of(connection, row)
+                return self._compared(summary_of(connection, row))
         return replace(made, existed=made.existed and day not in self._unanswered)
 
     def _connected(self) -> Connection:

@@ -19,7 +19,7 @@ from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.ledger import require, set_baseline
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
 from chinook_sim.migrate import lock, upgrade
-from chinook_sim.naming import CHINOOK_TABLES, place_of, recognise
+from chinook_sim.naming import CHINOOK_TABLES, SPELLING_NAMES, place_of, recognise
 from chinook_sim.standin import fill
 from chinook_sim.window import d1
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from chinook_sim.naming import Chinook, Spelling
     from chinook_sim.settings import Location
 
 __all__ = ["Made", "initialise", "make_file"]
@@ -41,6 +42,7 @@ def initialise(
     *,
     scale: int = 1,
     source: Path | None = None,
+    spelling: Spelling | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Made:
     """Make a database ready, in the transaction that is open.
@@ -52,14 +54,20 @@ def initialise(
         connection: with a transaction open; on SQLite one that may write.
         scale: how many times the size of the real Chinook the stand-in has.
         source: a dump of a PostgreSQL Chinook.
+        spelling: `camel` or `snake`, of the stand-in's names; `camel` if None. A Chinook that is
+            there, or in `source`, must have the same one, or any if None.
         progress: told the number of rows written, now and then.
 
     Raises:
         NotAChinook: there is something else in the database.
         NoLedger: it was made before, and somebody dropped it.
-        InvalidInput: `source` is given, and there is a Chinook already; or it is no such dump.
+        InvalidInput: `source` is given, and there is a Chinook already; or it is no such dump; or
+            there is no such spelling, or the Chinook has another one.
         BatchFailed: the database refused a statement of the dump.
     """
+    if spelling is not None and spelling not in SPELLING_NAMES:
+        known = " or ".join(map(repr, SPELLING_NAMES))
+        raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
     lock(connection)
     if source is not None and connection.dialect.name == "sqlite":
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
@@ -67,7 +75,7 @@ def initialise(
         _refuse_others(connection)
         if source is not None:
             load_postgresql(source, connection)
-            recognise(connection)
+            _check_spelling(recognise(connection), spelling)
             upgrade(connection)
             return "copy"
     elif source is not None:
@@ -76,8 +84,8 @@ def initialise(
         )
     else:
         # Before anything is made: an upgrade would complete what is not a whole Chinook.
-        recognise(connection)
-    upgrade(connection)
+        _check_spelling(recognise(connection), spelling)
+    upgrade(connection, spelling=spelling or "camel")
     require(recognise(connection))
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
         return "nothing"
@@ -92,6 +100,7 @@ def make_file(
     *,
     scale: int = 1,
     source: Path | None = None,
+    spelling: Spelling | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Made:
     """Make a new SQLite file: a copy of `source`, or the stand-in.
@@ -101,13 +110,14 @@ def make_file(
         path: the same, as a path.
         scale: as for `initialise`.
         source: a SQLite file with a Chinook.
+        spelling: as for `initialise`.
         progress: as for `initialise`.
 
     Returns:
         What was made; `nothing` where another process was faster.
 
     Raises:
-        InvalidInput: `source` is no SQLite Chinook.
+        InvalidInput: `source` is no SQLite Chinook; or as for `initialise`.
         DatabaseUnavailable: the directory is not there, or may not be written to.
     """
     try:
@@ -123,10 +133,20 @@ def make_file(
         url = location.url.set(database=str(draft))
         engine = make_engine(replace(location, url=url), writing=True, create=True)
         with engine.begin() as connection:
-            made = initialise(connection, scale=scale, progress=progress)
+            made = initialise(connection, scale=scale, spelling=spelling, progress=progress)
         if not publish(draft, path):
             return "nothing"
         return made if source is None else "copy"
+
+
+def _check_spelling(chinook: Chinook, wanted: Spelling | None) -> None:
+    """Refuse a Chinook of another spelling than the one that was asked for."""
+    if wanted not in (None, chinook.spelling):
+        raise InvalidInput(
+            f"this Chinook is spelled {SPELLING_NAMES[chinook.spelling]}, not "
+            f"{SPELLING_NAMES[wanted]}, and names are never changed; leave out --spelling, or "
+            "make a stand-in in an empty database"
+        )
 
 
 def _refuse_others(connection: Connection) -> None:

@@ -29,7 +29,7 @@ from chinook_sim.rights import grants
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from chinook_sim.naming import Place
+    from chinook_sim.naming import Place, Spelling
     from chinook_sim.rights import Need
 
 __all__ = [
@@ -59,8 +59,12 @@ MIGRATION_LOCK = 0x6368696E6F6F6D
 declare_key()
 
 
-def upgrade(connection: Connection) -> str:
+def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
     """Bring a database up to the newest revision, in the transaction that is open; return it.
+
+    Args:
+        connection: with a transaction open.
+        spelling: of the tables that an empty database gets; ignored where there are any.
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or a right is missing.
@@ -74,7 +78,7 @@ def upgrade(connection: Connection) -> str:
         )
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, spelling=spelling)
     command.upgrade(config, "head")
     return head()
 
@@ -177,10 +181,13 @@ def leave_out(what: str) -> None:
         logging.getLogger("alembic.chinook_sim").info(line)
 
 
-def prepare(connection: Connection) -> Site:
+def prepare(connection: Connection, spelling: Spelling = "camel") -> Site:
     """Find out what is there, and let a connection write names as they are there.
 
-    Where nothing is, names are CamelCase, as in most Chinooks, and in the current schema.
+    Args:
+        connection: with a transaction open.
+        spelling: for a database without Chinook tables, which get the current schema; CamelCase
+            by default, as in most Chinooks.
 
     Raises:
         MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
@@ -200,7 +207,7 @@ def prepare(connection: Connection) -> Site:
             'search_path as the current role\'s name. Run: ALTER SCHEMA "$user" RENAME TO chinook'
         )
     _refuse_what_is_no_chinook(connection, place)
-    speak(connection, place.spelling if place else "camel", schema)
+    speak(connection, place.spelling if place else spelling, schema)
     return Site(connection, schema, place)
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHINOOK_TABLES",
     "SALE_TABLES",
+    "SPELLING_NAMES",
     "Chinook",
     "IdSource",
     "Place",
@@ -61,6 +62,9 @@ __all__ = [
 ]
 
 Spelling = Literal["camel", "snake"]
+
+SPELLING_NAMES: dict[Spelling, str] = {"camel": "CamelCase", "snake": "snake_case"}
+"""What people call the spellings."""
 
 SALE_TABLES = tuple(model.__table__ for model in (Customer, Track, Invoice, InvoiceLine))
 """The tables without which no sale can be made."""

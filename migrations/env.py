@@ -51,7 +51,7 @@ def run(connection: Connection) -> None:
     offline = context.is_offline_mode()
     if not offline:
         lock(connection)
-    site = prepare(connection)
+    site = prepare(connection, context.config.attributes.get("spelling", "camel"))
     if offline and "\t" in (site.schema or ""):
         raise MigrationRefused(
             f"no script is written for the schema {site.spell(site.schema or '')}: Alembic prints "

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from wire import Side, Wire
 
-from chinook_sim import InvalidInput, NoLedger, backfill, generate_d1, undo
+from chinook_sim import InvalidInput, NoLedger, Profile, backfill, generate_d1, undo
 from chinook_sim.verification import verify_day
 
 if TYPE_CHECKING:
@@ -79,8 +82,13 @@ def test_each_day_is_made_once_in_a_run_of_its_own(shop: Shop) -> None:
     again = list(backfill(shop.engine, START, END, 7, seed=3))
     assert all(day.existed for day in again)
     assert [day.digest for day in again] == [day.digest for day in done]
-    # Also where other sales are asked for: what is there stays.
-    assert all(day.existed for day in backfill(shop.engine, START, END, 8))
+    assert not any(day.differences for day in again)
+    # Also where other sales are asked for: what is there stays, and says what differs.
+    other = list(backfill(shop.engine, START, END, 8, seed=4, profile=Profile("hits", tracks=1)))
+    assert all(day.existed for day in other)
+    assert [dict(day.differences) for day in other] == 20 * [
+        {"number of sales": (7, 8), "profile": ("uniform", "hits"), "seed": (3, 4)}
+    ]
     assert shop.snapshot() == before
     with shop.engine.connect() as connection:
         for day in DAYS[::7]:
@@ -118,6 +126,68 @@ def test_days_that_exist_and_days_that_were_undone(shop: Shop) -> None:
 
 
 @in_turns
+def test_only_days_that_exist_with_other_sales_differ(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 5, day=DAYS[2], once=True, updates=1)
+        generate_d1(session, 3, day=DAYS[4], once=True)
+        generate_d1(session, 5, day=DAYS[5], once=True, profile=Profile("hits", tracks=1))
+    done = {day.day: day for day in backfill(shop.engine, START, END, 5)}
+    # Without a seed in the request, any seed is as requested.
+    assert {day: dict(it.differences) for day, it in done.items() if it.differences} == {
+        DAYS[4]: {"number of sales": (3, 5)},
+        DAYS[5]: {"profile": ("hits", "uniform")},
+    }
+    assert [day for day, it in done.items() if it.existed] == [DAYS[2], DAYS[4], DAYS[5]]
+
+
+@in_turns
+def test_a_day_of_a_calendar_is_compared_by_its_own_seed(shop: Shop) -> None:
+    weekly = Profile("weekly", weekdays=(1, 1, 1, 1, 1.3, 1.7, 1.1))
+    done = list(backfill(shop.engine, START, END, 5, seed=3, profile=weekly))
+    # Numbers are rounded up or down by the seed, which is not what was requested otherwise.
+    rounded = {weekly.count(5, day, 3) - weekly.count(5, day, 4) for day in DAYS}
+    assert rounded >= {1, -1}
+    again = list(backfill(shop.engine, START, END, 5, profile=weekly))
+    assert not any(day.differences for day in again)
+    assert [day.seed for day in again] == [day.seed for day in done]
+    other = list(backfill(shop.engine, START, END, 5, seed=4, profile=weekly))
+    assert [dict(day.differences) for day in other] == 20 * [{"seed": (3, 4)}]
+
+
+@in_turns
+def test_a_day_that_another_made_meanwhile_is_compared_too(shop: Shop) -> None:
+    days = backfill(shop.engine, START, DAYS[2], 5)
+    next(days)
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 4, day=DAYS[1], once=True)
+        generate_d1(session, 5, day=DAYS[2], once=True)
+    found = [(day.existed, dict(day.differences)) for day in days]
+    assert found == [(True, {"number of sales": (4, 5)}), (True, {})]
+
+
+@in_turns
+def test_without_a_seed_it_continues_with_the_one_of_the_days_that_exist(shop: Shop) -> None:
+    first = list(backfill(shop.engine, START, DAYS[4], 5))
+    (seed,) = {day.seed for day in first}
+    # A day with another number of sales is not one of this backfill.
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 4, day=DAYS[9], once=True, seed=1)
+    rest = list(backfill(shop.engine, START, DAYS[11], 5))
+    assert {day.seed for day in rest if not day.differences} == {seed}
+    assert sum(day.existed for day in rest) == 6
+    # A day that is undone is the same again.
+    with Session(shop.engine) as session, session.begin():
+        undo(session, first[2].run_id or "")
+    made_again = [day for day in backfill(shop.engine, START, DAYS[11], 5) if not day.existed]
+    assert [day.digest for day in made_again] == [first[2].digest]
+    # A seed that is given is the one that is used.
+    assert {day.seed for day in backfill(shop.engine, DAYS[11], DAYS[13], 5, seed=2)} == {seed, 2}
+    # Of two seeds, neither is the backfill's.
+    last = list(backfill(shop.engine, START, END, 5))
+    assert len({day.seed for day in last} - {1, 2, seed}) == 1
+
+
+@in_turns
 def test_it_can_stop_after_any_day(shop: Shop) -> None:
     days = backfill(shop.engine, START, END, 5)
     for _ in range(3):
@@ -146,7 +216,7 @@ def test_what_cannot_be_is_refused_at_once(start: date, end: Any, count: int, se
 @both
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> None:
-    process = start(shop, "1500", "--seed", "5")
+    process = start(shop, "1500")
     until = time.monotonic() + 60
     while not shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'generate'"):
         assert time.monotonic() < until
@@ -157,12 +227,15 @@ def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> No
         assert process.returncode == 130, said
         assert b"20 days are done, and the same command goes on" in said
         assert said.strip().count(b"\n") == 0
-    process = start(shop, "1500", "--seed", "5", "--json")
+    process = start(shop, "1500", "--json")
     shown, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     told = json.loads(shown)
     assert told["made"] + told["existed"] == told["days"] == 20
     assert 0 < told["existed"] < 20
+    assert told["different"] == 0
+    seeds = shop.rows("SELECT DISTINCT seed FROM chinook_sim_run WHERE kind = 'generate'")
+    assert [told["seed"]] == [seed for (seed,) in seeds]
     assert made(shop) == {str(day): 1500 for day in DAYS}
 
 
@@ -176,6 +249,12 @@ def test_several_processes_share_the_days(shop: Shop) -> None:
         told.append(json.loads(shown))
     assert sum(it["made"] for it in told) == 20
     assert all(it["made"] + it["existed"] == 20 for it in told)
+    seeds = {
+        seed for (seed,) in shop.rows("SELECT seed FROM chinook_sim_run WHERE kind = 'generate'")
+    }
+    for it in told:
+        assert set(it["seeds"]) == seeds
+        assert it["seed"] == (it["seeds"][0] if len(seeds) == 1 else None)
     assert made(shop) == {str(day): 200 for day in DAYS}
 
 
@@ -277,6 +356,54 @@ def test_a_bare_machine_gets_its_history(command: Command) -> None:
     done = command("backfill", str(START), str(END), "--per-day", "30", "--seed", "7")
     assert done.returncode == 0, done.stderr
     assert "made 20 of 20 days in chinook.db" in done.stdout
-    assert "sales    600" in done.stdout
+    assert re.search("^  sales +600$", done.stdout, re.MULTILINE)
     again = command("backfill", str(START), str(END), "--per-day", "30")
     assert "made 0 of 20 days" in again.stdout
+    assert re.search("^  seed +7$", again.stdout, re.MULTILINE)
+    assert again.stderr == ""
+
+
+def test_days_with_other_sales_are_told_and_left_as_they_are(
+    command: Command, tmp_path: Path
+) -> None:
+    year = ("backfill", str(START), str(END), "--per-day")
+    first = json.loads(command(*year, "30", "--seed", "7", "--json").stdout)
+    assert (first["made"], first["existed"], first["different"]) == (20, 0, 0)
+    path = tmp_path / "chinook.db"
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        (run,) = connection.execute(
+            f"SELECT substr(run_id, 1, 8) FROM chinook_sim_run WHERE day = '{START}'"
+        ).fetchone()
+    for arguments, differs in (
+        (("40", "--quiet"), "30 sales, not 40"),
+        (("30", "--profile", "realistic"), "profile uniform, not realistic"),
+        (("30", "--seed", "8"), "seed 7, not 8"),
+        (("40", "--seed", "8"), "30 sales, not 40; seed 7, not 8"),
+    ):
+        done = command(*year, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["made"], told["existed"], told["different"]) == (0, 0, 20), arguments
+        assert (told["seed"], told["seeds"], told["seed_count"]) == (7, [7], 1)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Warning: 20 of 20 days exist with sales that differ"), line
+        # The realistic profile makes another number of sales as well.
+        assert f"{differs}" in line
+        assert f"{START} has " in line
+        assert f"`chinook-sim undo {run}`" in line
+    assert path.read_bytes() == before
+
+
+def test_the_seeds_told_are_those_of_the_sales(command: Command) -> None:
+    for number in range(12):
+        command("generate", "3", "--once", "--day", str(DAYS[number]), "--seed", str(number))
+    year = ("backfill", str(START), str(END), "--per-day", "3")
+    done = command(*year)
+    assert done.returncode == 0, done.stderr
+    assert "made 8 of 20 days" in done.stdout
+    assert re.search("^  seed +13 different seeds$", done.stdout, re.MULTILINE)
+    told = json.loads(command(*year, "--json").stdout)
+    assert told["seed"] is None
+    assert told["seeds"] == list(range(10))
+    assert told["seed_count"] == 13

@@ -104,7 +104,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
 
     @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
     @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-    @option("--quiet", "-q", is_flag=True, help="Print nothing but errors, and JSON if asked for.")
+    @option("--quiet", "-q", is_flag=True, help="Print only errors, warnings, and requested JSON.")
     @option("--verbose", "-v", is_flag=True, help="Tell what is done, on standard error.")
     @click.pass_context
     @wraps(command)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["backfill"]
 
+SEEDS_LISTED = 10
+"""The most seeds that are listed: only days of many separate requests have more."""
+
 
 @click.command()
 @click.argument("start")
 @click.argument("end")
 @option("--per-day", metavar="N", help="How many sales a day has.")
-@option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
+@option(
+    "--seed",
+    metavar="NUMBER",
+    help="Random seed. [default: that of the days that exist, or drawn at random and reported]",
+)
 @profile_option
 @common
 @limited
@@ -44,10 +52,13 @@ def backfill(
     """Add N sales to each day from START to END, each day in a transaction of its own.
 
     A day is made once: what is there, by this command or by `generate --once`, is passed over. So
-    stop it whenever you like, run it again, or run several at the same time.
+    stop it whenever you like, run it again, or run several at the same time, with the same --seed.
+
+    Days that exist with another number of sales, profile or given seed are not changed. A warning
+    counts them, and the exit status is 0.
     """
     from chinook_sim.profile import load_profile
-    from chinook_sim.request import COUNT_LIMIT, draw_seed
+    from chinook_sim.request import COUNT_LIMIT
     from chinook_sim.sampling import SEED_LIMIT
     from chinook_sim.window import parse_day
 
@@ -57,7 +68,7 @@ def backfill(
     if per_day is None:
         raise InvalidInput("say how many sales each day has, with --per-day")
     count = read_number("the number of sales a day", per_day, COUNT_LIMIT)
-    chosen = draw_seed() if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
+    chosen = None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
     shape = load_profile(profile)
     location = settings.find()
     if location.embedded:
@@ -83,27 +94,36 @@ def backfill(
         settings.interrupted = f"interrupted; {so_far(total.days, days)}"
         raise
     seconds = time.monotonic() - begun
+    if total.first_different is not None:
+        # Also with --quiet: the days are not what was requested.
+        settings.warn(warning(total.different, days, total.first_different))
     record = {
         "start": str(first),
         "end": str(last),
         "days": days,
-        "made": total.days - total.existed,
+        "made": total.made,
         "existed": total.existed,
+        "different": total.different,
         "sales": total.sales,
         "lines": total.lines,
         "revenue": str(total.revenue),
         "profile": shape.name,
-        "seed": chosen,
+        "seed": next(iter(total.seeds)) if len(total.seeds) == 1 else None,
+        "seeds": list(islice(total.seeds, SEEDS_LISTED)),
+        "seed_count": len(total.seeds),
         "seconds": round(seconds, 1),
         "rate": round(total.sales / seconds),
     }
-    shown = {
+    shown: dict[str, object] = {
         **record,
         "sales": f"{total.sales:,}",
         "lines": f"{total.lines:,}",
         "revenue": f"{total.revenue:,}",
         "rate": f"{total.sales / seconds:,.0f} sales a second",
     }
+    del shown["seeds"], shown["seed_count"]
+    if len(total.seeds) > 1:
+        shown["seed"] = f"{len(total.seeds):,} different seeds"
     settings.print(
         {"database": location.shown, **record},
         [f"made {record['made']:,} of {days:,} days in {location.shown}", "", *table(shown)],
@@ -112,10 +132,21 @@ def backfill(
 
 @dataclass
 class Total:
-    """What was made in all."""
+    """What was made in all, and what exists.
+
+    Attributes:
+        days: days that are done.
+        existed: those of them that existed as requested.
+        different: those of them that existed with sales that differ from the request.
+        first_different: the earliest of these.
+        seeds: the seeds of all days, each once, in the order in which the days were done.
+    """
 
     days: int = 0
     existed: int = 0
+    different: int = 0
+    first_different: BatchSummary | None = None
+    seeds: dict[int, None] = field(default_factory=dict)
     sales: int = 0
     lines: int = 0
     revenue: Decimal = Decimal("0.00")
@@ -123,18 +154,43 @@ class Total:
     def add(self, day: BatchSummary) -> None:
         """Count a day, and its sales if they were made now."""
         self.days += 1
-        self.existed += day.existed
-        if not day.existed:
+        self.seeds[day.seed] = None
+        if day.differences:
+            self.different += 1
+            if self.first_different is None or day.day < self.first_different.day:
+                self.first_different = day
+        elif day.existed:
+            self.existed += 1
+        else:
             self.sales += day.count
             self.lines += day.lines
             self.revenue += day.revenue
 
+    @property
+    def made(self) -> int:
+        """Number of days that were made now."""
+        return self.days - self.existed - self.different
+
     def line(self, days: int, passed: float) -> str:
         """Say how it goes, after so many seconds, and how long the rest will take."""
-        made = self.days - self.existed
+        made = self.made
         # Days that were there took no time, and say nothing of the others.
         left = f"{duration((days - self.days) * passed / made)} left" if made else "passing over"
         return f"{self.days:,} of {days:,} days, {self.sales / passed:,.0f} sales a second, {left}"
+
+
+def warning(different: int, days: int, first: BatchSummary) -> str:
+    """Say how many days have other sales than requested, what differs, and what to do."""
+    named = {"number of sales": "{:,} sales, not {:,}"}
+    told = "; ".join(
+        named.get(name, f"{name} {{}}, not {{}}").format(*pair)
+        for name, pair in first.differences.items()
+    )
+    return (
+        f"Warning: {different:,} of {days:,} days exist with sales that differ from this request "
+        f"and were not changed; the first: {first.day} has {told}; to replace a day, run "
+        f"`chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -154,7 +210,7 @@ def fill(
     first: date,
     last: date,
     count: int,
-    seed: int,
+    seed: int | None,
     profile: Profile,
     say: Callable[[str], None],
 ) -> Iterator[BatchSummary]:

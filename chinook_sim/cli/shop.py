@@ -24,6 +24,8 @@ from chinook_sim.errors import InvalidInput
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from chinook_sim.initialise import Made
+    from chinook_sim.naming import Spelling
     from chinook_sim.settings import Location
 
 __all__ = ["init", "make_missing_file", "status"]
@@ -35,32 +37,42 @@ ROWS = 15_600
 @click.command()
 @option("--scale", metavar="NUMBER", default="1", help="Times the size of the real Chinook.")
 @option("--from", "source", metavar="FILE|URL", help="A real Chinook instead of the stand-in.")
+@option(
+    "--spelling",
+    metavar="CamelCase|snake_case",
+    help='Names of the stand-in, "Invoice"."InvoiceId" or invoice.invoice_id. [default: CamelCase]',
+)
 @common
 @limited
-def init(settings: Common, scale: str, source: str | None) -> None:
+def init(settings: Common, scale: str, source: str | None, spelling: str | None) -> None:
     """Make a database ready.
 
     A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
-    SQLite file for SQLite, a plain SQL dump for PostgreSQL.
+    SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
+    spelling is refused.
     """
     from tempfile import TemporaryDirectory
 
     from chinook_sim.standin import MAX_SCALE
 
     times = read_number("the scale", scale, MAX_SCALE, least=1)
+    wanted = None if spelling is None else read_spelling(spelling)
     location = settings.find()
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
-        made = make_missing_file(settings, location, scale=times, source=path)
-        if made is None:
+        made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
+        # If another process made the file first, it may not be what was asked for.
+        if made in (None, "nothing"):
             from chinook_sim.initialise import initialise
 
             with (
                 transaction(settings, location, writing=True) as connection,
                 progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
             ):
-                made = initialise(connection, scale=times, source=path, progress=step)
+                made = initialise(
+                    connection, scale=times, source=path, spelling=wanted, progress=step
+                )
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)
     happened = {
@@ -88,6 +100,17 @@ def status(settings: Common, timezone: str | None) -> None:
     settings.print({**record, "latest_runs": runs}, [*table(record), *columns(runs)])
 
 
+def read_spelling(given: str) -> Spelling:
+    """Read a spelling by the name that `status` shows, in upper or lower case."""
+    from chinook_sim.naming import SPELLING_NAMES
+
+    for spelling, name in SPELLING_NAMES.items():
+        if name.lower() == given.lower():
+            return spelling
+    known = " or ".join(SPELLING_NAMES.values())
+    raise InvalidInput(f"the spelling must be {known}, got {given[:40]!r}")
+
+
 def fetch_source(location: Location, source: str, directory: Path) -> Path:
     """Bring the file that a Chinook is to be made from, and see that it fits the database."""
     from chinook_sim.loading import fetch, kind
@@ -103,8 +126,13 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
 
 
 def make_missing_file(
-    settings: Common, location: Location, *, scale: int = 1, source: Path | None = None
-) -> str | None:
+    settings: Common,
+    location: Location,
+    *,
+    scale: int = 1,
+    source: Path | None = None,
+    spelling: Spelling | None = None,
+) -> Made | None:
     """Make the SQLite file where there is none; return what was made, or None."""
     path = location.path
     if path is None or not location.missing:
@@ -115,7 +143,9 @@ def make_missing_file(
         f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
     )
     with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
-        return make_file(location, path, scale=scale, source=source, progress=step)
+        return make_file(
+            location, path, scale=scale, source=source, spelling=spelling, progress=step
+        )
 
 
 def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
@@ -125,7 +155,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     from chinook_sim.ledger import count_runs
     from chinook_sim.migrate import installed
     from chinook_sim.models import Customer, Invoice, Track
-    from chinook_sim.naming import recognise
+    from chinook_sim.naming import SPELLING_NAMES, recognise
     from chinook_sim.window import bounds, d1
 
     chinook = recognise(connection)
@@ -134,7 +164,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
     last = connection.scalar(select(func.max(Invoice.invoice_date)))
     return {
-        "spelling": {"camel": "CamelCase", "snake": "snake_case"}[chinook.spelling],
+        "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
         "ids": {
             "none": "none: taken from the highest id, under a lock",
