@@ -91,9 +91,16 @@ class CopyWriter:
         driver: Any = self._connection.connection.driver_connection
         names = quoted(self._connection, *columns)
         statement = f"COPY {quoted(self._connection, table)} ({names}) FROM STDIN"
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for block in blocks:
-                copy.write(block)
+        try:
+            with driver.cursor() as cursor, cursor.copy(statement) as copy:
+                for block in blocks:
+                    copy.write(block)
+        except BaseException:
+            # Interrupted while it began, psycopg leaves the connection in the middle of the COPY,
+            # and no ROLLBACK can be sent.
+            if driver.info.transaction_status.name == "ACTIVE":
+                self._connection.invalidate()
+            raise
 
 
 def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:
