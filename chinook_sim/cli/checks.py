@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from chinook_sim.cli.common import (
@@ -17,10 +19,16 @@ from chinook_sim.cli.common import (
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from chinook_sim.verification import Check
+
 __all__ = ["verify"]
 
 CHECK_FAILED = 1
 """The exit status."""
+
+RUNS_SHOWN = 10
+"""Runs that differ that are shown to people; JSON has all of them."""
 
 
 @click.command()
@@ -46,7 +54,7 @@ def verify(
     """
     from chinook_sim.profile import load_profile
     from chinook_sim.request import COUNT_LIMIT
-    from chinook_sim.verification import verify_all, verify_day
+    from chinook_sim.verification import take_snapshot, verify_all, verify_day
     from chinook_sim.verification.distribution import verify_shape
     from chinook_sim.window import d1
 
@@ -58,6 +66,7 @@ def verify(
     declared = load_profile(profile) if shape and profile is not None else None
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
+        take_snapshot(connection)
         if everything:
             of, checks = "all sales", verify_all(connection, expect=wanted)
         else:
@@ -72,21 +81,51 @@ def verify(
             "database": location.shown,
             "day": None if everything else str(chosen),
             "passed": not failed,
-            "checks": [
-                {"name": check.name, "passed": check.passed, "figure": check.figure}
-                for check in checks
-            ],
+            "checks": [_record(check) for check in checks],
         },
         [
             f"{of} in {location.shown}",
             "",
-            *(
-                f"  {'ok    ' if check.passed else 'FAILED'}  {check.name:{width}}  {check.figure}"
-                for check in checks
-            ),
+            *(line for check in checks for line in _lines(check, width)),
             "",
             f"{failed} of {len(checks)} checks failed" if failed else "all checks passed",
         ],
     )
     if failed:
         raise click.exceptions.Exit(CHECK_FAILED)
+
+
+def _record(check: Check) -> dict[str, Any]:
+    """Return a check for machines."""
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "remark": check.remark,
+        "figure": check.figure,
+        "count": check.count,
+        "ids": list(check.ids),
+        "runs": [
+            {
+                "run": run.run_id,
+                "day": str(run.day),
+                "differences": {
+                    kind: {"count": it.count, "ids": list(it.ids)}
+                    for kind, it in run.differences.items()
+                },
+                "figures": list(run.figures),
+            }
+            for run in check.runs
+        ],
+    }
+
+
+def _lines(check: Check, width: int) -> list[str]:
+    """Return a check for people; each run that differs on a line of its own."""
+    result = "note" if check.remark else "ok" if check.passed else "FAILED"
+    if not check.runs:
+        return [f"  {result:6}  {check.name:{width}}  {check.figure}"]
+    lines = [f"  {result:6}  {check.name:{width}}  {check.summary}"]
+    for run in check.runs[:RUNS_SHOWN]:
+        lines += [f"            {run.title}", *(f"              {line}" for line in run.lines)]
+    more = len(check.runs) - RUNS_SHOWN
+    return lines + ([f"            and {more:,} more"] if more > 0 else [])

@@ -7,6 +7,6 @@ find what sampling, the writers and the factory all got wrong in the same way. N
 from __future__ import annotations
 
 from chinook_sim.verification.checks import verify_all, verify_day
-from chinook_sim.verification.query import Check
+from chinook_sim.verification.query import Check, take_snapshot
 
-__all__ = ["Check", "verify_all", "verify_day"]
+__all__ = ["Check", "take_snapshot", "verify_all", "verify_day"]

@@ -45,15 +45,16 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     """Check the sales of one day, and that runs with sales on it left them as they are.
 
     Args:
-        connection: on a Chinook. If others write meanwhile, its transaction should be REPEATABLE
-            READ on PostgreSQL; it is made so where it has not begun.
+        connection: on a Chinook. Its transaction, if it has not begun, becomes REPEATABLE READ and
+            READ ONLY on PostgreSQL; begin it so yourself if others write meanwhile.
         day: the day. Late sales count with the day of their run, cancelled ones as well.
         expect: how many sales there must be; without it there must be some.
 
     Raises:
         NotAChinook: the database holds no Chinook.
     """
-    take_snapshot(connection)
+    if not connection.in_transaction():
+        take_snapshot(connection)
     chinook = recognise(connection)
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
@@ -128,7 +129,8 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
     Raises:
         NotAChinook: the database holds no Chinook.
     """
-    take_snapshot(connection)
+    if not connection.in_transaction():
+        take_snapshot(connection)
     chinook = recognise(connection)
     baseline = _baseline(connection) if chinook.ledger else None
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
@@ -224,7 +226,9 @@ def _runs(found: Comparison) -> Check:
     differing = found.differing
     told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
     if differing:
-        told += ": " + "; ".join(run.text for run in differing[:RUNS_SHOWN])
+        told += ": " + "; ".join(
+            f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
+        )
         if len(differing) > RUNS_SHOWN:
             told += f"; and {len(differing) - RUNS_SHOWN:,} more"
     ids = sorted({id_ for run in differing for it in run.differences.values() for id_ in it.ids})
@@ -265,14 +269,14 @@ def _orphans(query: CheckQuery) -> list[Check]:
         query.expect_none(
             "every line has its track",
             statements.WITHOUT_TRACK,
-            "line without, by its id",
-            "lines without, by their ids",
+            "line without",
+            "lines without",
         ),
         query.expect_none(
             "every line has its invoice",
             statements.WITHOUT_INVOICE,
-            "line without on any day, by its id",
-            "lines without on any day, by their ids",
+            "line without, on any day",
+            "lines without, on any day",
         ),
     ]
 
@@ -338,14 +342,14 @@ def _changes(connection: Connection, chinook: Chinook, day: date | None = None) 
         customers.expect_none(
             "moved and new customers are as they were left",
             statements.LATEST + statements.LIVES_ELSEWHERE,
-            "customer differs, by the id",
-            "customers differ, by their ids",
+            "customer differs",
+            "customers differ",
         ),
         prices.expect_none(
             "changed prices are as they were left",
             statements.LATEST + statements.COSTS_OTHERWISE,
-            "track differs, by its id",
-            "tracks differ, by their ids",
+            "track differs",
+            "tracks differ",
         ),
     ]
 

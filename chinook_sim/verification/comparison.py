@@ -87,13 +87,19 @@ class RunDifference:
     figures: tuple[str, ...]
 
     @property
-    def text(self) -> str:
-        """The differences, for a person to read."""
+    def title(self) -> str:
+        """The run, for a person to read."""
+        return f"run {self.run_id[:8]} of {self.day}"
+
+    @property
+    def lines(self) -> list[str]:
+        """The differences, for a person to read: one a line."""
         told = [
-            f"{counted(it.count, *KINDS[name])} ({listed(it.count, it.ids)})"
+            f"{counted(it.count, *KINDS[name])} "
+            f"({'invoice' if it.count == 1 else 'invoices'} {listed(it.count, it.ids)})"
             for name, it in self.differences.items()
         ]
-        return f"run {self.run_id[:8]} of {self.day}: {'; '.join([*told, *self.figures])}"
+        return [*told, *self.figures]
 
 
 @dataclass(slots=True)

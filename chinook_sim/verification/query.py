@@ -46,6 +46,11 @@ class Check:
     remark: bool = False
     runs: tuple[RunDifference, ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """What was counted, without what it was of each run."""
+        return self.figure.partition(": ")[0] if self.runs else self.figure
+
 
 def counted(count: int, singular: str, plural: str) -> str:
     """Return a count with its noun and verb: "1 invoice differs", "2 invoices differ"."""
@@ -58,18 +63,18 @@ def listed(count: int, ids: Sequence[int]) -> str:
 
 
 def take_snapshot(connection: Connection) -> None:
-    """Let all that follows in the transaction see the database as of one moment.
+    """Let all queries of a transaction see the database as of one moment.
 
-    Without effect on PostgreSQL if the transaction has begun: begin it with REPEATABLE READ, if
-    others write meanwhile.
+    Args:
+        connection: whose transaction has not run a query yet. It becomes read-only on PostgreSQL.
     """
-    if connection.dialect.name == "sqlite":
-        driver: Any = connection.connection.driver_connection
-        # Python's sqlite3 begins no transaction before a SELECT.
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN")
-    elif not connection.in_transaction():
+    if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return
+    driver: Any = connection.connection.driver_connection
+    # Python's sqlite3 begins no transaction before a SELECT.
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN")
 
 
 _LIVES = ("Address", "City", "State", "Country", "PostalCode")
