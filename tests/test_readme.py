@@ -51,7 +51,10 @@ def made(command: Command, tmp_path: Path) -> Path:
 def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
     with closing(sqlite3.connect(made)) as connection:
         found = [connection.execute(question).fetchall() for question in questions("sql sqlite")]
+        (who,) = questions("sql ledger")
+        (run,) = connection.execute(who).fetchall()
     assert found == [[(10,)], [], [], []]
+    assert run[1] == "generate"
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -78,12 +81,17 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
     database = server.create_database()
     build_postgresql(SHAPES[2], server, database)
     engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
     with Session(engine) as session, session.begin():
-        generate_d1(session, 50)
+        batch = generate_d1(session, 50)
     with server.connect(database) as connection:
         found = [
             connection.execute(question).fetchall() for question in questions("sql postgresql")
         ]
+        (who,) = questions("sql ledger")
+        runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()
+        assert [run[0] for run in runs] == [batch.run_id]
     assert found == [[(50,)], [], [], []]
     server.drop_database(database)
 
