@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,13 @@ from alembic.config import Config
 from conftest import by_turns, cases, parameters
 from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import MigrationRefused, NoLedger
 from chinook_sim.migrate import head, installed, upgrade
+from chinook_sim.verification import verify_all
 from chinook_sim.writers.ids import ID_LOCK
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ROOT = Path(__file__).parents[1]
+
+DAY = date(2026, 1, 31)
 
 unmigrated = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
 on_postgresql = pytest.mark.parametrize(
@@ -630,3 +636,45 @@ def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> Non
         assert "Traceback" not in run.stderr
         assert "hunter2" not in run.stderr + run.stdout
     server.drop_database(database)
+
+
+@each_shape
+def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    with Session(shop.engine) as session, session.begin():
+        first = generate_d1(session, 2_500, day=DAY, seed=7)
+        second = generate_d1(session, 20, day=DAY, seed=8, price_changes=5)
+    ends = "SELECT run_id, min(first_id), max(last_id) FROM chinook_sim_run_invoices GROUP BY 1"
+    ids = shop.rows(ends)
+    known = shop.rows("SELECT run_id, prices_known FROM chinook_sim_run WHERE kind = 'generate'")
+    with shop.engine.begin() as connection:
+        downgrade(connection, "0005")
+    kept = dict(shop.rows("SELECT run_id, invoice_ids FROM chinook_sim_run"))
+    parts = [part for run in (first, second) for part in json.loads(kept[run.run_id])]
+    assert [id_ for low, high, step in parts for id_ in range(low, high + 1, step)] == [
+        *first.invoice_ids,
+        *second.invoice_ids,
+    ]
+    noted = "SELECT run_id, subject_id FROM chinook_sim_change WHERE kind = 'prices known'"
+    assert set(shop.rows(noted)) == {row for row in known if row[1] is not None}
+    # What the ledger does not know could not be verified or undone: nothing is added to it.
+    with Session(shop.engine) as session, pytest.raises(NoLedger, match="alembic upgrade head"):
+        generate_d1(session, 1)
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert sorted(known) == sorted(
+        shop.rows("SELECT run_id, prices_known FROM chinook_sim_run WHERE kind = 'generate'")
+    )
+    assert sorted(ids) == sorted(shop.rows(ends))
+    with shop.engine.connect() as connection:
+        assert [check for check in verify_all(connection) if not check.passed] == []
+    sale = f"[InvoiceId] = {first.invoice_ids[3]}"
+    shop.execute(
+        "UPDATE [Invoice] SET [CustomerId] = (SELECT max(c.[CustomerId]) FROM [Customer] c "
+        f"WHERE c.[CustomerId] <> [Invoice].[CustomerId]) WHERE {sale}"
+    )
+    # The fingerprints are gone, but the digest still tells.
+    with shop.engine.connect() as connection:
+        wrong = [check for check in verify_all(connection) if not check.passed]
+    assert [run.run_id for check in wrong for run in check.runs] == [first.run_id]
