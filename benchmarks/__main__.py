@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from benchmarks import rivals, shop
+from benchmarks import checking, rivals, shop
 from benchmarks.slow_wire import slow_wire
 from chinook_sim import Customer, Invoice, InvoiceLine, SaleFactory, Track, backfill, live
 from chinook_sim.arrivals import MIX, Arrivals
@@ -82,12 +83,15 @@ class Sizes:
     history: int
     live: int
     objects: int
+    checked: int
     turns: int
     patience: float
 
 
-FULL = Sizes(100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000_000, 60, 1_000, 5, 15)
-QUICK = Sizes(20_000, 1_000, 50, 500, 1_000_000, 100_000, 100_000, 5, 200, 3, 1)
+FULL = Sizes(
+    100_000, 10_000, 1_000, 2_000, 5_000_000, 4_000_000, 1_000_000, 60, 1_000, 400_000, 5, 15
+)
+QUICK = Sizes(20_000, 1_000, 50, 500, 1_000_000, 100_000, 100_000, 5, 200, 40_000, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,36 @@ def open_shop(name: str, engine: Engine, sizes: Sizes) -> Row:
         "all, p99 ≤ 200 ms",
         len(latencies) == len(came) and p99 <= 200,
     )
+
+
+def checks(name: str, engines: Iterator[Engine], sizes: Sizes) -> Iterator[Row]:
+    """Measure checking and undoing, for a number of sales and for a quarter of it."""
+    goals = {"verify --all": 3.0, "verify --all --shape": 5.0}
+    bounds = {"verify of a day": 1.0, "the runs of status": 0.5}
+    per_sale: dict[str, float] = {}
+    for count, engine in zip((sizes.checked // 4, sizes.checked), engines, strict=False):
+        for what, sales, ours, rival in checking.measure(engine, count):
+            told = f"{what}, {name}"
+            if rival is None:
+                most = bounds[what]
+                yield Row(told, sales, ours, None, "s", ours, None, f"≤ {most} s", ours <= most)
+            elif what in goals:
+                times = [Taken(ours, ours), Taken(rival, rival)]
+                yield at_most(f"{told} : SELECT of the same rows", sales, times, goals[what])
+            else:
+                before = per_sale.setdefault(what, ours / sales)
+                ratio = ours / sales / before
+                yield Row(
+                    f"{told} : SELECT of the same rows; a sale, against a quarter of them",
+                    sales,
+                    sales / ours,
+                    sales / rival,
+                    "sales/s",
+                    ratio,
+                    None,
+                    "≤ 1.3",
+                    ratio <= 1.3,
+                )
 
 
 def functions(engine: Engine, server: shop.Server, sizes: Sizes) -> Iterator[Row]:
@@ -397,8 +431,25 @@ def command(directory: Path, sizes: Sizes) -> Iterator[Row]:
     )
 
 
+def measure_checks(sizes: Sizes) -> Iterator[Row]:
+    """Measure what reads a filled shop, each in a shop of its own."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(shop.Server(18))
+        served = (
+            shop.stocked(create_engine(server.url(server.create_database()), poolclass=NullPool))
+            for _ in range(2)
+        )
+        embedded = (
+            shop.stocked(create_engine(f"sqlite:///{directory / name}.db", poolclass=NullPool))
+            for name in ("quarter", "whole")
+        )
+        yield from checks("PostgreSQL", served, sizes)
+        yield from checks("SQLite", embedded, sizes)
+
+
 def measure(sizes: Sizes) -> Iterator[Row]:
-    """Measure everything."""
+    """Measure everything else."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(shop.Server(18))
@@ -452,6 +503,7 @@ def main() -> None:
     """Run everything, print one table, and keep it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="smaller, in less than two minutes")
+    parser.add_argument("--checks", action="store_true", help="only checking and undoing")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write")
     options = parser.parse_args()
     # A terminated run shall end its server, like an interrupted one.
@@ -464,7 +516,9 @@ def main() -> None:
         )
     )
     rows = []
-    for row in measure(QUICK if options.quick else FULL):
+    sizes = QUICK if options.quick else FULL
+    everything = chain(() if options.checks else measure(sizes), measure_checks(sizes))
+    for row in everything:
         rows.append(row)
         figures = map(figure, (row.ours, row.rival))
         ratios = map(figure, (row.compared, row.fastest))
