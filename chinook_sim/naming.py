@@ -75,7 +75,7 @@ CHINOOK_TABLES: tuple[Table, ...] = tuple(
 """The eleven tables of Chinook, each after those it refers to."""
 
 LEDGER_TABLES = tuple(str(model.__table__.name) for model in (Run, RunInvoices, Change))
-"""The tables of the ledger; with some of them missing, it is not one that can be used."""
+"""The tables of the ledger. Without the first there is none; without others it is outdated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ class Chinook:
         line_ids: where the ids of InvoiceLine come from.
         customer_ids: where the ids of Customer come from.
         ledger: whether our ledger is beside its tables.
-        outdated_ledger: whether only some tables of the ledger are there: it is of an earlier
-            release, or somebody dropped the others.
+        outdated_ledger: whether there is one that cannot be used, as some of its tables are
+            missing: it is of an earlier release, or somebody dropped them.
         today: the database's CURRENT_DATE when it was looked at.
     """
 
@@ -498,7 +498,7 @@ _POSTGRESQL_COLUMNS = text(
       LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
       LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
      CROSS JOIN LATERAL (
-           SELECT count(*) AS tables,
+           SELECT string_agg(l.relname, ',') AS tables,
                   coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)), true) AS visible
              FROM pg_catalog.pg_class l
             WHERE l.relnamespace = c.relnamespace AND l.relkind = 'r'
@@ -561,11 +561,16 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.column_name,
             row.on_path,
             row.visible,
-            row.ledger_tables == len(LEDGER_TABLES),
-            0 < row.ledger_tables < len(LEDGER_TABLES),
+            *_ledger(row.ledger_tables),
             row.today,
             ids,
         )
+
+
+def _ledger(tables: str | None) -> tuple[bool, bool]:
+    """Tell whether the ledger is there, and whether it is outdated, from the tables there are."""
+    missing = set(LEDGER_TABLES) - set((tables or "").split(","))
+    return not missing, bool(missing) and LEDGER_TABLES[0] not in missing
 
 
 # SQLite compares names without regard to case, so a table is looked for in lower case and reported
@@ -573,7 +578,7 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
 _SQLITE_COLUMNS = text(
     """
     SELECT t.name AS table_name, c.name AS column_name,
-           (SELECT count(*) FROM sqlite_master l
+           (SELECT group_concat(l.name) FROM sqlite_master l
              WHERE l.type = 'table' AND l.name IN :ledger) AS ledger_tables,
            CURRENT_DATE AS today
       FROM sqlite_master t, pragma_table_info(t.name) c
@@ -604,8 +609,7 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
                     column,
                     True,
                     True,
-                    row.ledger_tables == len(LEDGER_TABLES),
-                    0 < row.ledger_tables < len(LEDGER_TABLES),
+                    *_ledger(row.ledger_tables),
                     today,
                     ids,
                 )
