@@ -90,26 +90,8 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         ),
         *_as_made(connection, chinook, day, back),
         _totals(query),
-        query.expect_none(
-            "1 to 5 tracks an invoice",
-            statements.TRACKS_AND_ADDED if chinook.ledger else statements.TRACKS,
-            "invoice with none or more",
-            "invoices with none or more",
-        ),
-        _distinct_tracks(query),
+        *_rules_of_day(connection, chinook, scope, times),
         *_orphans(query),
-        query.expect_none(
-            "unit prices as they were valid",
-            statements.PRICES_THEN if chinook.ledger else statements.PRICES_NOW,
-            "invoice with another",
-            "invoices with others",
-        ),
-        query.expect_none(
-            "one of each track",
-            statements.QUANTITIES,
-            "invoice with another quantity",
-            "invoices with other quantities",
-        ),
         _whole_seconds(connection, query),
         _spread(query, found, _declared(connection, day) if chinook.ledger else []),
         *_changes(connection, chinook, day),
@@ -151,32 +133,84 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
     ]
 
 
-def _rules(connection: Connection, baseline: int | None) -> list[Check]:
-    """Check what holds for simulated sales, and remark on older ones for which it does not."""
-    newer = "1 = 1" if baseline is None else "i.{invoice_id} > :baseline"
-    query = CheckQuery(connection, newer, {"baseline": baseline})
-    none = "at least one track an invoice", statements.WITHOUT_TRACKS
-    checks = [
-        query.expect_none(*none, "invoice with none", "invoices with none"),
+def _rules_of_day(
+    connection: Connection, chinook: Chinook, scope: str, times: dict[str, Any]
+) -> list[Check]:
+    """Check the rules of simulated sales on a day, and remark on older invoices."""
+    baseline = _baseline(connection) if chinook.ledger else None
+    query = CheckQuery(connection, *_newer(scope, times, baseline))
+    tracks = statements.TRACKS_AND_ADDED if chinook.ledger else statements.TRACKS
+    prices = statements.PRICES_THEN if chinook.ledger else statements.PRICES_NOW
+    return [
+        query.expect_none(
+            "1 to 5 tracks an invoice",
+            tracks,
+            "invoice with none or more",
+            "invoices with none or more",
+        ),
         _distinct_tracks(query),
+        query.expect_none(
+            "unit prices as they were valid", prices, "invoice with another", "invoices with others"
+        ),
+        query.expect_none(
+            "one of each track",
+            statements.QUANTITIES,
+            "invoice with another quantity",
+            "invoices with other quantities",
+        ),
+        *_older(connection, scope, times, baseline),
     ]
-    if baseline is not None:
-        older = CheckQuery(connection, "i.{invoice_id} <= :baseline", {"baseline": baseline})
-        remarks = (
-            older.expect_none(
-                "invoices older than the ledger",
-                question,
-                f"invoice {what}",
-                f"invoices {what}",
-                remark=True,
-            )
-            for question, what in (
-                (statements.WITHOUT_TRACKS, "without tracks"),
-                (statements.REPEATED_TRACKS, "with a track twice"),
-            )
+
+
+def _rules(connection: Connection, baseline: int | None) -> list[Check]:
+    """Check what holds for all simulated sales, and remark on older invoices."""
+    query = CheckQuery(connection, *_newer("1 = 1", {}, baseline))
+    return [
+        query.expect_none(
+            "at least one track an invoice",
+            statements.WITHOUT_TRACKS,
+            "invoice with none",
+            "invoices with none",
+        ),
+        _distinct_tracks(query),
+        *_older(connection, "1 = 1", {}, baseline),
+    ]
+
+
+def _newer(
+    scope: str, parameters: dict[str, Any], baseline: int | None
+) -> tuple[str, dict[str, Any]]:
+    """Return a scope without the invoices that are older than the ledger, if there is one."""
+    if baseline is None:
+        return scope, parameters
+    return f"{scope} AND i.{{invoice_id}} > :baseline", parameters | {"baseline": baseline}
+
+
+def _older(
+    connection: Connection, scope: str, parameters: dict[str, Any], baseline: int | None
+) -> list[Check]:
+    """Remark on invoices older than the ledger that break the rules of simulated sales."""
+    if baseline is None:
+        return []
+    query = CheckQuery(
+        connection,
+        f"{scope} AND i.{{invoice_id}} <= :baseline",
+        parameters | {"baseline": baseline},
+    )
+    remarks = (
+        query.expect_none(
+            "invoices older than the ledger",
+            question,
+            f"invoice {what}",
+            f"invoices {what}",
+            remark=True,
         )
-        checks += [it for it in remarks if it.count]
-    return checks
+        for question, what in (
+            (statements.WITHOUT_TRACKS, "without tracks"),
+            (statements.REPEATED_TRACKS, "with a track twice"),
+        )
+    )
+    return [remark for remark in remarks if remark.count]
 
 
 def _as_made(connection: Connection, chinook: Chinook, day: date | None, back: int) -> list[Check]:
