@@ -163,30 +163,28 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
 
 def _rules(connection: Connection, baseline: int | None) -> list[Check]:
     """Check what holds for simulated sales, and remark on older ones for which it does not."""
-    newer = "1 = 1" if baseline is None else "i.{invoice_id} > :baseline"
-    query = CheckQuery(connection, newer, {"baseline": baseline})
-    none = "at least one track an invoice", statements.WITHOUT_TRACKS
-    checks = [
-        query.expect_none(*none, "invoice with none", "invoices with none"),
-        _distinct_tracks(query),
-    ]
     if baseline is not None:
-        older = CheckQuery(connection, "i.{invoice_id} <= :baseline", {"baseline": baseline})
-        remarks = (
-            older.expect_none(
-                "invoices older than the ledger",
-                question,
-                f"invoice {what}",
-                f"invoices {what}",
-                remark=True,
-            )
-            for question, what in (
-                (statements.WITHOUT_TRACKS, "without tracks"),
-                (statements.REPEATED_TRACKS, "with a track twice"),
-            )
+        older, called = "i.{invoice_id} <= :baseline", "invoices older than the ledger"
+    else:
+        # Without a ledger nothing else tells them apart; simulated sales rarely are.
+        older, called = "{at_midnight}", "invoices dated at midnight"
+    parameters = {} if baseline is None else {"baseline": baseline}
+    newer, history = (
+        CheckQuery(connection, scope, parameters) for scope in (f"NOT ({older})", older)
+    )
+    none = "at least one track an invoice", statements.WITHOUT_TRACKS
+    remarks = (
+        history.expect_none(called, question, f"invoice {what}", f"invoices {what}", remark=True)
+        for question, what in (
+            (statements.WITHOUT_TRACKS, "without tracks"),
+            (statements.REPEATED_TRACKS, "with a track twice"),
         )
-        checks += [it for it in remarks if it.count]
-    return checks
+    )
+    return [
+        newer.expect_none(*none, "invoice with none", "invoices with none"),
+        _distinct_tracks(newer),
+        *(it for it in remarks if it.count),
+    ]
 
 
 def _as_made(

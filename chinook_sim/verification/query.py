@@ -152,6 +152,9 @@ class CheckQuery:
         postgresql = connection.dialect.name == "postgresql"
         own = {
             "hour": "extract(hour FROM i.{date})" if postgresql else "substr(i.{date}, 12, 2)",
+            "at_midnight": "i.{date} = date_trunc('day', i.{date})"
+            if postgresql
+            else "substr(i.{date}, 12) = '00:00:00'",
             # Joined by ids, which can be hashed; SQLite finds the ids of a range by index.
             "made": "{run} r JOIN {run_invoices} p ON p.run_id = r.run_id CROSS JOIN LATERAL "
             "generate_series(p.first_id, p.last_id, p.step) AS n (id) "
