@@ -132,6 +132,26 @@ def test_a_cancelled_late_sale_is_accounted_for(shop: Shop) -> None:
 
 
 @in_turns
+def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(shop: Shop) -> None:
+    made = make(shop, late=0.5, late_days=3)
+    with Session(shop.engine) as session, session.begin():
+        later = simulate_changes(session, day=DAY + timedelta(days=1), cancellations=40, seed=8)
+    assert later.cancellations == 40
+    # Late ones and others are among them.
+    gone = 40 - shop.value(
+        "SELECT count(*) FROM chinook_sim_change WHERE kind = 'cancellation' "
+        f"AND subject_id NOT IN ({', '.join(map(str, made.invoice_ids))})"
+    )
+    assert gone == 40
+    assert passes(shop, DAY, expect=100)
+    assert not passes(shop, DAY, expect=99)
+    for back in (1, 2, 3):
+        assert passes(shop, DAY - timedelta(days=back), expect=0)
+        assert not passes(shop, DAY - timedelta(days=back), expect=1)
+    assert passes(shop, None, expect=30 + 60)
+
+
+@in_turns
 def test_a_dry_run_tells_how_many(shop: Shop) -> None:
     with Session(shop.engine) as session:
         assert plan_day(session, 200, day=DAY, seed=1, late=0.05).late == 10

@@ -46,7 +46,13 @@ def check_alignment(connection: Connection) -> list[Check]:
     if run is None:
         return []
     postgresql = connection.dialect.name == "postgresql"
-    form = "to_char({}, 'YYYY-MM-DD HH24:MI:SS')" if postgresql else "{}"
+    # With the fraction of a second, if there is one.
+    form = (
+        "to_char({0}, 'YYYY-MM-DD HH24:MI:SS') || "
+        "CASE WHEN date_trunc('second', {0}) = {0} THEN '' ELSE to_char({0}, '.US') END"
+        if postgresql
+        else "{0}"
+    )
     moved = CheckQuery(
         connection,
         "1 = 1",

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 from chinook_sim.naming import recognise
 from chinook_sim.verification import statements
 from chinook_sim.verification.alignment import check_alignment
+from chinook_sim.verification.changes import check_changes
 from chinook_sim.verification.comparison import compare
-from chinook_sim.verification.query import Check, CheckQuery, counted, listed, take_snapshot
+from chinook_sim.verification.query import (
+    SHOWN,
+    Check,
+    CheckQuery,
+    counted,
+    listed,
+    none_of,
+    take_snapshot,
+)
+from chinook_sim.verification.sales import TIMESTAMP
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
@@ -60,6 +70,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     scope = "i.{date} >= :start AND i.{date} < :end"
     times: dict[str, Any] = {"start": start, "end": end, "day": day}
     back = _days_back(connection) if chinook.ledger else 0
+    baseline = _baseline(connection) if chinook.ledger else 0
     if back:
         scope = statements.OF_THE_DAY
         times |= {
@@ -88,13 +99,13 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
             count=found,
         ),
-        *_as_made(connection, chinook, day, back),
+        *_as_made(connection, chinook, day, baseline, back),
         _totals(query),
-        *_rules_of_day(connection, chinook, scope, times),
+        *_rules_of_day(connection, chinook, scope, times, baseline),
         *_orphans(query),
         _whole_seconds(connection, query),
         _spread(query, found, _declared(connection, day) if chinook.ledger else []),
-        *_changes(connection, chinook, day),
+        *(check_changes(connection, baseline, day) if chinook.ledger else []),
     ]
 
 
@@ -114,7 +125,8 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
     if not connection.in_transaction():
         take_snapshot(connection)
     chinook = recognise(connection)
-    baseline = _baseline(connection) if chinook.ledger else None
+    baseline = _baseline(connection) if chinook.ledger else 0
+    back = _days_back(connection) if chinook.ledger else 0
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
     found = query.number("SELECT count(*) FROM {invoice} i")
     wanted = "" if expect is None else f", {expect} expected"
@@ -125,95 +137,84 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
             f"{found}{wanted}",
             count=found,
         ),
-        *_as_made(connection, chinook, None, _days_back(connection) if chinook.ledger else 0),
+        *_as_made(connection, chinook, None, baseline, back),
         _totals(query),
-        *_rules(connection, baseline),
+        *_rules(connection, baseline if chinook.ledger else None),
         *_orphans(query),
-        *_changes(connection, chinook),
+        *(check_changes(connection, baseline) if chinook.ledger else []),
     ]
 
 
 def _rules_of_day(
-    connection: Connection, chinook: Chinook, scope: str, times: dict[str, Any]
+    connection: Connection, chinook: Chinook, scope: str, times: dict[str, Any], baseline: int
 ) -> list[Check]:
     """Check the rules of simulated sales on a day, and remark on older invoices."""
-    baseline = _baseline(connection) if chinook.ledger else None
-    query = CheckQuery(connection, *_newer(scope, times, baseline))
+    newer, remarks = _by_age(connection, scope, times, baseline if chinook.ledger else None)
     tracks = statements.TRACKS_AND_ADDED if chinook.ledger else statements.TRACKS
     prices = statements.PRICES_THEN if chinook.ledger else statements.PRICES_NOW
     return [
-        query.expect_none(
+        newer.expect_none(
             "1 to 5 tracks an invoice",
             tracks,
             "invoice with none or more",
             "invoices with none or more",
         ),
-        _distinct_tracks(query),
-        query.expect_none(
+        _distinct_tracks(newer),
+        newer.expect_none(
             "unit prices as they were valid", prices, "invoice with another", "invoices with others"
         ),
-        query.expect_none(
+        newer.expect_none(
             "one of each track",
             statements.QUANTITIES,
             "invoice with another quantity",
             "invoices with other quantities",
         ),
-        *_older(connection, scope, times, baseline),
+        *remarks,
     ]
 
 
 def _rules(connection: Connection, baseline: int | None) -> list[Check]:
     """Check what holds for all simulated sales, and remark on older invoices."""
-    query = CheckQuery(connection, *_newer("1 = 1", {}, baseline))
+    newer, remarks = _by_age(connection, "1 = 1", {}, baseline)
     return [
-        query.expect_none(
+        newer.expect_none(
             "at least one track an invoice",
             statements.WITHOUT_TRACKS,
             "invoice with none",
             "invoices with none",
         ),
-        _distinct_tracks(query),
-        *_older(connection, "1 = 1", {}, baseline),
+        _distinct_tracks(newer),
+        *remarks,
     ]
 
 
-def _newer(
-    scope: str, parameters: dict[str, Any], baseline: int | None
-) -> tuple[str, dict[str, Any]]:
-    """Return a scope without the invoices that are older than the ledger, if there is one."""
-    if baseline is None:
-        return scope, parameters
-    return f"{scope} AND i.{{invoice_id}} > :baseline", parameters | {"baseline": baseline}
-
-
-def _older(
+def _by_age(
     connection: Connection, scope: str, parameters: dict[str, Any], baseline: int | None
-) -> list[Check]:
-    """Remark on invoices older than the ledger that break the rules of simulated sales."""
-    if baseline is None:
-        return []
-    query = CheckQuery(
-        connection,
-        f"{scope} AND i.{{invoice_id}} <= :baseline",
-        parameters | {"baseline": baseline},
+) -> tuple[CheckQuery, list[Check]]:
+    """Return a query for the simulated sales of a scope, and remarks on its older invoices."""
+    if baseline is not None:
+        older, called = "i.{invoice_id} <= :baseline", "invoices older than the ledger"
+        parameters = parameters | {"baseline": baseline}
+    else:
+        # Without a ledger nothing else tells them apart; simulated sales rarely are.
+        older, called = "{at_midnight}", "invoices dated at midnight"
+    newer, history = (
+        CheckQuery(connection, f"{scope} AND {condition}", parameters)
+        for condition in (f"NOT ({older})", older)
     )
     remarks = (
-        query.expect_none(
-            "invoices older than the ledger",
-            question,
-            f"invoice {what}",
-            f"invoices {what}",
-            remark=True,
-        )
+        history.expect_none(called, question, f"invoice {what}", f"invoices {what}", remark=True)
         for question, what in (
             (statements.WITHOUT_TRACKS, "without tracks"),
             (statements.REPEATED_TRACKS, "with a track twice"),
         )
     )
-    return [remark for remark in remarks if remark.count]
+    return newer, [remark for remark in remarks if remark.count]
 
 
-def _as_made(connection: Connection, chinook: Chinook, day: date | None, back: int) -> list[Check]:
+def _as_made(
+    connection: Connection, chinook: Chinook, day: date | None, baseline: int, back: int
+) -> list[Check]:
     """Check the sales against the ledger."""
     if not chinook.ledger:
         why = "its ledger is incomplete" if chinook.outdated_ledger else "it has no ledger"
@@ -225,29 +226,39 @@ def _as_made(connection: Connection, chinook: Chinook, day: date | None, back: i
                 remark=True,
             )
         ]
-    found = compare(connection, day, baseline=_baseline(connection), days_back=back)
-    checks = [_runs(found)]
-    copies, strays = found.copies, found.strays
-    checks.append(
-        Check(
+    found = compare(connection, day, baseline=baseline, days_back=back)
+    checks = [
+        _runs(found),
+        none_of(
             "no sale twice",
-            not copies.count,
-            counted(copies.count, "invoice is the copy of a sale", "invoices are copies of sales")
-            + (f": {listed(copies.count, copies.ids)}" if copies.count else ""),
-            copies.count,
-            copies.ids,
-        )
-    )
-    if strays.count:
-        told = f"{counted(strays.count, 'invoice', 'invoices')}, as by simulate_new_sale or "
-        told += f"SaleFactory.create: {listed(strays.count, strays.ids)}"
+            found.copies.count,
+            found.copies.ids,
+            "invoice is the copy of a sale",
+            "invoices are copies of sales",
+        ),
+        none_of(
+            "sales of undone runs are gone",
+            found.undone.count,
+            found.undone.ids,
+            "invoice is there",
+            "invoices are there",
+        ),
+        CheckQuery(connection, "1 = 1", {}).expect_none(
+            "every entry of the ledger has its run",
+            statements.WITHOUT_RUN,
+            "entry without, by the id of its subject",
+            "entries without, by the ids of their subjects",
+        ),
+    ]
+    if found.strays.count:
+        by = ", as by simulate_new_sale or SaleFactory.create"
         checks.append(
-            Check(
+            none_of(
                 "invoices that no run made",
-                True,
-                told,
-                strays.count,
-                strays.ids,
+                found.strays.count,
+                found.strays.ids,
+                f"invoice{by}",
+                f"invoices{by}",
                 remark=True,
             )
         )
@@ -257,7 +268,7 @@ def _as_made(connection: Connection, chinook: Chinook, day: date | None, back: i
 
 
 def _runs(found: Comparison) -> Check:
-    differing = found.differing
+    differing, here = found.differing, found.moved_here
     told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
     if differing:
         told += ": " + "; ".join(
@@ -265,9 +276,17 @@ def _runs(found: Comparison) -> Check:
         )
         if len(differing) > RUNS_SHOWN:
             told += f"; and {len(differing) - RUNS_SHOWN:,} more"
-    ids = sorted({id_ for run in differing for it in run.differences.values() for id_ in it.ids})
+    if here.count:
+        dated = counted(here.count, "sale dated on this day is", "sales dated on this day are")
+        told += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
+    ids = {id_ for run in differing for it in run.differences.values() for id_ in it.ids}
     return Check(
-        AS_MADE, not differing, told, len(differing), tuple(ids[:5]), runs=tuple(differing)
+        AS_MADE,
+        not differing and not here.count,
+        told,
+        len(differing),
+        tuple(sorted({*ids, *here.ids})[:SHOWN]),
+        runs=tuple(differing),
     )
 
 
@@ -346,52 +365,10 @@ def _declared(connection: Connection, day: date) -> list[str]:
     ]
 
 
-def _changes(connection: Connection, chinook: Chinook, day: date | None = None) -> list[Check]:
-    """Check that what runs changed, on one day or ever, is as the ledger says they left it."""
-    if not chinook.ledger:
-        return []
-    scope = "1 = 1" if day is None else "r.day = :day"
-    parameters = {} if day is None else {"day": day}
-    invoices, customers, prices = (
-        CheckQuery(connection, scope, parameters, of_them=of_them)
-        for of_them in (
-            statements.INVOICES_CHANGED,
-            statements.CUSTOMERS_CHANGED,
-            statements.PRICES_CHANGED,
-        )
-    )
-    return [
-        invoices.expect_none(
-            "cancelled invoices are gone",
-            statements.LATEST + statements.STILL_THERE,
-            "invoice is there",
-            "invoices are there",
-        ),
-        invoices.expect_none(
-            "updated invoices are as they were left",
-            statements.LATEST + statements.OTHERWISE,
-            "invoice differs",
-            "invoices differ",
-        ),
-        customers.expect_none(
-            "moved and new customers are as they were left",
-            statements.LATEST + statements.LIVES_ELSEWHERE,
-            "customer differs",
-            "customers differ",
-        ),
-        prices.expect_none(
-            "changed prices are as they were left",
-            statements.LATEST + statements.COSTS_OTHERWISE,
-            "track differs",
-            "tracks differ",
-        ),
-    ]
-
-
 def _whole_seconds(connection: Connection, query: CheckQuery) -> Check:
     # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
     broken = (
-        "i.{date} NOT GLOB '????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'"
+        f"i.{{date}} NOT GLOB '{TIMESTAMP}'"
         if connection.dialect.name == "sqlite"
         else "date_trunc('second', i.{date}) <> i.{date}"
     )

@@ -111,12 +111,16 @@ class Comparison:
         differing: those whose sales differ.
         strays: invoices on a day of a run that no run made.
         copies: invoices that no run made, and that are the same as one that a run made.
+        undone: sales of undone runs.
+        moved_here: sales that are dated on the day that is compared, by runs of other days.
     """
 
     runs: int = 0
     differing: list[RunDifference] = field(default_factory=list)
     strays: Difference = NONE
     copies: Difference = NONE
+    undone: Difference = NONE
+    moved_here: Difference = NONE
 
 
 @dataclass(slots=True)
@@ -128,7 +132,7 @@ class _Run:
     sales: int
     lines: int
     cents: int
-    digest: str
+    digest: str | None
     last_id: int
     whole: bool
     recorded: int = 0
@@ -270,6 +274,7 @@ class _Comparer:
                 "AND r.parameters LIKE '%\"late_days\"%'))"
             )
         self._query = CheckQuery(connection, _STANDING, parameters, compared=compared)
+        self._undone = CheckQuery(connection, _UNDONE, parameters, compared=compared)
         self._checked = UNKNOWN if day is None else days_of(day)
         self._scope = "" if day is None else self._query.sql(_SALES_OF_DAY)
         days = [day] if day else [date_of(row.day) for row in self._query.rows(_DAYS)]
@@ -296,6 +301,7 @@ class _Comparer:
             self._found.differing.append(RunDifference(row.run_id, date_of(row.day), {}, (told,)))
         self._found.differing.sort(key=lambda it: (it.day, it.run_id))
         self._find_copies()
+        self._find_undone()
         return self._found
 
     def _stream(self, statement: str, **options: int) -> Iterator[Sequence[Row[Any]]]:
@@ -304,10 +310,10 @@ class _Comparer:
     def _compare_slice(self, sales: Sales, expected: _Expected, before: Sales) -> None:
         self._sort_out(sales, expected.ids)
         made = sales.replaced(before)
-        place = np.searchsorted(made.ids, expected.ids)
-        there = np.zeros(len(place), dtype=bool)
-        inside = place < len(made.ids)
-        there[inside] = made.ids[place[inside]] == expected.ids[inside]
+        place, there = _places(made, expected.ids)
+        others = np.flatnonzero(there & (expected.owners < 0))
+        dated = made.moments[place[others]] // 86_400 == self._checked
+        self._found.moved_here = self._found.moved_here.plus(expected.ids[others[dated]])
         # By run, and in a run in the order of ids.
         order = np.argsort(expected.owners, kind="stable")
         order = order[expected.owners[order] >= 0]
@@ -358,6 +364,23 @@ class _Comparer:
         made = np.concatenate(self._made)
         for ids, keys in self._unmade:
             self._found.copies = self._found.copies.plus(ids[np.isin(keys, made)])
+
+    def _find_undone(self) -> None:
+        """Find the sales of undone runs among the invoices that no run made."""
+        unmade = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in self._unmade)])
+        if not len(unmade):
+            return
+        query = self._undone
+        slices = stream(self._connection, query.sql(_RANGES), query.parameters, size=RANGES)
+        ranges = _Ranges(slices, {}, self._day)
+        for sales in read_sales(self._connection, query.sql(_MADE), query.parameters):
+            expected = ranges.upto(int(sales.ids[-1]))
+            place, there = _places(sales, expected.ids)
+            present = np.flatnonzero(there & expected.known & (expected.owners >= 0))
+            found = sales.take(place[present])
+            differing = _differing(found, expected, present).values()
+            same = np.unique(found.ids[~np.logical_or.reduce([*differing])])
+            self._found.undone = self._found.undone.plus(same[np.isin(same, unmade)])
 
     def _finish(self, upto: int | None) -> None:
         """Conclude the runs all of whose sales have been seen."""
@@ -433,8 +456,9 @@ def _expected(parts: Sequence[_Open]) -> _Expected:
                 runs.append(run)
         owners.append(-1 if run is None else numbers[run.run_id])
         size = len(ids) * FINGERPRINT.itemsize
-        known.append(fingerprints is not None and len(fingerprints) == size)
-        prints.append(fingerprints if fingerprints and known[-1] else bytes(size))
+        known.append(fingerprints is not None)
+        # Those that are missing at the end are no fingerprints of any sale.
+        prints.append((fingerprints or b"").ljust(size, b"\0")[:size])
     counts = np.array([len(part.ids) for part in parts], dtype=np.int64)
     starts = np.cumsum(counts) - counts
     firsts = np.array([part.ids.start for part in parts], dtype=np.int64)
@@ -468,12 +492,23 @@ class _Changed:
         return kept_sales(self._connection, kept)
 
 
+def _places(sales: Sales, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the positions of invoices among sales, and which of them are there."""
+    place = np.searchsorted(sales.ids, ids)
+    there = np.zeros(len(place), dtype=bool)
+    inside = place < len(sales.ids)
+    there[inside] = sales.ids[place[inside]] == ids[inside]
+    return place, there
+
+
 def _differing(
     sales: Sales, expected: _Expected, place: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
     """Tell of each sale in what it differs from what is expected at a place."""
     prints, known, starts = expected.prints[place], expected.known[place], expected.starts[place]
     customer, second, billing, lines = (prints[name].astype(np.int64) for name in FIELDS)
+    # The same number modulo 2**32 may be another century.
+    other_second = sales.moments - starts != second.astype(np.int32)
     sizes, was = np.minimum(sales.sizes, 7), lines & 7
     other_lines = known & (sizes == was) & (sales.checksums != lines >> 3)
     return {
@@ -481,7 +516,7 @@ def _differing(
         "lines_added": known & (sizes > was),
         "lines_changed": other_lines | sales.any_line(sales.quantities != 1),
         "customer": known & (sales.customers & _LOW != customer),
-        "timestamp": known & ((sales.moments - starts) & _LOW != second),
+        "timestamp": (known & other_second) | (sales.exact == 0),
         "billing_address": known & (sales.billing != billing),
         "total": sales.totals != sales.amounts,
     }
@@ -497,7 +532,13 @@ def days_of(day: date) -> int:
     return (day - _EPOCH).days
 
 
-_STANDING = "r.undone_at IS NULL AND r.digest IS NOT NULL"
+_MADE_SALES = "r.kind NOT IN ('align', 'baseline')"
+
+_STANDING = f"r.undone_at IS NULL AND {_MADE_SALES}"
+
+_UNDONE = f"r.undone_at IS NOT NULL AND {_MADE_SALES}"
+
+_MADE = "SELECT i.{invoice_id} FROM {made} WHERE {scope} AND {compared}"
 
 _DAYS = "SELECT DISTINCT r.day AS day FROM {run} r WHERE {scope} AND r.sales > 0"
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
 from chinook_sim.naming import quoted, sql_text
+from chinook_sim.verification.sales import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row, Table
+    from sqlalchemy import Column, Connection, Row, Table
 
     from chinook_sim.models import Base
     from chinook_sim.verification.comparison import RunDifference
 
-__all__ = ["SHOWN", "Check", "CheckQuery", "counted", "listed", "take_snapshot"]
+__all__ = ["SHOWN", "Check", "CheckQuery", "counted", "listed", "none_of", "take_snapshot"]
 
 SHOWN = 5
 """Ids that a check names."""
@@ -60,6 +61,30 @@ def counted(count: int, singular: str, plural: str) -> str:
 def listed(count: int, ids: Sequence[int]) -> str:
     """Return ids as text, with an ellipsis where there are more than those given."""
     return ", ".join(map(str, ids)) + (", …" if count > len(ids) else "")
+
+
+def none_of(
+    name: str,
+    count: int,
+    ids: Sequence[int],
+    singular: str,
+    plural: str,
+    *,
+    remark: bool = False,
+) -> Check:
+    """Return the check that there is nothing of a kind.
+
+    Args:
+        name: of the check.
+        count: how many there are.
+        ids: their ids, at least the `SHOWN` lowest, rising.
+        singular: what one of them is, such as "invoice differs".
+        plural: what several of them are.
+        remark: whether it is no failure if there are any.
+    """
+    shown = tuple(ids[:SHOWN])
+    figure = counted(count, singular, plural) + (f": {listed(count, shown)}" if count else "")
+    return Check(name, remark or not count, figure, count, shown, remark=remark)
 
 
 def take_snapshot(connection: Connection) -> None:
@@ -132,6 +157,9 @@ class CheckQuery:
         postgresql = connection.dialect.name == "postgresql"
         own = {
             "hour": "extract(hour FROM i.{date})" if postgresql else "substr(i.{date}, 12, 2)",
+            "at_midnight": "i.{date} = date_trunc('day', i.{date})"
+            if postgresql
+            else "substr(i.{date}, 12) = '00:00:00'",
             # Joined by ids, which can be hashed; SQLite finds the ids of a range by index.
             "made": "{run} r JOIN {run_invoices} p ON p.run_id = r.run_id CROSS JOIN LATERAL "
             "generate_series(p.first_id, p.last_id, p.step) AS n (id) "
@@ -169,6 +197,14 @@ class CheckQuery:
         )
         return (int(rows[0].found) if rows else 0), tuple(row.id for row in rows)
 
+    def stream(self, question: str) -> Iterator[Sequence[Row[Any]]]:
+        """Yield the rows a question is answered with, some at a time."""
+        return stream(self._connection, self.sql(question), self.parameters)
+
+    def key(self, column: Column[Any]) -> str:
+        """Return a column's name as a key of the JSON that the ledger keeps."""
+        return _key(self._connection, column)
+
     def expect_none(
         self, name: str, question: str, singular: str, plural: str, *, remark: bool = False
     ) -> Check:
@@ -181,9 +217,11 @@ class CheckQuery:
             plural: what several of them are.
             remark: whether it is no failure if there are any.
         """
-        count, ids = self.ids(question)
-        figure = counted(count, singular, plural) + (f": {listed(count, ids)}" if count else "")
-        return Check(name, remark or not count, figure, count, ids, remark=remark)
+        return none_of(name, *self.ids(question), singular, plural, remark=remark)
+
+
+def _key(connection: Connection, column: Column[Any]) -> str:
+    return quoted(connection, column.name).strip('"')
 
 
 def _kept(connection: Connection) -> dict[str, str]:
@@ -206,18 +244,29 @@ def _kept(connection: Connection) -> dict[str, str]:
         "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
         "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
     }
-    date = quoted(connection, Invoice.__table__.c.InvoiceDate.name).strip('"')
-    of = row.format(when="before", part="Invoice")
+    date = _key(connection, Invoice.__table__.c.InvoiceDate)
+    of, left = (row.format(when=when, part="Invoice") for when in ("before", "after"))
+    now = f"i.{quoted(connection, Invoice.__table__.c.InvoiceDate.name)}"
+    dates = (
+        {
+            "date_before": f"CAST({of} ->> '{date}' AS timestamp)",
+            # Moments, whatever the TimeZone was, if the column has a time zone.
+            "date_after": f"CAST({left} ->> '{date}' AS timestamptz)",
+            "date_now": f"CAST({now} AS timestamptz)",
+        }
+        if connection.dialect.name == "postgresql"
+        else {
+            "date_before": f"json_extract({of}.{date}')",
+            "date_after": f"json_extract({left}.{date}')",
+            "date_now": now,
+        }
+    )
     return {
-        "date_before": (
-            f"CAST({of} ->> '{date}' AS timestamp)"
-            if connection.dialect.name == "postgresql"
-            else f"json_extract({of}.{date}')"
-        ),
+        **dates,
         "kept_lines": lines.format(when="after"),
         "lines_before": lines.format(when="before"),
         **{
-            name: value.format(of=of, key=quoted(connection, column.name).strip('"'))
+            name: value.format(of=of, key=_key(connection, column))
             for name, (of, column) in columns.items()
         },
     }

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Row
 
-__all__ = ["UNKNOWN", "Sales", "kept_sales", "read_sales", "stream"]
+__all__ = ["TIMESTAMP", "UNKNOWN", "Sales", "kept_sales", "read_sales", "stream"]
 
 SLICE = 10_000
 """Invoices in a slice."""
 
 UNKNOWN = -(2**60)
 """What stands for a value that is missing, or that is no number or timestamp."""
+
+TIMESTAMP = "????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
+"""The format of timestamps in SQLite, for GLOB."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
@@ -47,6 +50,8 @@ class Sales(NamedTuple):
         ids: shape (n,), int64, rising: the ids of the invoices.
         customers: shape (n,), int64: the ids of the customers.
         moments: shape (n,), int64: seconds since 1970-01-01, without a time zone.
+        exact: shape (n,), int64: 1 if the timestamp is a whole second, in SQLite in the format
+            YYYY-MM-DD HH:MM:SS; otherwise 0.
         totals: shape (n,), int64: in cents.
         billing: shape (n,), int64: the four bytes of the billing address in a fingerprint.
         offsets: shape (n + 1,), int64.
@@ -58,6 +63,7 @@ class Sales(NamedTuple):
     ids: NDArray[np.int64]
     customers: NDArray[np.int64]
     moments: NDArray[np.int64]
+    exact: NDArray[np.int64]
     totals: NDArray[np.int64]
     billing: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -69,7 +75,7 @@ class Sales(NamedTuple):
     def none(cls) -> Sales:
         """Return no sales."""
         nothing = np.empty(0, dtype=np.int64)
-        return cls._make([nothing] * 5 + [np.zeros(1, dtype=np.int64)] + [nothing] * 3)
+        return cls._make([nothing] * 6 + [np.zeros(1, dtype=np.int64)] + [nothing] * 3)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -115,6 +121,7 @@ class Sales(NamedTuple):
             self.ids[order],
             self.customers[order],
             self.moments[order],
+            self.exact[order],
             self.totals[order],
             self.billing[order],
             offsets,
@@ -154,12 +161,12 @@ def read_sales(
     lines = _Lines(stream(connection, statements.lines(scope), parameters))
     known: dict[tuple[str | None, ...], int] = {}
     for rows in stream(connection, statements.invoices(scope), parameters):
-        ids, customers, moments, totals, *billing = zip(*rows, strict=True)
+        ids, customers, moments, exact, totals, *billing = zip(*rows, strict=True)
         if len(billing) > 1:
             codes = [_billing(known, fields) for fields in zip(*billing, strict=True)]
         else:
             codes = list(billing[0])
-        columns = [_array(column) for column in (ids, customers, moments, totals, codes)]
+        columns = [_array(column) for column in (ids, customers, moments, exact, totals, codes)]
         yield Sales._make([*columns, *lines.of(columns[0])])
 
 
@@ -171,11 +178,12 @@ def stream(
     size: int = SLICE,
 ) -> Iterator[Sequence[Row[Any]]]:
     """Yield the rows of an answer, some at a time, without holding all of them."""
-    answer = connection.execute(
+    # Closed as well where the last rows are never asked for.
+    with connection.execute(
         sql_text(statement), dict(parameters or {}), execution_options={"yield_per": size}
-    )
-    # Without the size, SQLite's rows come one by one.
-    yield from answer.partitions(size)
+    ) as answer:
+        # Without the size, SQLite's rows come one by one.
+        yield from answer.partitions(size)
 
 
 class _Lines:
@@ -220,16 +228,17 @@ class _Statements:
         self._owner = spell("l", line.c.InvoiceId.name)
         self._columns = [
             self._id,
-            f"coalesce({spell('i', invoice.c.CustomerId.name)}, {UNKNOWN})",
+            self._integer(spell("i", invoice.c.CustomerId.name)),
             self._moment(spell("i", invoice.c.InvoiceDate.name)),
+            self._exact(spell("i", invoice.c.InvoiceDate.name)),
             self._number(f"{spell('i', invoice.c.Total.name)} * 100"),
             *self._billing([spell("i", name) for name in _BILLING]),
         ]
         self._line_columns = [
             self._owner,
-            f"coalesce({spell('l', line.c.TrackId.name)}, {UNKNOWN})",
+            self._integer(spell("l", line.c.TrackId.name)),
             self._number(f"{spell('l', line.c.UnitPrice.name)} * 100"),
-            self._number(spell("l", line.c.Quantity.name)),
+            self._integer(spell("l", line.c.Quantity.name)),
         ]
         self._order = f"{self._owner}, {spell('l', line.c.InvoiceLineId.name)}"
 
@@ -244,6 +253,13 @@ class _Statements:
         where = f" WHERE {self._owner} IN ({scope})" if scope else ""
         columns = ", ".join(self._line_columns)
         return f"SELECT {columns} FROM {self._line} l{where} ORDER BY {self._order}"  # noqa: S608
+
+    def _integer(self, value: str) -> str:
+        """Return an integer; SQLite may have something else in a column of integers."""
+        if self._postgresql:
+            return f"coalesce({value}, {UNKNOWN})"
+        integer = f"CAST({value} AS INTEGER)"
+        return f"CASE WHEN {value} = {integer} THEN {integer} ELSE {UNKNOWN} END"
 
     def _number(self, value: str) -> str:
         """Return a number rounded to an integer; not a number, and absurd ones, are unknown."""
@@ -262,6 +278,12 @@ class _Statements:
                 f"CAST({date} AS timestamp))) AS bigint) ELSE {UNKNOWN} END"
             )
         return f"coalesce(CAST(strftime('%s', {date}) AS INTEGER), {UNKNOWN})"
+
+    def _exact(self, date: str) -> str:
+        """Return whether a timestamp is a whole second, as 1 or 0."""
+        if self._postgresql:
+            return f"CASE WHEN date_trunc('second', {date}) = {date} THEN 1 ELSE 0 END"
+        return f"coalesce({date} GLOB '{TIMESTAMP}', 0)"
 
     def _billing(self, columns: Sequence[str]) -> Iterable[str]:
         """Return the four bytes of the billing columns as a number, or, for SQLite, the columns."""
@@ -310,6 +332,7 @@ def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:
                 int(row[number]),
                 int(row[customer]),
                 int((moment - _EPOCH).total_seconds() // 1),
+                int(moment.microsecond == 0),
                 round(float(row[total]) * 100),
                 _billing(known, [row[name] for name in address]),
                 len(of_it),
@@ -318,10 +341,10 @@ def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:
             continue
         sales.append(sale)
         lines += of_it
-    ids, customers, moments, totals, billing, sizes = _array(sales).reshape(-1, 6).T
+    *columns, sizes = _array(sales).reshape(-1, 7).T
     tracks, prices, quantities = _array(lines).reshape(-1, 3).T
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return Sales(ids, customers, moments, totals, billing, offsets, tracks, prices, quantities)
+    return Sales._make([*columns, offsets, tracks, prices, quantities])
 
 
 def _key(connection: Connection, name: str) -> str:

@@ -52,6 +52,13 @@ WITHOUT_TRACK = (
     "EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})"
 )
 
+WITHOUT_RUN = (
+    "SELECT p.first_id AS id FROM {run_invoices} p WHERE NOT EXISTS "
+    "(SELECT 1 FROM {run} r WHERE r.run_id = p.run_id) "
+    "UNION ALL SELECT c.subject_id FROM {change} c WHERE NOT EXISTS "
+    "(SELECT 1 FROM {run} r WHERE r.run_id = c.run_id)"
+)
+
 WITHOUT_INVOICE = (
     "SELECT l.{line_id} AS id FROM {line} l WHERE NOT EXISTS "
     "(SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = l.{line_invoice})"
@@ -148,6 +155,18 @@ CUSTOMERS_CHANGED = "c.subject = 'customer' AND r.undone_at IS NULL"
 # That a price was put back is one more change of it, of the run that was undone.
 PRICES_CHANGED = "c.subject = 'track'"
 
+OF_A_DAY = (
+    # Of runs of the day, or of sales of it. The ids are listed, as a sale may be gone.
+    "(r.day = :day OR c.subject_id IN "
+    "(SELECT i.{invoice_id} FROM {invoice} i WHERE i.{date} >= :start AND i.{date} < :end) "
+    "OR c.subject_id IN (WITH RECURSIVE n (id, last_id, step) AS "
+    "(SELECT p.first_id, p.last_id, p.step FROM {run_invoices} p "
+    "JOIN {run} m ON m.run_id = p.run_id "
+    "WHERE m.day = :day AND m.undone_at IS NULL AND m.kind NOT IN ('align', 'baseline') "
+    "UNION ALL SELECT n.id + n.step, n.last_id, n.step FROM n WHERE n.id + n.step <= n.last_id) "
+    "SELECT n.id FROM n))"
+)
+
 STILL_THERE = (
     "c.kind = 'cancellation' "
     "AND EXISTS (SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = c.subject_id)"
@@ -161,7 +180,23 @@ OTHERWISE = (
     "<> (SELECT count(*) FROM {kept_lines}) OR EXISTS (SELECT 1 FROM {kept_lines} "
     "WHERE NOT EXISTS (SELECT 1 FROM {line} l WHERE l.{line_id} = {kept_line_id} "
     "AND l.{line_invoice} = c.subject_id AND l.{line_track} = {kept_line_track} "
-    "AND round(l.{price} * 100) = round({kept_price} * 100) AND l.{quantity} = {kept_quantity})))"
+    "AND round(l.{price} * 100) = round({kept_price} * 100) AND l.{quantity} = {kept_quantity})) "
+    # `align` may have moved it before or after.
+    "OR (EXISTS (SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = c.subject_id "
+    "AND {date_now} <> {date_after}) AND NOT EXISTS (SELECT 1 FROM {run} a "
+    "JOIN {run_invoices} p ON p.run_id = a.run_id WHERE a.kind = 'align' "
+    "AND c.subject_id BETWEEN p.first_id AND p.last_id "
+    "AND (c.subject_id - p.first_id) % p.step = 0)))"
+)
+
+CHAIN = (
+    # Each change that is followed by one that did not find, word for word, what it had left.
+    "SELECT c.subject_id AS id, c.after AS kept, n.found FROM (SELECT c.change_id, "
+    "lead(c.change_id) OVER w AS later, lead(c.before) OVER w AS found "
+    "FROM {change} c JOIN {run} r ON r.run_id = c.run_id WHERE {of_them} "
+    "WINDOW w AS (PARTITION BY c.subject_id ORDER BY c.change_id)) n "
+    "JOIN {change} c ON c.change_id = n.change_id JOIN {run} r ON r.run_id = c.run_id "
+    "WHERE {scope} AND n.later IS NOT NULL AND coalesce(c.after, '') <> n.found"
 )
 
 LIVES_ELSEWHERE = (
