@@ -142,16 +142,18 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
     if not 0 <= invoice_id <= LARGEST_ID:
         raise InvalidInput(f"an invoice id must be between 0 and {LARGEST_ID}, got {invoice_id}")
     require(recognise(connection))
+    # An id may be larger than the shop's columns hold.
+    number = literal(invoice_id, BigInteger)
     invoice = connection.execute(
         select(
             Invoice.invoice_date.label("date"),
             Invoice.total.label("total"),
-        ).where(Invoice.invoice_id == invoice_id)
+        ).where(Invoice.invoice_id == number)
     ).one_or_none()
     runs = connection.execute(
         select(Run.__table__)
         .join(RunInvoices.__table__, RunInvoices.run_id == Run.run_id)
-        .where(in_range(literal(invoice_id, BigInteger)))
+        .where(in_range(number))
         .order_by(Run.created_at)
     ).all()
     changes = _changes(connection, invoice_id)

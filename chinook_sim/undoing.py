@@ -458,6 +458,7 @@ class _Undoing:
             .where(
                 Change.kind == CANCELLATION,
                 Run.undone_at.is_(None),
+                ~of_runs(self._connection, Change.run_id, self._ids),
                 customer_before(self._connection).in_(newcomers),
             )
         )
