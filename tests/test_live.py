@@ -183,7 +183,7 @@ def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(shop: 
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 50, price_changes=3)
     before = shop.snapshot()
-    batches = sell(shop, 60, mix=(1, 0, 0))
+    batches = sell(shop, 60, mix=(4, 2, 1))
     first = date(2024, 1, 1)
     days = list(backfill(shop.engine, first, first + timedelta(days=1), 3))
     with Session(shop.engine) as session, session.begin():
