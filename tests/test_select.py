@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -31,8 +36,6 @@ from chinook_sim.naming import recognise
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
-    import subprocess
-
     from conftest import Command, Shop
 
     from chinook_sim import InvoiceHistory
@@ -585,4 +588,30 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: Shop, command: Command)
     shop.execute(f"UPDATE [Invoice] SET [Total] = [Total] - 1 {of_it}")
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
     assert (gone["runs"], gone["sales"]) == (10, 20)
+    assert shop.snapshot() == before
+
+
+@both
+def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Command) -> None:
+    before = shop.snapshot()
+    first = DAY - timedelta(days=299)
+    list(backfill(shop.engine, first, DAY, 30, seed=3))
+    period = ("undo", "--backfill", str(first), str(DAY))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chinook_sim", *period],
+        env={**os.environ, "DATABASE_URL": shop.text},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while standing(shop) == 300:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert f"{300 - standing(shop)} of 300 runs are undone, and the same command" in errors
+    gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
+    assert gone["runs"] < 300
     assert shop.snapshot() == before
