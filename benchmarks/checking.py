@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from chinook_sim import Invoice, InvoiceLine, backfill, undo
-from chinook_sim.ledger import count_runs, latest_runs
+from chinook_sim.listing import count_runs, latest_runs
 from chinook_sim.naming import recognise
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape

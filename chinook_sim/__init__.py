@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from chinook_sim.factory import SaleFactory
     from chinook_sim.history import backfill
+    from chinook_sim.lineage import InvoiceHistory, invoice_history
     from chinook_sim.models import (
         Album,
         Artist,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from chinook_sim.profile import Peak, Profile, load_profile
     from chinook_sim.simulate import generate_d1, simulate_changes
     from chinook_sim.stream import LiveBatch, LiveStream, live
-    from chinook_sim.undoing import undo
+    from chinook_sim.undoing import UndoResult, undo
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ __all__ = [
     "IdsExhausted",
     "InvalidInput",
     "Invoice",
+    "InvoiceHistory",
     "InvoiceLine",
     "KeyTaken",
     "LiveBatch",
@@ -78,9 +80,11 @@ __all__ = [
     "SaleFactory",
     "Track",
     "UndoRefused",
+    "UndoResult",
     "align",
     "backfill",
     "generate_d1",
+    "invoice_history",
     "live",
     "load_profile",
     "recognise",
@@ -105,11 +109,12 @@ _HOMES = {
         "UndoRefused",
     },
     "factory": {"SaleFactory"},
+    "lineage": {"InvoiceHistory", "invoice_history"},
     "naming": {"recognise"},
     "profile": {"Peak", "Profile", "load_profile"},
     "simulate": {"generate_d1", "simulate_changes"},
     "stream": {"LiveBatch", "LiveStream", "live"},
-    "undoing": {"undo"},
+    "undoing": {"UndoResult", "undo"},
 }
 
 

@@ -18,11 +18,8 @@ from uuid import uuid4
 
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
     String,
     bindparam,
-    case,
-    cast,
     exists,
     func,
     insert,
@@ -53,7 +50,7 @@ from chinook_sim.sampling import LATE_PARTS, count_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import date
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
 
@@ -65,16 +62,13 @@ __all__ = [
     "STREAM",
     "Asked",
     "Backend",
-    "Listed",
     "backend_of",
     "baseline",
     "changed_by",
     "concerned",
-    "count_runs",
     "enter",
-    "find_run",
+    "in_range",
     "invoices_of",
-    "latest_runs",
     "made_already",
     "made_between",
     "mark_undone",
@@ -522,7 +516,7 @@ def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
     return (
         select(Invoice.invoice_id)
         .select_from(RANGE)
-        .join(Invoice, _within(Invoice.invoice_id))
+        .join(Invoice, in_range(Invoice.invoice_id))
         .where(these)
     )
 
@@ -532,27 +526,26 @@ def simulated(invoice: Any) -> ColumnElement[bool]:
     made = select(literal(1)).select_from(RANGE).join(RUN, RUN.c.run_id == RANGE.c.run_id)
     return exists(
         made.where(
-            _within(invoice.invoice_id), RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)
+            in_range(invoice.invoice_id), RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)
         ).correlate(invoice)
     )
 
 
 def concerned(number: Any, run_id: str) -> ColumnElement[bool]:
     """Return the condition that an id is of an invoice that a run made, or moved."""
-    of_it = select(literal(1)).select_from(RANGE).where(_within(number), RANGE.c.run_id == run_id)
+    of_it = select(literal(1)).select_from(RANGE).where(in_range(number), RANGE.c.run_id == run_id)
     return exists(of_it.correlate_except(RANGE))
 
 
-def changed_by(connection: Connection, runs: Sequence[str], stream: str | None = None) -> list[str]:
-    """Return what changed what some runs made, or changed again what they changed, later.
+def changed_by(connection: Connection, runs: Sequence[str]) -> list[Row[Any]]:
+    """Return the runs that later changed what some runs made, or changed again what they changed.
 
     Args:
         connection: on a Chinook with a ledger of changes.
         runs: the runs.
-        stream: the stream that they are of, if they are.
 
     Returns:
-        Ids of runs; the name of a stream for all runs of another one.
+        run_id, kind and key of each run that is not undone and not one of these.
     """
     other, earlier = RUN.alias(), CHANGE.alias()
     found = select(other.c.run_id, other.c.kind, other.c.key)
@@ -560,7 +553,7 @@ def changed_by(connection: Connection, runs: Sequence[str], stream: str | None =
     # changes, by index: there may be many of either.
     of_its_sales = (
         found.select_from(RANGE)
-        .join(CHANGE, (CHANGE.c.subject == "invoice") & _within(CHANGE.c.subject_id))
+        .join(CHANGE, (CHANGE.c.subject == "invoice") & in_range(CHANGE.c.subject_id))
         .join(other, other.c.run_id == CHANGE.c.run_id)
         .where(of_runs(connection, RANGE.c.run_id, runs))
     )
@@ -576,17 +569,11 @@ def changed_by(connection: Connection, runs: Sequence[str], stream: str | None =
         .where(of_runs(connection, earlier.c.run_id, runs))
     )
     standing = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
-    names: dict[str, None] = {}
-    for run_id, kind, key in connection.execute(
-        of_its_sales.where(*standing).union(again.where(*standing))
-    ):
-        of = key.split("/")[0] if kind == LIVE else None
-        names[run_id if of in (None, stream) else of] = None
-    return list(names)
+    return list(connection.execute(of_its_sales.where(*standing).union(again.where(*standing))))
 
 
-def _within(number: Any) -> ColumnElement[bool]:
-    """Return the condition that an id is in a range of ids of a run."""
+def in_range(number: Any) -> ColumnElement[bool]:
+    """Return the condition that an invoice id is in a row of `RunInvoices`."""
     condition: ColumnElement[bool] = number.between(RANGE.c.first_id, RANGE.c.last_id) & (
         (number - RANGE.c.first_id) % RANGE.c.step == 0
     )
@@ -597,102 +584,6 @@ def baseline(connection: Connection) -> int:
     """Return the highest invoice id there was before us; 0 where there was no invoice."""
     highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == BASELINE)
     return connection.scalar(highest) or 0
-
-
-class Listed(NamedTuple):
-    """A run as it is listed, or all runs of a stream as if they were one.
-
-    Attributes:
-        run: what `undo` takes: the run's id, or the stream's name.
-        kind: as in `Run`.
-        key: the run's key.
-        day: its day, the last one of a stream.
-        sales: the number of its sales.
-        lines: the number of their lines.
-        revenue: the sum of their totals.
-        seed: of the sales.
-        digest: of the sales; None for a stream.
-        invoice_ids: which they are, in ranges; None for a stream.
-        at: when it was written, the last one of a stream.
-        version: the release that made it.
-        undone_at: when it was undone; of a stream, all of it.
-    """
-
-    run: str
-    kind: str
-    key: str | None
-    day: date | None
-    sales: int
-    lines: int
-    revenue: Decimal
-    seed: int | None
-    digest: str | None
-    invoice_ids: IdRanges | None
-    at: datetime
-    version: str
-    undone_at: datetime | None
-
-
-def latest_runs(connection: Connection, most: int) -> list[Listed]:
-    """Return the newest runs and streams, newest first."""
-    single = connection.execute(
-        select(RUN)
-        .where(RUN.c.kind.not_in((BASELINE, LIVE)))
-        .order_by(RUN.c.created_at.desc(), RUN.c.last_invoice_id.desc())
-        .limit(most)
-    ).all()
-    ids = ranges_of(connection, [row.run_id for row in single])
-    # In words, as PostgreSQL would not know two parameters of the same value for the same.
-    stream = func.substr(RUN.c.key, literal_column("1"), literal_column(str(STREAM_LENGTH)))
-    streams = connection.execute(
-        select(
-            stream,
-            literal(LIVE),
-            literal(None),
-            func.max(RUN.c.day),
-            *(cast(func.sum(RUN.c[name]), BigInteger) for name in ("sales", "lines")),
-            func.sum(RUN.c.revenue),
-            func.max(RUN.c.seed),
-            literal(None),
-            literal(None),
-            func.max(RUN.c.created_at),
-            func.max(RUN.c.version),
-            case((func.count() == func.count(RUN.c.undone_at), func.max(RUN.c.undone_at))),
-        )
-        .where(RUN.c.kind == LIVE)
-        .group_by(stream)
-        .order_by(func.max(RUN.c.created_at).desc())
-        .limit(most)
-    )
-    listed = [
-        *(
-            Listed(
-                row.run_id,
-                row.kind,
-                row.key,
-                row.day,
-                row.sales,
-                row.lines,
-                row.revenue,
-                row.seed,
-                row.digest,
-                ids[row.run_id],
-                row.created_at,
-                row.version,
-                row.undone_at,
-            )
-            for row in single
-        ),
-        *(Listed(*row) for row in streams),
-    ]
-    # Both came in order, and sorting keeps it among equals.
-    return sorted(listed, key=lambda run: run.at, reverse=True)[:most]
-
-
-def count_runs(connection: Connection) -> int:
-    """Return the number of runs in the ledger, undone ones too."""
-    runs = select(func.count()).where(RUN.c.kind != BASELINE)
-    return int(connection.scalar(runs) or 0)
 
 
 def stream_name() -> str:
@@ -731,38 +622,16 @@ def stream_of(connection: Connection, name: str) -> Stream:
     return Stream(count, day, int(sales), int(lines), revenue)
 
 
-def runs_of_stream(connection: Connection, name: str) -> list[str]:
-    """Return the ids of a stream's runs that stand, the latest first, and lock them."""
-    # Longer numbers are higher ones; and ids alone, as there may be very many.
+def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
+    """Return run_id and sales of a stream's runs that stand, the latest first, and lock them."""
+    # Longer numbers are higher ones; and no more columns, as there may be very many runs.
     latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
-    question = select(RUN.c.run_id).where(*_of_stream(name), RUN.c.undone_at.is_(None))
-    return list(connection.scalars(question.order_by(*latest).with_for_update()))
+    question = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))
+    return list(connection.execute(question.order_by(*latest).with_for_update()))
 
 
 def _of_stream(name: str) -> tuple[ColumnElement[bool], ...]:
     return RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)
-
-
-def find_run(connection: Connection, given: str) -> Row[Any]:
-    """Return the run that an id, or the beginning of one, names, and lock its row.
-
-    Raises:
-        InvalidInput: there is none, or more than one.
-    """
-    given = str(given).lower()
-    if not re.fullmatch("[0-9a-f-]{4,36}", given):
-        raise InvalidInput(
-            f"{given[:40]!r} is no run; `chinook-sim status` lists them, and the first characters "
-            "of one, at least four, are enough"
-        )
-    found = connection.execute(
-        select(RUN).where(RUN.c.run_id.startswith(given), RUN.c.kind != BASELINE).with_for_update()
-    ).all()
-    if len(found) != 1:
-        raise InvalidInput(
-            f"{len(found) or 'no'} runs begin with {given!r}; `chinook-sim status` lists them"
-        )
-    return found[0]
 
 
 def mark_undone(connection: Connection, *runs: str) -> None:

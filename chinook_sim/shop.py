@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from chinook_sim.catalogue import Catalogue
     from chinook_sim.naming import Chinook
@@ -180,17 +180,27 @@ class ShopChanger:
 _LIVES = ("Address", "City", "State", "Country", "PostalCode")
 
 
-def note_prices_undone(connection: Connection, run_id: str) -> None:
-    """Number the return of the prices of a run, which was put back, among the changes of prices."""
+def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> None:
+    """Number the return of prices that were put back among the changes of prices.
+
+    Args:
+        connection: on which they were put back.
+        of_runs: the condition on `Change.run_id` to be one of the runs that had changed them.
+    """
     changes = Change.__table__.c
-    prices = select(
-        changes.run_id,
-        literal(PRICE_UNDONE),
-        changes.subject,
-        changes.subject_id,
-        changes.after,
-        changes.before,
-    ).where(changes.run_id == run_id, changes.kind == PRICE)
+    prices = (
+        select(
+            changes.run_id,
+            literal(PRICE_UNDONE),
+            changes.subject,
+            changes.subject_id,
+            changes.after,
+            changes.before,
+        )
+        .where(of_runs, changes.kind == PRICE)
+        # Numbered in this order: the last change is the first to be taken back.
+        .order_by(changes.change_id.desc())
+    )
     names = ["run_id", "kind", "subject", "subject_id", "before", "after"]
     _lock_prices(connection)
     connection.execute(insert(Change.__table__).from_select(names, prices))

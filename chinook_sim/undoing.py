@@ -1,12 +1,13 @@
 """Undoing runs: taking their sales out, putting back what they changed, or moving history back.
 
-One run is undone by itself; a stream in slices of many runs, the latest first, each slice as if it
-were one run, so that neither statements nor memory grow with the number of its transactions.
+One run is undone by itself; the runs of a stream, a day or a backfill in slices of many runs, the
+latest first, each slice as if it were one run, so that neither statements nor memory grow with the
+number of runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,116 +19,244 @@ from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back, moved_without
 from chinook_sim.batch import Digest
 from chinook_sim.content import content_of, customer_before
-from chinook_sim.content.parts import SUBJECTS
-from chinook_sim.errors import UndoRefused
+from chinook_sim.content.parts import SUBJECTS, Subject
+from chinook_sim.errors import InvalidInput, UndoRefused
 from chinook_sim.ledger import (
     LIVE,
     STREAM,
     changed_by,
-    find_run,
     invoices_of,
     mark_undone,
     of_runs,
+    ranges_of,
     require,
     runs_of_stream,
     stream_of,
 )
+from chinook_sim.listing import find_key, find_run, find_runs, in_backfill, of_day
 from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run
 from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
+from chinook_sim.window import check_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection, Row, Select
     from sqlalchemy.orm import Session
 
     from chinook_sim.naming import Chinook
     from chinook_sim.rights import Purpose
 
-__all__ = ["Undone", "undo"]
+__all__ = ["UndoResult", "undo"]
 
 SLICE = 10_000
 """Sales looked at in one piece."""
 
 RUNS = 1_000
-"""Runs of a stream undone in one piece."""
+"""Runs undone in one piece."""
+
+SALES = 500_000
+"""Sales after which such a piece ends: 16 bytes of memory for each."""
+
+NAMED = 10
+"""Runs that an error message names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
-    """What was taken out.
+class UndoResult:
+    """What was undone.
 
     Attributes:
-        run_id: the run, or the stream.
-        kind: what it had done; see `Run`.
-        day: its day, the first one of a stream.
-        sales: the number of sales the run had made, or of invoices moved back.
+        run_id: the run, or the stream; None where a day or a backfill was asked for.
+        kind: the kind of the run; see `Run`. None where a day or a backfill was asked for.
+        day: the day of the sales; the first one of several runs.
+        sales: the number of sales that the runs had made, or of invoices moved back.
         lines: the number of their lines.
         revenue: the sum of their totals.
-        existed: whether it had been undone before, and nothing was done now.
+        existed: whether all of it had been undone before, and nothing was done now.
         witness: a run that is undone if all of it is, to look for where COMMIT is not answered.
+        runs: the ids of the runs that were undone now, the latest first.
+        left: how many of the runs asked for still stand, because of `limit`.
     """
 
-    run_id: str
-    kind: str
+    run_id: str | None
+    kind: str | None
     day: date
     sales: int
     lines: int
     revenue: Decimal
     existed: bool
     witness: str
+    runs: tuple[str, ...] = ()
+    left: int = 0
 
 
-def undo(session: Session, run: str) -> Undone:
-    """Undo one run, exactly: what it made goes, what it changed is as before, all else stays.
+def undo(
+    session: Session,
+    run: str | None = None,
+    *,
+    key: str | None = None,
+    day: date | None = None,
+    backfill: tuple[date, date] | None = None,
+    limit: int | None = None,
+) -> UndoResult:
+    """Undo runs, exactly: what they made goes, what they changed is as before, all else stays.
 
-    The run remains in the ledger, marked, and its key is free again.
+    The runs remain in the ledger, marked, and their keys are free again. Either all of the runs
+    are undone or none. Give exactly one of run, key, day and backfill.
 
     Args:
         session: a session on a Chinook with a ledger; its transaction stays yours.
-        run: the run's id, or its first characters, at least four; or the name of a stream, such
-            as `live-3f9a1c2e`, all of whose runs are undone, the latest first.
+        run: the run's id, or its first characters, at least four; or its key; or the name of a
+            stream, such as `live-3f9a1c2e`, all of whose runs are undone.
+        key: the run's key, such as `once:2026-01-05`.
+        day: all runs of this day; of a stream, the transactions of this day. An alignment is a run
+            of no day.
+        backfill: the first and the last day of a range: all runs that `backfill` made of these
+            days, which are those of `once=True` too.
+        limit: undo at most about this many runs, the latest ones; `left` says how many remain.
+            For a range that is undone in several transactions.
 
     Raises:
-        InvalidInput: there is no such run, or more than one.
-        UndoRefused: what it made was changed since, or other rows refer to it.
+        InvalidInput: there is no such run, or more than one, or not exactly one way to select
+            runs is given.
+        UndoRefused: what the runs made was changed since by others, or other rows refer to it.
         NoLedger: the database was not migrated.
         BatchFailed: the database did not take it; nothing was undone.
     """
+    ways = {"run": run, "key": key, "day": day, "backfill": backfill}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise InvalidInput(
+            "undo takes exactly one of run, key, day and backfill, got "
+            f"{' and '.join(given) or 'none'}"
+        )
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"limit must be at least 1, got {limit!r}")
+    for it in (*(backfill or ()), *([] if day is None else [day])):
+        check_day(it)
+    if backfill and backfill[1] < backfill[0]:
+        raise InvalidInput(
+            f"the last day, {backfill[1]}, is before the first, {backfill[0]}; swap them"
+        )
     with all_or_nothing(session, "undo") as (connection, chinook):
         require(chinook)
-        if not run.lower().startswith(STREAM):
-            row = find_run(connection, run)
+        if day is not None:
+            chosen, what = of_day(day), f"no run has the day {day}"
+        elif backfill:
+            chosen = in_backfill(*backfill)
+            what = f"no day from {backfill[0]} to {backfill[1]} was made by backfill or with --once"
+        elif run is not None and run.lower().startswith(STREAM):
+            return _undo_stream(session, connection, chinook, run.lower(), limit)
+        else:
+            row = find_key(connection, str(key)) if run is None else find_run(connection, run)
             existed = not _undo(session, connection, chinook, row)
             made = (row.sales, row.lines, row.revenue)
-            return Undone(row.run_id, row.kind, row.day, *made, existed, row.run_id)
-        return _undo_stream(session, connection, chinook, run.lower())
+            runs = () if existed else (row.run_id,)
+            return UndoResult(row.run_id, row.kind, row.day, *made, existed, row.run_id, runs)
+        found = find_runs(connection, *chosen)
+        if found.standing:
+            return _undo_all(session, connection, chinook, found.standing, limit)
+        if found.undone is None or found.total is None:
+            raise InvalidInput(f"{what}; `chinook-sim status` lists the runs")
+        total = found.total
+        made = (total.sales, total.lines, total.revenue)
+        return UndoResult(None, None, total.day, *made, existed=True, witness=found.undone)
 
 
-def _undo_stream(session: Session, connection: Connection, chinook: Chinook, name: str) -> Undone:
+def _undo_stream(
+    session: Session, connection: Connection, chinook: Chinook, name: str, limit: int | None
+) -> UndoResult:
     """Undo those runs of a stream that stand, a slice at a time, the latest first."""
     all_of_it = stream_of(connection, name)
     standing = runs_of_stream(connection, name)
     if not standing:
-        return Undone(name, LIVE, *all_of_it[1:], existed=True, witness=name)
+        return UndoResult(name, LIVE, *all_of_it[1:], existed=True, witness=name)
+    made = _undo_all(session, connection, chinook, standing, limit, name)
+    return replace(made, run_id=name, kind=LIVE, day=all_of_it.day)
+
+
+def _undo_all(
+    session: Session,
+    connection: Connection,
+    chinook: Chinook,
+    standing: Sequence[Row[Any]],
+    limit: int | None,
+    stream: str | None = None,
+) -> UndoResult:
+    """Undo runs, all of which stand, a slice at a time.
+
+    Args:
+        session: whose transaction it is.
+        connection: its connection.
+        chinook: what was recognised.
+        standing: run_id and sales of each, the latest first.
+        limit: the number of runs after which it ends, if not with the last.
+        stream: the stream that all of them are of, if they are.
+
+    Raises:
+        UndoRefused: as for `undo`.
+    """
+    left = {row.run_id: row.sales for row in standing}
+    wanted = len(left) if limit is None else min(limit, len(left))
+    if wanted < len(left):
+        # Before anything is committed: what stands in the way of a later slice.
+        later = changed_by(connection, list(left))
+        if later:
+            raise _refused("what the runs made or changed was changed", later, stream)
+    undone: list[str] = []
+    days: list[date] = []
     sales, lines, revenue = 0, 0, Decimal("0.00")
-    for start in range(0, len(standing), RUNS):
-        some = standing[start : start + RUNS]
+    while len(undone) < wanted:
+        some = _slice(connection, left, min(RUNS, wanted - len(undone)))
         rows = connection.execute(
             select(Run.__table__).where(of_runs(connection, Run.run_id, some))
-        )
-        runs = rows.all()
+        ).all()
         subjects = _changed(connection, some)
-        with all_or_nothing(session, "undo changes" if subjects else "undo", chinook):
-            _Undoing(connection, chinook, runs, subjects, name).undo_together()
+        with all_or_nothing(session, _purpose(subjects), chinook):
+            _Undoing(connection, chinook, rows, subjects, stream).undo_together()
         mark_undone(connection, *some)
-        sales += sum(row.sales for row in runs)
-        lines += sum(row.lines for row in runs)
-        revenue += sum(row.revenue for row in runs)
-    made = (sales, lines, revenue)
-    return Undone(name, LIVE, all_of_it.day, *made, existed=False, witness=standing[0])
+        for run_id in some:
+            del left[run_id]
+        undone += some
+        days += [row.day for row in rows]
+        sales += sum(row.sales for row in rows)
+        lines += sum(row.lines for row in rows)
+        revenue += sum(row.revenue for row in rows)
+    return UndoResult(
+        None,
+        None,
+        min(days),
+        sales,
+        lines,
+        revenue,
+        existed=False,
+        witness=undone[0],
+        runs=tuple(undone),
+        left=len(left),
+    )
+
+
+def _slice(connection: Connection, left: dict[str, int], most: int) -> list[str]:
+    """Return the runs to be undone next: the latest, and those of the others that changed them."""
+    some: list[str] = []
+    sales = 0
+    for run_id, made in left.items():
+        if some and (len(some) == most or sales + made > SALES):
+            break
+        some.append(run_id)
+        sales += made
+    # Their order is that of the clock when their transactions began, which may be another than
+    # that of their changes.
+    while True:
+        others = {row.run_id for row in changed_by(connection, some)}
+        more = [run_id for run_id in left if run_id in others]
+        if not more:
+            return some
+        some += more
 
 
 def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[Any]) -> bool:
@@ -138,14 +267,18 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
     if row.kind == ALIGN:
         move_back(connection, row)
     elif subjects:
-        only_sales = subjects == {"invoice"}
-        purpose: Purpose = "undo changes" if only_sales else "undo shop"
-        with all_or_nothing(session, purpose, chinook):
+        with all_or_nothing(session, _purpose(subjects), chinook):
             _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     else:
         _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     mark_undone(connection, row.run_id)
     return True
+
+
+def _purpose(subjects: set[str]) -> Purpose:
+    if subjects - {"invoice"}:
+        return "undo shop"
+    return "undo changes" if subjects else "undo"
 
 
 def _stream(row: Row[Any]) -> str | None:
@@ -158,6 +291,21 @@ def _changed(connection: Connection, runs: Sequence[str]) -> set[str]:
     these = of_runs(connection, Change.run_id, runs)
     subjects = select(Change.subject).where(these, Change.subject.in_(SUBJECTS))
     return set(connection.scalars(subjects.distinct()))
+
+
+def _refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
+    """Return the error that names the runs to be undone first; a stream's name for its runs."""
+    then = "delete them yourself if they shall go"
+    if others:
+        streams = (_stream(row) for row in others)
+        names = dict.fromkeys(
+            f"run {row.run_id[:8]}" if of in (None, stream) else of
+            for row, of in zip(others, streams, strict=True)
+        )
+        shown = ", ".join(list(names)[:NAMED])
+        more = f" and {len(names) - NAMED} more runs" if len(names) > NAMED else ""
+        then = f"undo {shown}{more} first"
+    return UndoRefused(f"not undone: {why} since; {then}")
 
 
 class _Undoing:
@@ -175,11 +323,13 @@ class _Undoing:
         self._subjects = [subject for subject in SUBJECTS if subject in changed]
         self._connection = connection
         self._chinook = chinook
-        # Ids of sales rise from run to run.
-        self._runs = sorted(runs, key=lambda run: run.first_invoice_id or 0)
+        self._runs = runs
         self._ids = [run.run_id for run in runs]
         self._stream = stream
-        self._whose = "the run" if len(runs) == 1 else "the stream"
+        self._whose, self._left_it = "the run", "it left them"
+        if len(runs) > 1:
+            self._whose = "the stream" if stream else "the runs"
+            self._left_it = "it left them" if stream else "they left them"
         self._sales = invoices_of(connection, *self._ids)
 
     def undo(self) -> None:
@@ -191,11 +341,10 @@ class _Undoing:
         self._lock_all()
         # Customers who signed up can only go when what they bought has.
         self._take_out()
-        if self._subjects:
-            self._put_back()
+        self._put_back(self._subjects)
 
     def undo_together(self) -> None:
-        """Undo runs that changed only invoices, which may be each other's sales.
+        """Undo runs that may have changed each other's sales, customers and prices.
 
         Raises:
             UndoRefused: as for one.
@@ -204,10 +353,11 @@ class _Undoing:
         others = self._others()
         if others:
             raise self._refused(f"what {self._whose} made or changed was changed", others)
-        if self._subjects:
-            # First, as only then their sales are as they were made.
-            self._put_back()
+        # Invoices first, as only then the sales are as they were made; the customers who signed up
+        # last, as they bought some of them.
+        self._put_back([subject for subject in self._subjects if subject == "invoice"])
         self._take_out()
+        self._put_back([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
         self._lock(self._sales)
@@ -234,12 +384,17 @@ class _Undoing:
             # All were deleted: there is nothing to compare, and nothing to lose.
             return
         runs = [run for run in self._runs if run.sales]
+        makers = _Makers(connection, runs)
         if found != made:
-            runs = self._left(runs, others)
-        if _digests(connection, runs, ids) != [run.digest for run in runs] or _amounts_changed(
-            connection, ids
-        ):
-            raise self._refused(f"{self._whose}'s sales were changed", others)
+            runs = self._left(makers, others)
+        digests = _digests(connection, makers, ids)
+        changed = [run for run in runs if digests[run.run_id] != run.digest]
+        if changed or _amounts_changed(connection, ids):
+            of_it = "'" if self._whose.endswith("s") else "'s"
+            which = ""
+            if changed and len(runs) > 1:
+                which = f" (of run {changed[0].run_id[:8]}, day {changed[0].day})"
+            raise self._refused(f"{self._whose}{of_it} sales were changed{which}", others)
         for reference in references(connection):
             sold = reference.sold
             theirs = select(func.count()).select_from(sold)
@@ -251,29 +406,29 @@ class _Undoing:
         for model in (InvoiceLine, Invoice):
             connection.execute(delete(model).where(model.invoice_id.in_(ids)))
 
-    def _left(self, runs: list[Row[Any]], others: list[str]) -> list[Row[Any]]:
+    def _left(self, makers: _Makers, others: list[Row[Any]]) -> list[Row[Any]]:
         """Return the runs that have sales, all of them; where not all were deleted, refuse."""
-        firsts = np.array([run.first_invoice_id for run in runs])
-        there = np.zeros(len(runs), dtype=np.int64)
+        there = np.zeros(len(makers.runs), dtype=np.int64)
         question = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
         for (numbers,) in _columns(self._connection, question):
-            owners = np.searchsorted(firsts, np.array(numbers), side="right") - 1
-            there += np.bincount(owners, minlength=len(runs))
-        for run, left in zip(runs, there.tolist(), strict=True):
+            there += np.bincount(makers.of(np.array(numbers)), minlength=len(makers.runs))
+        for run, left in zip(makers.runs, there.tolist(), strict=True):
             if left != run.sales and (left or others):
                 whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
                 gone = run.sales - left
                 raise self._refused(f"{gone} of {whose} {run.sales} sales were cancelled", others)
-        return [run for run, left in zip(runs, there.tolist(), strict=True) if left]
+        return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
 
-    def _put_back(self) -> None:
+    def _put_back(self, subjects: Sequence[Subject]) -> None:
+        if not subjects:
+            return
         content = content_of(self._connection)
-        for subject in self._subjects:
+        for subject in subjects:
             changed = content.changed_since(self._ids, subject)
             if changed:
                 raise self._refused(
-                    f"{len(changed)} {subject}s that {self._whose} changed are not as it left them "
-                    f"({subject} {changed[0]})",
+                    f"{len(changed)} {subject}s that {self._whose} changed are not as "
+                    f"{self._left_it} ({subject} {changed[0]})",
                     self._others(),
                 )
         moved = moved_without(self._connection, *self._ids)
@@ -282,13 +437,13 @@ class _Undoing:
                 f"not undone: {self._whose} cancelled invoices of the history, which was moved "
                 f"since; undo run {moved[:8]} first"
             )
-        if "customer" in self._subjects:
+        if "customer" in subjects:
             self._refuse_customers_who_bought()
-        for subject in self._subjects:
+        for subject in subjects:
             content.put_back(self._ids, subject)
-        if "track" in self._subjects:
-            (run_id,) = self._ids
-            note_prices_undone(self._connection, run_id)
+        if "track" in subjects:
+            these = of_runs(self._connection, Change.run_id, self._ids)
+            note_prices_undone(self._connection, these)
 
     def _refuse_customers_who_bought(self) -> None:
         newcomers = select(Change.subject_id).where(
@@ -303,82 +458,101 @@ class _Undoing:
             .where(
                 Change.kind == CANCELLATION,
                 Run.undone_at.is_(None),
+                ~of_runs(self._connection, Change.run_id, self._ids),
                 customer_before(self._connection).in_(newcomers),
             )
         )
         found = sum(self._connection.scalar(count) or 0 for count in (bought, cancelled))
         if found:
             raise UndoRefused(
-                f"not undone: customers who signed up in the run have bought {found} times since; "
-                "undo those runs first"
+                f"not undone: customers who signed up in {self._whose} have bought {found} times "
+                "since; undo those runs first"
             )
 
-    def _others(self) -> list[str]:
-        """Return the runs, and other streams, that changed any of it later."""
-        return changed_by(self._connection, self._ids, self._stream)
+    def _others(self) -> list[Row[Any]]:
+        """Return the runs that changed any of it later."""
+        return changed_by(self._connection, self._ids)
 
-    def _refused(self, why: str, others: list[str]) -> UndoRefused:
-        then = "delete them yourself if they shall go"
-        if others:
-            names = (it if it.startswith(STREAM) else f"run {it[:8]}" for it in others)
-            then = f"undo {', '.join(names)} first"
-        return UndoRefused(f"not undone: {why} since; {then}")
+    def _refused(self, why: str, others: Sequence[Row[Any]]) -> UndoRefused:
+        return _refused(why, others, self._stream)
 
 
-def _digests(connection: Connection, runs: Sequence[Row[Any]], ids: Select[Any]) -> list[str]:
-    """Return the digests of the sales of some runs as they are in the tables now.
+class _Makers:
+    """Which of some runs made which sale. Of one run nothing is read."""
+
+    def __init__(self, connection: Connection, runs: Sequence[Row[Any]]) -> None:
+        self.runs = runs
+        if len(runs) < 2:
+            return
+        ranges = ranges_of(connection, [run.run_id for run in runs])
+        parts = [ranges[run.run_id].array() for run in runs]
+        ids = np.concatenate(parts)
+        # Ids of runs that were made at the same time may take turns.
+        order = np.argsort(ids, kind="stable")
+        self._ids = ids[order]
+        self._places = np.repeat(np.arange(len(runs)), [len(part) for part in parts])[order]
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places, in `runs`, of the runs that made some sales."""
+        if len(self.runs) < 2:
+            return np.zeros(len(ids), dtype=np.int64)
+        places: NDArray[np.int64] = self._places[np.searchsorted(self._ids, ids)]
+        return places
+
+
+def _digests(connection: Connection, makers: _Makers, ids: Select[Any]) -> dict[str, str]:
+    """Return the digests of the sales of some runs, by run, as they are in the tables now.
 
     Args:
         connection: on a recognised Chinook.
-        runs: in the order of their sales' ids, which are all there.
+        makers: the runs.
         ids: of all these sales.
     """
     sizes = select(func.count()).where(InvoiceLine.invoice_id == Invoice.invoice_id)
     sales = (
-        select(Invoice.customer_id, Invoice.invoice_date, sizes.scalar_subquery())
+        select(
+            Invoice.invoice_id,
+            Invoice.customer_id,
+            Invoice.invoice_date,
+            sizes.scalar_subquery(),
+        )
         .where(Invoice.invoice_id.in_(ids))
         .order_by(Invoice.invoice_id)
     )
     lines = (
-        select(InvoiceLine.track_id, InvoiceLine.unit_price)
+        select(InvoiceLine.invoice_id, InvoiceLine.track_id, InvoiceLine.unit_price)
         .where(InvoiceLine.invoice_id.in_(ids))
         .order_by(InvoiceLine.invoice_id, InvoiceLine.invoice_line_id)
     )
     nothing = np.empty(0, dtype=np.int64)
-    digests = [Digest(run.day) for run in runs]
-    starts = [datetime.combine(run.day, time()) for run in runs]
-    for place, (customers, moments, counts) in _by_run(
-        _columns(connection, sales), [run.sales for run in runs]
-    ):
+    digests = [Digest(run.day) for run in makers.runs]
+    starts = [datetime.combine(run.day, time()) for run in makers.runs]
+    for place, (customers, moments, counts) in _by_run(_columns(connection, sales), makers):
         start = starts[place]
         seconds = [(moment - start) // timedelta(seconds=1) for moment in moments]
         digests[place].add(*map(np.array, (customers, seconds, counts)), nothing, nothing)
-    for place, (tracks, prices) in _by_run(
-        _columns(connection, lines), [run.lines for run in runs]
-    ):
+    for place, (tracks, prices) in _by_run(_columns(connection, lines), makers):
         cents = [int(price * 100) for price in prices]
         digests[place].add(nothing, nothing, nothing, *map(np.array, (tracks, cents)))
-    return [digest.hexdigest() for digest in digests]
+    return {
+        run.run_id: digest.hexdigest() for run, digest in zip(makers.runs, digests, strict=True)
+    }
 
 
 def _by_run(
-    slices: Iterator[tuple[Any, ...]], sizes: Sequence[int]
+    slices: Iterator[tuple[Any, ...]], makers: _Makers
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """Cut slices of columns so that each piece is of one run; what is too much is the last one's.
+    """Cut slices of columns, of which the first is the invoice's id, into pieces of one run each.
 
     Yields:
-        The run's place, and its piece of each column.
+        The run's place, and its piece of each other column.
     """
-    place, left = 0, sizes[0]
-    for columns in slices:
-        begin, length = 0, len(columns[0])
-        while begin < length:
-            while left == 0 and place < len(sizes) - 1:
-                place += 1
-                left = sizes[place]
-            end = min(begin + left, length) if place < len(sizes) - 1 else length
-            yield place, tuple(column[begin:end] for column in columns)
-            left -= end - begin
+    for numbers, *columns in slices:
+        places = makers.of(np.array(numbers))
+        ends = [*(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+        begin = 0
+        for end in ends:
+            yield int(places[begin]), tuple(column[begin:end] for column in columns)
             begin = end
 
 

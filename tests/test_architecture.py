@@ -39,6 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "shop": {"content", "people", "sampling", "sets", "writers"} | MODELS,
     "request": {"batch", "changes", "ledger", "profile", "sampling", "window"} | ERRORS,
     "ledger": {"batch", "fingerprints", "sampling"} | MODELS | ERRORS,
+    "listing": {"ledger"} | MODELS | ERRORS,
+    "lineage": {"ledger", "naming"} | MODELS | ERRORS,
     "simulate": {
         "writers",
         "batch",
@@ -54,7 +56,17 @@ ALLOWED: dict[str, set[str]] = {
     | MODELS
     | ERRORS,
     "alignment": {"simulate", "ledger", "batch", "fingerprints", "window"} | MODELS | ERRORS,
-    "undoing": {"simulate", "shop", "alignment", "ledger", "content", "references", "batch"}
+    "undoing": {
+        "simulate",
+        "shop",
+        "alignment",
+        "listing",
+        "ledger",
+        "content",
+        "references",
+        "batch",
+        "window",
+    }
     | MODELS
     | ERRORS,
     "history": {

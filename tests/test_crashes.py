@@ -171,11 +171,13 @@ def test_the_command_tells_the_truth_about_a_lost_commit(
 
 @some
 @pytest.mark.parametrize("ending", ["not sent", "not answered"])
-@pytest.mark.parametrize("what", ["run", "stream"])
+@pytest.mark.parametrize("what", ["run", "stream", "day", "backfill"])
 def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -> None:
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
-    made = json.loads(command("generate", "20", "--json", DATABASE_URL=shop.text).stdout)
+    night = ("generate", "20", "--json", "--once", "--day", str(DAY))
+    made = json.loads(command(*night, DATABASE_URL=shop.text).stdout)
+    chosen = {"day": ["--day", str(DAY)], "backfill": ["--backfill", str(DAY), str(DAY)]}
     if what == "stream":
         assert command("undo", made["run"], DATABASE_URL=shop.text).returncode == 0
         stream = live(shop.engine, 500, mix=(1, 0, 0))
@@ -186,7 +188,7 @@ def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -
     with Wire(shop.server.port) as wire:
         wire.arm(when=b"COMMIT", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
-        done = command("undo", made["run"], DATABASE_URL=url)
+        done = command("undo", *chosen.get(what, [made["run"]]), DATABASE_URL=url)
         assert wire.was_cut
     assert done.returncode == status, done.stderr
     assert shop.value("SELECT count(*) FROM [Invoice]") == before - sales

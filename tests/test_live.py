@@ -31,6 +31,7 @@ from chinook_sim import (
     InvalidInput,
     NoLedger,
     UndoRefused,
+    backfill,
     generate_d1,
     live,
     simulate_changes,
@@ -171,6 +172,25 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
     for it in reversed(batches[5:]):
         take_back(shop, str(it.made.run_id))
     take_back(shop, name.upper())
+    assert shop.snapshot() == before
+    with shop.engine.connect() as connection:
+        assert all(it.passed for it in verify_all(connection))
+
+
+@in_turns
+def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(shop: Shop) -> None:
+    """All of these had seen the changes of prices, and changed none of them."""
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 50, price_changes=3)
+    before = shop.snapshot()
+    batches = sell(shop, 60, mix=(4, 2, 1))
+    first = date(2024, 1, 1)
+    days = list(backfill(shop.engine, first, first + timedelta(days=1), 3))
+    with Session(shop.engine) as session, session.begin():
+        gone = undo(session, stream_name(batches))
+    assert gone.sales == sum(it.made.count for it in batches)
+    for day in days:
+        take_back(shop, str(day.run_id))
     assert shop.snapshot() == before
     with shop.engine.connect() as connection:
         assert all(it.passed for it in verify_all(connection))

@@ -20,11 +20,13 @@ import click
 from chinook_sim.cli.checks import verify
 from chinook_sim.cli.common import Common, common
 from chinook_sim.cli.history import backfill
-from chinook_sim.cli.runs import align, undo
+from chinook_sim.cli.runs import align
 from chinook_sim.cli.sales import generate
 from chinook_sim.cli.shapes import profile
-from chinook_sim.cli.shop import init, status
+from chinook_sim.cli.shop import init
+from chinook_sim.cli.status import status
 from chinook_sim.cli.stream import live
+from chinook_sim.cli.undo import undo
 from chinook_sim.errors import ChinookSimError, DatabaseUnavailable, InvalidInput
 from chinook_sim.settings import load_dotenv
 

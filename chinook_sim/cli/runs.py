@@ -1,8 +1,6 @@
-"""`align` and `undo`, and the runs that `status` lists."""
+"""`align`."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +15,7 @@ from chinook_sim.cli.common import (
 from chinook_sim.cli.output import table
 from chinook_sim.cli.transactions import look, persistently
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-__all__ = ["align", "columns", "list_runs", "undo"]
-
-LISTED = 10
-"""Runs that `status` lists."""
+__all__ = ["align"]
 
 
 @click.command()
@@ -63,85 +55,3 @@ def align(settings: Common, timezone: str | None, dry_run: bool) -> None:
         {"database": location.shown, "dry_run": dry_run, "existed": made.existed, **record},
         [said, "", *table(record)],
     )
-
-
-@click.command()
-@click.argument("run")
-@common
-@limited
-def undo(settings: Common, run: str) -> None:
-    """Take one RUN out again: its sales and their lines, or its moving of the history.
-
-    RUN is a run's id, or its first characters; `status` lists them. The name of a stream, such as
-    live-3f9a1c2e, takes out all of its runs. Refused where sales were changed since, or something
-    refers to them.
-    """
-    from chinook_sim.undoing import undo as take_out
-
-    location = settings.find()
-    gone, _ = persistently(settings, location, lambda it: take_out(it, run), undoing=True)
-    record = {
-        "run": gone.run_id,
-        "kind": gone.kind,
-        "day": str(gone.day),
-        "sales": gone.sales,
-        "lines": gone.lines,
-        "revenue": str(gone.revenue),
-    }
-    said = "was undone before" if gone.existed else "is undone"
-    settings.print(
-        {"database": location.shown, **record, "existed": gone.existed},
-        [f"run {gone.run_id} of {location.shown} {said}", "", *table(record)],
-    )
-
-
-def list_runs(connection: Connection) -> list[dict[str, Any]]:
-    """Return the latest runs and streams of the ledger, newest first."""
-    from chinook_sim.ledger import latest_runs
-
-    return [
-        {
-            "run": row.run,
-            "kind": row.kind,
-            "key": row.key,
-            "day": str(row.day),
-            "sales": row.sales,
-            "lines": row.lines,
-            "revenue": str(row.revenue),
-            "seed": row.seed,
-            "digest": row.digest,
-            "invoices": None
-            if row.invoice_ids is None
-            else [[part[0], part[-1], part.step] for part in row.invoice_ids.ranges],
-            "at": str(row.at)[:19],
-            "version": row.version,
-            "undone": None if row.undone_at is None else str(row.undone_at)[:19],
-        }
-        for row in latest_runs(connection, LISTED)
-    ]
-
-
-def columns(runs: list[dict[str, Any]]) -> list[str]:
-    """Lay out runs, one a line, by what a person looks for."""
-    from chinook_sim.ledger import LIVE
-
-    if not runs:
-        return []
-    shown = [("run", "day", "sales", "revenue", "at", "kind", "key")]
-    for run in runs:
-        kind = run["kind"] + (" (undone)" if run["undone"] else "")
-        figures = (f"{run['sales']:,}", run["revenue"])
-        name = run["run"] if run["kind"] == LIVE else run["run"][:8]
-        shown.append((name, run["day"], *figures, run["at"], kind, run["key"] or ""))
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return [
-        "",
-        *(
-            "  "
-            + "  ".join(
-                cell.rjust(width) if place in (2, 3) else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in shown
-        ),
-    ]

@@ -1,4 +1,4 @@
-"""`init` and `status`: making a database ready, and telling what is in it."""
+"""`init`: making a database ready; and what it holds then."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from chinook_sim.cli.common import (
     limited,
     option,
     read_number,
-    read_timezone,
-    timezone_option,
 )
 from chinook_sim.cli.output import progress_bar, table
-from chinook_sim.cli.runs import columns, list_runs
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from chinook_sim.naming import Spelling
     from chinook_sim.settings import Location
 
-__all__ = ["init", "make_missing_file", "status"]
+__all__ = ["describe", "init", "make_missing_file"]
 
 ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for its progress bar."""
@@ -86,20 +83,6 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
     )
 
 
-@click.command()
-@timezone_option
-@common
-def status(settings: Common, timezone: str | None) -> None:
-    """Show which database is meant, which Chinook it holds, what D-1 is, and what was run."""
-    zone = read_timezone(timezone)
-    location = settings.find()
-    with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection, zone)
-        runs = list_runs(connection) if shop["runs"] else []
-    record = {"database": location.shown, "from": location.source, **shop}
-    settings.print({**record, "latest_runs": runs}, [*table(record), *columns(runs)])
-
-
 def read_spelling(given: str) -> Spelling:
     """Read a spelling by the name that `status` shows, in upper or lower case."""
     from chinook_sim.naming import SPELLING_NAMES
@@ -152,7 +135,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     """Say which Chinook a database holds, what D-1 is there, and what is installed."""
     from sqlalchemy import func, select
 
-    from chinook_sim.ledger import count_runs
+    from chinook_sim.listing import count_runs
     from chinook_sim.migrate import installed
     from chinook_sim.models import Customer, Invoice, Track
     from chinook_sim.naming import SPELLING_NAMES, recognise

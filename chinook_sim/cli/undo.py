@@ -1,0 +1,211 @@
+"""`undo`: taking runs out again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from chinook_sim.cli.common import Common, common, limited, read_day
+from chinook_sim.cli.output import StatusLine, table
+from chinook_sim.cli.transactions import persistently
+from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.settings import Location
+    from chinook_sim.undoing import UndoResult
+
+__all__ = ["undo"]
+
+RUNS = 30
+"""Runs of a backfill that are undone in one transaction."""
+
+
+@click.command()
+@click.argument("run", required=False)
+# Not from the environment: CHINOOK_SIM_DAY is set for other commands, and must not delete a day.
+@click.option("--key", metavar="KEY", help="Undo the run with this key.")
+@click.option("--day", metavar="YYYY-MM-DD", help="Undo all runs of this day.")
+@click.option(
+    "--backfill",
+    metavar="START END",
+    nargs=2,
+    help="Undo what `backfill` and `generate --once` made of the days from START to END.",
+)
+@common
+@limited
+def undo(
+    settings: Common,
+    run: str | None,
+    key: str | None,
+    day: str | None,
+    backfill: tuple[str, str] | None,
+) -> None:
+    """Undo RUN, or all runs of a day or of a backfill: their sales, and what they changed.
+
+    RUN is a run's id or its first characters, its key, or the name of a stream, such as
+    live-3f9a1c2e; `status` lists them. The alignment of the history is undone only as RUN.
+
+    All runs are undone in one transaction, but for --backfill, which undoes the latest runs first,
+    30 in a transaction. If it is interrupted, the same command continues.
+
+    Refused, with nothing undone, if what the runs made was changed since by others, or if other
+    rows refer to it. What was undone before is exit status 0; if there never was such a run, it
+    is 2.
+    """
+    given = {"RUN": run, "--key": key, "--day": day, "--backfill": backfill}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        got = f"{' and '.join(chosen)} cannot be combined" if chosen else "nothing to undo is given"
+        raise InvalidInput(f"{got}; give one of RUN, --key, --day and --backfill")
+    if backfill is not None:
+        first, last = (read_day(it) for it in backfill)
+        undo_backfill(settings, first, last)  # type: ignore[arg-type]
+        return
+    of = read_day(day)
+    location = settings.find()
+
+    def take_out(session: Session) -> UndoResult:
+        from chinook_sim.undoing import undo as undo_runs
+
+        return undo_runs(session, run, key=key, day=of)
+
+    gone, _ = persistently(settings, location, take_out, undoing=True)
+    record = {
+        "run": gone.run_id,
+        "kind": gone.kind,
+        "day": str(gone.day),
+        "runs": len(gone.runs),
+        "sales": gone.sales,
+        "lines": gone.lines,
+        "revenue": str(gone.revenue),
+    }
+    if gone.run_id is not None:
+        said = f"run {gone.run_id} of {location.shown} "
+        said += "was undone before" if gone.existed else "is undone"
+    elif gone.existed:
+        said = f"what was run for {of} in {location.shown} was undone before"
+    else:
+        said = f"undid {counted(len(gone.runs))} of {of} in {location.shown}"
+    hidden = {"runs"} if len(gone.runs) < 2 else set()
+    hidden |= set() if gone.run_id else {"run", "kind"}
+    shown = {name: value for name, value in record.items() if name not in hidden}
+    settings.print(
+        {"database": location.shown, **record, "existed": gone.existed},
+        [said, "", *table(shown)],
+    )
+
+
+def undo_backfill(settings: Common, first: date, last: date) -> None:
+    """Undo the days of a range, some in each transaction."""
+    location = settings.find()
+    total = Total()
+    status = StatusLine(settings)
+    begun = time.monotonic()
+    try:
+        while total.left:
+            settings.done = False
+            undo_some(settings, location, first, last, total)
+            if total.left and status.due() is not None:
+                status.show(total.line(time.monotonic() - begun))
+        status.end()
+    except (BatchFailed, DatabaseUnavailable) as error:
+        status.end()
+        if not total.runs:
+            raise
+        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
+        raise kind(f"{error}; {total.so_far()}") from error
+    except KeyboardInterrupt:
+        status.end()
+        if settings.done:
+            total.add_last()
+        settings.done = settings.done and not total.left
+        if total.runs:
+            settings.interrupted = f"interrupted; {total.so_far()}"
+        raise
+    record = {
+        "start": str(first),
+        "end": str(last),
+        "runs": total.runs,
+        "sales": total.sales,
+        "lines": total.lines,
+        "revenue": str(total.revenue),
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    said = f"undid {counted(total.runs)} of {first} to {last} in {location.shown}"
+    if total.existed:
+        said = f"the backfill of {first} to {last} in {location.shown} was undone before"
+    settings.print(
+        {"database": location.shown, **record, "existed": total.existed},
+        [said] if total.existed else [said, "", *table(record)],
+    )
+
+
+def undo_some(settings: Common, location: Location, first: date, last: date, total: Total) -> None:
+    """Undo the latest runs of a range, in one transaction."""
+
+    def take_out(session: Session) -> UndoResult:
+        from chinook_sim.undoing import undo as undo_runs
+
+        total.last = undo_runs(session, backfill=(first, last), limit=RUNS)
+        return total.last
+
+    persistently(settings, location, take_out, undoing=True)
+    total.add_last()
+
+
+@dataclass
+class Total:
+    """What was undone in all.
+
+    Attributes:
+        left: the number of runs that are still to be undone; 1 at first, as it is not known.
+        last: what the last transaction undid, until it is added.
+    """
+
+    runs: int = 0
+    sales: int = 0
+    lines: int = 0
+    revenue: Decimal = Decimal("0.00")
+    left: int = 1
+    existed: bool = False
+    last: UndoResult | None = None
+
+    def add_last(self) -> None:
+        """Add what the last transaction undid, once it is committed."""
+        made, self.last = self.last, None
+        if made is None:
+            return
+        self.existed = made.existed and not self.runs
+        self.left = made.left
+        if made.existed and self.runs:
+            # Another process undid the rest.
+            return
+        self.runs += len(made.runs)
+        self.sales += made.sales
+        self.lines += made.lines
+        self.revenue += made.revenue
+
+    def line(self, passed: float) -> str:
+        """Say how it goes, after so many seconds, and how long the rest will take."""
+        left = round(self.left * passed / self.runs)
+        return f"{self.runs:,} of {self.runs + self.left:,} runs undone, {left:,} s left"
+
+    def so_far(self) -> str:
+        """Say what is undone, and how to go on."""
+        return (
+            f"{self.runs:,} of {self.runs + self.left:,} runs are undone, and the same command "
+            "continues from there"
+        )
+
+
+def counted(runs: int) -> str:
+    """Write a number of runs."""
+    return f"{runs:,} run{'' if runs == 1 else 's'}"
