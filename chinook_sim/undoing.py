@@ -141,7 +141,9 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
         only_sales = subjects == {"invoice"}
         purpose: Purpose = "undo changes" if only_sales else "undo shop"
         with all_or_nothing(session, purpose, chinook):
-            _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
+            undoing = _Undoing(connection, chinook, [row], subjects, _stream(row))
+            # A run of a stream may be many transactions, which changed each other's sales.
+            undoing.undo_together() if row.kind == LIVE else undoing.undo()
     else:
         _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     mark_undone(connection, row.run_id)
