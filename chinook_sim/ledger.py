@@ -77,6 +77,7 @@ __all__ = [
     "outcome",
     "ranges_of",
     "record",
+    "replace_entry",
     "require",
     "runs_of_stream",
     "set_baseline",
@@ -316,6 +317,35 @@ def record(
         digest=made.digest,
         hours=json.dumps(made.hours),
         prices_known=prices_known or None,
+    )
+
+
+def replace_entry(connection: Connection, run_id: str, asked: Asked, made: BatchSummary) -> None:
+    """Let the row of a run be that of a larger one, of the same kind, key, day and seed.
+
+    Args:
+        connection: in a transaction.
+        run_id: the run whose row it is.
+        asked: what the larger one was to be.
+        made: what it made.
+    """
+    ids = made.invoice_ids
+    entry: Any = update(RUN).where(RUN.c.run_id == run_id)
+    _write(
+        connection,
+        entry.values(
+            run_id=asked.run_id,
+            requested=asked.count,
+            parameters=asked.parameters_text,
+            parameters_hash=asked.parameters_hash,
+            first_invoice_id=ids[0] if ids else None,
+            last_invoice_id=ids[-1] if ids else None,
+            sales=made.count,
+            lines=made.lines,
+            revenue=made.revenue,
+            digest=made.digest,
+            hours=json.dumps(made.hours),
+        ),
     )
 
 
@@ -624,6 +654,8 @@ def stream_of(connection: Connection, name: str) -> Stream:
 
 def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
     """Return run_id and sales of a stream's runs that stand, the latest first, and lock them."""
+    # Until then the stream may replace its rows by others, which this question would not see.
+    standing(connection, LIVE, name)
     # Longer numbers are higher ones; and no more columns, as there may be very many runs.
     latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
     question = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))

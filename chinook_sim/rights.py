@@ -33,7 +33,7 @@ __all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
 
-Purpose = Literal["batch", "changes", "shop", "align", "undo", "undo changes", "undo shop"]
+Purpose = Literal["batch", "changes", "shop", "align", "merge", "undo", "undo changes", "undo shop"]
 """What is done: `shop` is `changes`, and of customers and prices as well."""
 
 Need = tuple[str, str]
@@ -69,6 +69,14 @@ _QUESTIONS = {
 
 def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
     """Return the rights that something takes, on a recognised Chinook."""
+    if purpose == "merge":
+        run, ranges, change = (
+            quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)
+        )
+        yield from ((right, run) for right in ("SELECT", "UPDATE", "DELETE"))
+        yield from ((right, ranges) for right in ("SELECT", "INSERT", "DELETE"))
+        yield from ((right, change) for right in ("SELECT", "UPDATE"))
+        return
     invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
     if purpose in ("batch", "changes", "shop"):
         yield "SELECT", quoted(connection, Customer.__table__)

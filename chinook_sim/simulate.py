@@ -397,7 +397,9 @@ def writing(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+        # Interrupted in a statement, SQLAlchemy has closed it; the interruption is what matters.
+        if not connection.invalidated:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from chinook_sim.arrivals import CANCELLATION, MIX, SALE, UPDATE, Arrivals, check_mix, check_rate
+from chinook_sim.batch import SalePlan
 from chinook_sim.catalogue import read_catalogue, version_of
 from chinook_sim.changes import recent_ids
 from chinook_sim.errors import (
@@ -33,6 +34,7 @@ from chinook_sim.errors import (
     InvalidInput,
 )
 from chinook_sim.ledger import LIVE, backend_of, outcome, require, stream_name
+from chinook_sim.merging import Group, lacking_rights, merge
 from chinook_sim.naming import check_engine, connection_of
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
@@ -85,8 +87,8 @@ class LiveBatch:
     """One transaction of a stream.
 
     Attributes:
-        made: what it did; `made.run_id` is its id in the ledger, `made.key` the stream's name and
-            the transaction's number in it.
+        made: what it did; `made.run_id` is its id in the ledger until it is merged with others;
+            `made.key` is the stream's name and the transaction's number in it.
         arrivals: how many there were: sales, updates and cancellations that were wanted.
         latencies: seconds from each arrival to its being committed.
         behind: seconds for which the next arrival had been waiting then, other than for a
@@ -248,6 +250,7 @@ class _Sent(NamedTuple):
     """A transaction that was, perhaps, committed."""
 
     made: BatchSummary
+    plan: SalePlan
     arrivals: int
     backend: Backend | None
 
@@ -304,6 +307,10 @@ class _Stream:
         self._known: _Known | None = None
         self._span: _Span | None = None
         self._sent: _Sent | None = None
+        # The last one is not complete yet.
+        self._groups: list[Group] = []
+        self._merging: bool | None = None
+        self._told_unmerged = False
         self._trouble = _Trouble()
         self._away = 0.0
         self._began = self._closed = 0.0
@@ -324,25 +331,31 @@ class _Stream:
                     self._look(session)
             self._began, self._end = self._clock(), seconds
             self.open = True
-            while not self._stop.is_set():
-                self._leave_out()
-                due = self._arrivals.until(min(self._passed(), seconds), MOST)
-                if due:
-                    yield self._make(due)
-                    continue
-                # All that came while there was no connection is made.
-                self._away = 0.0
-                until = min(self._arrivals.next().at, seconds)
-                self._stop.wait(until - self._passed())
-                if self._passed() >= seconds and self._arrivals.next().at > seconds:
-                    return
-        except _Stopped:
-            return
+            with suppress(_Stopped):
+                yield from self._sell(seconds)
+            self._close()
+            self._merge(ended=True)
         finally:
             if self.open:
                 self._close()
             if self._connection is not None:
                 self._connection.close()
+
+    def _sell(self, seconds: float) -> Generator[LiveBatch, None, None]:
+        """Make all that arrives for so long, or until it is to stop."""
+        while not self._stop.is_set():
+            self._leave_out()
+            due = self._arrivals.until(min(self._passed(), seconds), MOST)
+            if due:
+                yield self._make(due)
+                self._merge()
+                continue
+            # All that came while there was no connection is made.
+            self._away = 0.0
+            until = min(self._arrivals.next().at, seconds)
+            self._stop.wait(until - self._passed())
+            if self._passed() >= seconds and self._arrivals.next().at > seconds:
+                return
 
     def _close(self) -> None:
         """Count what has come and will not be made."""
@@ -373,9 +386,10 @@ class _Stream:
             self.left_out += late
 
     def _make(self, due: list[Arrival]) -> LiveBatch:
-        made, count, _ = self._persistently(due)
+        made, plan, count, _ = self._persistently(due)
         done = self._passed()
         self._arrivals.pass_over(count)
+        self._collect(plan, made)
         lost, left_out = self.lost - self._told_lost, self.left_out - self._told_left_out
         self._told_lost, self._told_left_out = self.lost, self.left_out
         waiting = self._arrivals.next().at
@@ -388,6 +402,68 @@ class _Stream:
             left_out=left_out,
             lost=lost,
         )
+
+    def _collect(self, plan: SalePlan, made: BatchSummary) -> None:
+        """Add a transaction to those that are to be merged."""
+        if not self._groups or not self._groups[-1].accepts(plan, made):
+            self._groups.append(Group(plan))
+        self._groups[-1].add(plan, made)
+
+    def _merge(self, *, ended: bool = False) -> None:
+        """Merge the groups of transactions that are complete; at the end, all of them."""
+        while self._groups and (ended or len(self._groups) > 1 or self._groups[0].full):
+            group = self._groups.pop(0)
+            if len(group) > 1 and self._merging is not False and self._connected():
+                self._merge_group(group, ended=ended)
+
+    def _connected(self) -> bool:
+        return self._connection is not None and not self._connection.invalidated
+
+    def _merge_group(self, group: Group, *, ended: bool) -> None:
+        """Merge a group, in a transaction of its own; where that fails, its rows stay.
+
+        Raises:
+            _Stopped: the connection was lost, and it is to end.
+            DatabaseUnavailable: so it was, and the end was long ago.
+        """
+        run_id = backend = None
+        try:
+            with (
+                translated(),
+                Session(self._connection) as session,
+                session.begin(),
+                writing(connection := connection_of(session)),
+            ):
+                self._prepare(connection)
+                known = self._look(session)
+                if self._merging is None:
+                    self._merging = self._may_merge(connection, known.chinook)
+                if self._merging:
+                    run_id = merge(connection, self.name, group)
+                    backend = backend_of(connection)
+        except BatchFailed as error:
+            self._known = self._span = None
+            if self._connected():
+                if not self._told_unmerged:
+                    self._say(f"some transactions were not merged in the ledger: {_cause(error)}")
+                self._told_unmerged = True
+            elif not ended:
+                # Whether it was committed does not matter. But where the server has not noticed
+                # that its client is gone, it still holds the lock of the stream.
+                self._reconnect(None)
+                if run_id is not None and self._connection is not None:
+                    with suppress(DBAPIError):
+                        outcome(self._connection, run_id, backend)
+
+    def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
+        """Return whether the role may merge; if not, tell which privileges are missing."""
+        lacking = lacking_rights(connection, chinook)
+        if lacking:
+            self._say(
+                "missing privileges to merge transactions in the ledger, which takes more space "
+                f"without. Run: {lacking}"
+            )
+        return not lacking
 
     def _persistently(self, due: list[Arrival]) -> _Sent:
         """Make the arrivals, all or the first few; again where something came in the way.
@@ -471,7 +547,16 @@ class _Stream:
                     catalogue=known.catalogue,
                     moment=moment,
                 )
-                self._sent = _Sent(made, len(of_day), backend_of(connection))
+                plan = SalePlan(
+                    known.catalogue,
+                    made.seed,
+                    day,
+                    request.start,
+                    made.count,
+                    profile=self._profile,
+                    moments=moment.seconds,
+                )
+                self._sent = _Sent(made, plan, len(of_day), backend_of(connection))
             done, self._sent = self._sent, None
         if made.invoice_ids and self._span is not None:
             low, high = self._span.ids or (made.invoice_ids[0], 0)
@@ -576,6 +661,12 @@ class _Stream:
 def _is_locked(error: BatchFailed) -> bool:
     """Tell whether a transaction waited for a lock for as long as it may."""
     return error.sqlstate == LOCK_NOT_AVAILABLE or "database is locked" in str(error)
+
+
+def _cause(error: BatchFailed) -> str:
+    """Return what the database refused, in one line."""
+    refusal = refusal_of(error.__cause__) if error.__cause__ else None
+    return refusal.line if refusal else str(error)
 
 
 def _reason(error: DatabaseUnavailable | DBAPIError) -> str:

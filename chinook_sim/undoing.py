@@ -268,7 +268,9 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
         move_back(connection, row)
     elif subjects:
         with all_or_nothing(session, _purpose(subjects), chinook):
-            _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
+            undoing = _Undoing(connection, chinook, [row], subjects, _stream(row))
+            # A run of a stream may be many transactions, which changed each other's sales.
+            undoing.undo_together() if row.kind == LIVE else undoing.undo()
     else:
         _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     mark_undone(connection, row.run_id)

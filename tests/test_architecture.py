@@ -80,11 +80,14 @@ ALLOWED: dict[str, set[str]] = {
     }
     | ERRORS,
     "arrivals": {"sampling"} | ERRORS,
+    "merging": {"batch", "fingerprints", "ledger", "rights"} | MODELS,
     "stream": {
         "arrivals",
+        "batch",
         "catalogue",
         "changes",
         "ledger",
+        "merging",
         "naming",
         "profile",
         "refusals",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import islice
@@ -105,6 +106,26 @@ class Run:
     moved: dict[int, tuple[Row, Row]] = field(default_factory=dict)
     priced: dict[int, tuple[int, int]] = field(default_factory=dict)
     aligned: dict[int, tuple[datetime, datetime]] = field(default_factory=dict)
+    gone: dict[int, Sale] = field(default_factory=dict)
+    """What it made and cancelled itself, as it was when it went."""
+
+    def then(self, later: Run) -> Run:
+        """Return this and a later transaction of the same stream as one run."""
+        run = Run(self.made | later.made, dict(self.updated), dict(self.cancelled))
+        run.gone = dict(self.gone)
+        for number, (before, after) in later.updated.items():
+            if number in run.made:
+                run.made[number] = after, run.made[number][1]
+            else:
+                run.updated[number] = run.updated.get(number, (before, after))[0], after
+        for number, (before, moment) in later.cancelled.items():
+            if number in run.made:
+                del run.made[number]
+                run.gone[number] = before
+            else:
+                first, _ = run.updated.pop(number, (before, before))
+                run.cancelled[number] = first, moment
+        return run
 
 
 class ShopMachine(RuleBasedStateMachine):
@@ -199,18 +220,42 @@ class ShopMachine(RuleBasedStateMachine):
                 self.took_place(made, {})
                 self.keys[made.day] = str(made.run_id), per_day
 
-    @rule(count=st.integers(1, 3), mix=st.sampled_from([(1, 0, 0), (2, 1, 1), (0, 1, 2)]))
-    def sell_now(self, count: int, mix: tuple[int, int, int]) -> None:
+    @rule(
+        count=st.integers(1, 3),
+        mix=st.sampled_from([(1, 0, 0), (2, 1, 1), (0, 1, 2)]),
+        merged=st.booleans(),
+    )
+    def sell_now(self, count: int, mix: tuple[int, int, int], merged: bool) -> None:
         self.seed += 1
         expected = Arrivals(self.seed, 400.0, mix)
-        stream = live(self.shop.engine, 400, seed=self.seed, mix=mix)
+        stop = threading.Event()
+        stream = live(self.shop.engine, 400, seed=self.seed, mix=mix, stop=stop)
+        keys = {}
         for batch in islice(stream, count):
+            keys[str(batch.made.key)] = str(batch.made.run_id)
             kinds = [it.kind for it in expected.until(math.inf, batch.arrivals)]
             expected.pass_over(batch.arrivals)
             assert batch.made.count == kinds.count(SALE)
             asked = {"updates": kinds.count(UPDATE), "cancellations": kinds.count(CANCELLATION)}
             self.took_place(batch.made, asked)
+        if merged:
+            stop.set()
+            assert list(stream) == []
+            self.were_merged(keys)
         stream.close()
+
+    def were_merged(self, keys: dict[str, str]) -> None:
+        """Let the runs of a stream's transactions be those that the ledger has of it now."""
+        name = next(iter(keys)).split("/")[0]
+        # More than one if midnight came.
+        rows = self.shop.rows(
+            f"SELECT key, run_id FROM chinook_sim_run WHERE key LIKE '{name}/%' ORDER BY key"
+        )
+        ends, run = dict(rows), Run()
+        for key, run_id in keys.items():
+            run = run.then(self.runs.pop(run_id))
+            if key in ends:
+                self.runs[ends[key]], run = run, Run()
 
     @rule()
     def move_history(self) -> None:
@@ -268,7 +313,9 @@ class ShopMachine(RuleBasedStateMachine):
         new = sorted(after.sales.keys() - before.sales.keys())
         assert new == sorted(made.invoice_ids)
         # Never an id that any run ever touched and that is gone.
-        assert not set(new) & {number for run in self.runs.values() for number in run.cancelled}
+        assert not set(new) & {
+            number for run in self.runs.values() for number in run.cancelled | run.gone
+        }
         gone = before.sales.keys() - after.sales.keys()
         kept = before.sales.keys() & after.sales.keys()
         changed = {number for number in kept if before.sales[number] != after.sales[number]}
@@ -348,6 +395,7 @@ class ShopMachine(RuleBasedStateMachine):
         standing = {it: sale for it, sale in now.sales.items() if it not in run.made}
         owners = [sale[0][1] for sale in standing.values()]
         owners += [sale[0][1] for other in others for sale, _ in other.cancelled.values()]
+        owners += [sale[0][1] for other in others for sale in other.gone.values()]
         history = {it for it in run.cancelled if it <= HISTORY}
         missed = self.align_run is not None and history - self.runs[self.align_run].aligned.keys()
         return (
@@ -391,7 +439,10 @@ class ShopMachine(RuleBasedStateMachine):
             "SELECT run_id, sales FROM chinook_sim_run "
             "WHERE kind <> 'baseline' AND undone_at IS NULL"
         )
-        expected = {name: len(run.made) or len(run.aligned) for name, run in self.runs.items()}
+        expected = {
+            name: len(run.made) + len(run.gone) + len(run.aligned)
+            for name, run in self.runs.items()
+        }
         assert dict(noted) == expected
 
     @invariant()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from chinook_sim import (
     align,
     generate_d1,
     live,
+    merging,
     simulate_changes,
     undo,
 )
@@ -222,16 +224,7 @@ def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
     climb(role, work, needed)
 
 
-@each
-def test_so_does_a_stream(shop: Shop, role: Role) -> None:
-    def work() -> None:
-        url = shop.url.set(username=role.name, password="x")
-        stream = live(create_engine(url, poolclass=NullPool), 400, seed=7, mix=(1, 1, 1))
-        try:
-            assert all(next(stream).made.run_id for _ in range(10))
-        finally:
-            stream.close()
-
+def rights_of_a_stream(shop: Shop) -> set[str]:
     needed = spelled(
         shop,
         "SELECT ON [Customer]",
@@ -244,7 +237,52 @@ def test_so_does_a_stream(shop: Shop, role: Role) -> None:
     )
     if "ALWAYS" not in shop.shape.ids:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
-    climb(role, work, needed)
+    return needed
+
+
+@each
+def test_so_does_a_stream(shop: Shop, role: Role) -> None:
+    def work() -> None:
+        url = shop.url.set(username=role.name, password="x")
+        stream = live(create_engine(url, poolclass=NullPool), 400, seed=7, mix=(1, 1, 1))
+        try:
+            assert all(next(stream).made.run_id for _ in range(10))
+        finally:
+            stream.close()
+
+    climb(role, work, rights_of_a_stream(shop))
+
+
+@each
+def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
+    shop: Shop, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "TRANSACTIONS", 4)
+
+    def sell() -> list[str]:
+        said: list[str] = []
+        stop = threading.Event()
+        url = shop.url.set(username=role.name, password="x")
+        engine = create_engine(url, poolclass=NullPool)
+        stream = live(engine, 400, seed=7, mix=(1, 1, 1), say=said.append, stop=stop)
+        for number, _ in enumerate(stream, 1):
+            if number == 9:
+                stop.set()
+        return said
+
+    runs = "SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'"
+    role.grant("USAGE ON SCHEMA public", *rights_of_a_stream(shop))
+    (said,) = sell()
+    assert shop.value(runs) == 9
+    lacking = re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", said)
+    assert [right.replace("public.", "") for right in lacking] == [
+        "UPDATE ON chinook_sim_run",
+        "DELETE ON chinook_sim_run",
+        "DELETE ON chinook_sim_run_invoices",
+    ]
+    role.grant(*lacking)
+    assert sell() == []
+    assert shop.value(runs) == 9 + 3
 
 
 @each

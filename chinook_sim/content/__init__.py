@@ -45,12 +45,12 @@ class Content(Protocol):
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """Return the ids of what is not as the changes of some runs left it.
 
-        What more than one of them changed must also have been, when the next one came to it, as
-        the one before had left it.
+        What was changed more than once must also have been, at each change, as the one before had
+        left it.
         """
 
     def put_back(self, runs: Sequence[str], subject: Subject) -> None:
-        """Make it what it was before the first of these runs that changed it, ids included."""
+        """Make it what it was before the first change of these runs, ids included."""
 
 
 def customer_before(connection: Connection) -> ColumnElement[int]:

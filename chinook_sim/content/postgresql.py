@@ -76,20 +76,19 @@ class PostgresqlContent:
                 subject=subject,
             ).scalars()
         )
-        if len(runs) > 1:
-            kept = " AND ".join(self._kept_same(part) for part in parts_of(subject))
-            changed.update(
-                self._run(
-                    "SELECT c.subject_id FROM (SELECT subject_id, change_id, after, "  # noqa: S608
-                    "lead(change_id) OVER w AS next, lead(before) OVER w AS found "
-                    f"FROM {self._change} WHERE run_id = ANY(:runs) AND subject = :subject "
-                    "WINDOW w AS (PARTITION BY subject_id ORDER BY change_id)) c "
-                    "WHERE c.next IS NOT NULL AND (c.after IS NULL OR c.found IS NULL "
-                    f"OR NOT ({kept}))",
-                    runs=runs,
-                    subject=subject,
-                ).scalars()
-            )
+        kept = " AND ".join(self._kept_same(part) for part in parts_of(subject))
+        changed.update(
+            self._run(
+                "SELECT c.subject_id FROM (SELECT subject_id, change_id, after, "  # noqa: S608
+                "lead(change_id) OVER w AS next, lead(before) OVER w AS found "
+                f"FROM {self._change} WHERE run_id = ANY(:runs) AND subject = :subject "
+                "WINDOW w AS (PARTITION BY subject_id ORDER BY change_id)) c "
+                "WHERE c.next IS NOT NULL AND (c.after IS NULL OR c.found IS NULL "
+                f"OR NOT ({kept}))",
+                runs=runs,
+                subject=subject,
+            ).scalars()
+        )
         return sorted(changed)
 
     def put_back(self, runs: Sequence[str], subject: Subject) -> None:
@@ -106,7 +105,7 @@ class PostgresqlContent:
             )
             # Nothing else is ever taken away; a statement that does nothing takes the right to.
             # First as the last change found it, for what is left alone in rows that are there.
-            for order in ("DESC", "")[len(runs) == 1 :] if subject == "invoice" else ():
+            for order in ("DESC", "") if subject == "invoice" else ():
                 self._run(
                     f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE "  # noqa: S608
                     f"SELECT {', '.join(f'k.{name}' for name in columns)} "
