@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from benchmarks import shop
 from chinook_sim import live
 from chinook_sim.arrivals import MIX
-from chinook_sim.ledger import count_runs, latest_runs
+from chinook_sim.listing import count_runs, latest_runs
 from chinook_sim.naming import recognise
 
 SALES = ("Invoice", "InvoiceLine")

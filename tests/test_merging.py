@@ -26,7 +26,7 @@ from chinook_sim import (
     stream,
     undo,
 )
-from chinook_sim.ledger import latest_runs
+from chinook_sim.listing import latest_runs
 from chinook_sim.merging import Group, merge
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.checks import AS_MADE
@@ -181,7 +181,7 @@ def test_merged_runs_say_what_the_transactions_said(
     assert fingerprints(shop) == sold
     assert told(shop) == said
     assert shop.snapshot() == there
-    with pytest.raises(InvalidInput, match="no runs begin with"):
+    with pytest.raises(InvalidInput, match="is no run"):
         take_back(shop, str(batches[0].made.run_id))
     take_back(shop, name_of(batches))
     assert shop.snapshot() == before
