@@ -654,8 +654,6 @@ def stream_of(connection: Connection, name: str) -> Stream:
 
 def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
     """Return run_id and sales of a stream's runs that stand, the latest first, and lock them."""
-    # Until then the stream may replace its rows by others, which this question would not see.
-    standing(connection, LIVE, name)
     # Longer numbers are higher ones; and no more columns, as there may be very many runs.
     latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
     question = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))

@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from chinook_sim.batch import SLICE, IdRanges, Tally
 from chinook_sim.fingerprints import FINGERPRINT_SIZE, fingerprints
-from chinook_sim.ledger import LIVE, Asked, of_runs, replace_entry, try_key
+from chinook_sim.ledger import LIVE, Asked, of_runs, replace_entry
 from chinook_sim.models import SIGN_UP, Change, Run, RunInvoices
 from chinook_sim.rights import grants, needs
 
@@ -151,23 +151,19 @@ def lacking_rights(connection: Connection, chinook: Chinook) -> str:
     return grants(connection, needs(connection, chinook, "merge"))
 
 
-def merge(connection: Connection, stream: str, group: Group) -> str | None:
+def merge(connection: Connection, group: Group) -> str | None:
     """Replace the rows of some transactions of a stream by those of one run.
 
     Nothing is waited for. The number of statements does not depend on that of the transactions.
 
     Args:
         connection: in a transaction of its own.
-        stream: the stream's name.
-        group: its transactions; their rows are consecutive.
+        group: the transactions.
 
     Returns:
         The id of the merged run; None if they cannot be merged: one of them was undone, or is being
         undone, or a customer signed up between them.
     """
-    # An undo of the stream holds the same lock.
-    if not try_key(connection, LIVE, stream):
-        return None
     runs, count = group.runs, len(group)
     these = of_runs(connection, RUN.c.run_id, runs)
     created = list(
@@ -193,7 +189,8 @@ def merge(connection: Connection, stream: str, group: Group) -> str | None:
     if signed_up is not None and created[0] < signed_up <= created[-1]:
         return None
     asked, made = group.summary()
-    # The row of the last one becomes that of all: its key, created_at and prices are theirs.
+    # The row of the last one becomes that of all: its key, created_at and prices are theirs. An
+    # undo of the stream that waits for this row then finds the merged run in it.
     connection.execute(delete(RUN).where(these, RUN.c.run_id != runs[-1]))
     replace_entry(connection, runs[-1], asked, made)
     connection.execute(delete(RANGE).where(of_runs(connection, RANGE.c.run_id, runs)))

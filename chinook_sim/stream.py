@@ -116,7 +116,10 @@ class LiveStream(Iterator[LiveBatch]):
         return next(self._batches)
 
     def close(self) -> None:
-        """End it, and give its connection back."""
+        """End it, and give its connection back.
+
+        Transactions that were not merged in the ledger yet, 500 at most, stay as they are.
+        """
         self._batches.close()
 
     @property
@@ -439,7 +442,7 @@ class _Stream:
                 if self._merging is None:
                     self._merging = self._may_merge(connection, known.chinook)
                 if self._merging:
-                    run_id = merge(connection, self.name, group)
+                    run_id = merge(connection, group)
                     backend = backend_of(connection)
         except BatchFailed as error:
             self._known = self._span = None
@@ -448,8 +451,8 @@ class _Stream:
                     self._say(f"some transactions were not merged in the ledger: {_cause(error)}")
                 self._told_unmerged = True
             elif not ended:
-                # Whether it was committed does not matter. But where the server has not noticed
-                # that its client is gone, it still holds the lock of the stream.
+                # The ledger is right whether it was committed or not. But where the server has not
+                # noticed that its client is gone, it still has the rows locked.
                 self._reconnect(None)
                 if run_id is not None and self._connection is not None:
                     with suppress(DBAPIError):

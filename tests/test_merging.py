@@ -128,24 +128,24 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Group]]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Group]:
     """Keep what a stream would have merged."""
-    found: list[tuple[str, Group]] = []
-    monkeypatch.setattr(stream, "merge", lambda _, name, group: found.append((name, group)))
+    found: list[Group] = []
+    monkeypatch.setattr(stream, "merge", lambda _, group: found.append(group))
     return found
 
 
-def merge_now(shop: Shop, kept: list[tuple[str, Group]]) -> list[str | None]:
+def merge_now(shop: Shop, kept: list[Group]) -> list[str | None]:
     merged = []
-    for name, group in kept:
+    for group in kept:
         with shop.engine.begin() as connection:
-            merged.append(merge(connection, name, group))
+            merged.append(merge(connection, group))
     return merged
 
 
 @each
 def test_merged_runs_say_what_the_transactions_said(
-    shop: Shop, small: None, kept: list[tuple[str, Group]]
+    shop: Shop, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 45)
@@ -230,7 +230,7 @@ def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_los
 
 @both
 def test_a_transaction_that_was_undone_is_not_merged(
-    shop: Shop, small: None, kept: list[tuple[str, Group]]
+    shop: Shop, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 20, mix=(1, 0, 0))
@@ -246,7 +246,7 @@ def test_a_transaction_that_was_undone_is_not_merged(
 
 @on_postgresql
 def test_what_is_being_undone_is_neither_merged_nor_waited_for(
-    shop: Shop, small: None, kept: list[tuple[str, Group]]
+    shop: Shop, small: None, kept: list[Group]
 ) -> None:
     batches = sell(shop, 10, mix=(1, 0, 0))
     for run in (name_of(batches), str(batches[9].made.run_id)):
@@ -259,13 +259,13 @@ def test_what_is_being_undone_is_neither_merged_nor_waited_for(
 
 @on_postgresql
 def test_a_stream_is_undone_whole_while_it_merges(
-    shop: Shop, small: None, kept: list[tuple[str, Group]]
+    shop: Shop, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 20, mix=(1, 0, 0))
     undoing = threading.Thread(target=take_back, args=(shop, name_of(batches)))
     with shop.engine.begin() as connection:
-        assert merge(connection, *kept[1]) is not None
+        assert merge(connection, kept[1]) is not None
         undoing.start()
         time.sleep(0.5)
         assert undoing.is_alive()
@@ -366,7 +366,7 @@ def test_what_knew_other_prices_is_not_merged_together(shop: Shop, small: None) 
 
 @both
 def test_transactions_around_a_sign_up_are_not_merged(
-    shop: Shop, small: None, kept: list[tuple[str, Group]]
+    shop: Shop, small: None, kept: list[Group]
 ) -> None:
     for number, batch in enumerate(selling(shop, 30, mix=(1, 0, 0)), 1):
         if number == 15:
