@@ -417,7 +417,7 @@ def test_verify_fails_where_something_is_wrong(command: Command, stocked: Path) 
     done = command("verify", "--day", "2026-01-31")
     assert done.returncode == 1
     assert re.search(r"FAILED +totals equal the sum of their lines +1 ", done.stdout)
-    assert "2 of 17 checks failed" in done.stdout
+    assert re.search(r"\n2 of \d+ checks failed", done.stdout)
     assert "1 sale with another total (invoice 415)" in done.stdout
     told = json.loads(command("verify", "--day", "2026-01-31", "--json").stdout)
     assert told["passed"] is False
