@@ -141,9 +141,13 @@ LATEST = (
     # Of several changes of one thing the last is what can be seen. The last of all are found in
     # one go: asked for each change by itself, it would take the square of their number.
     "WITH latest AS (SELECT max(c.change_id) AS change_id FROM {change} c "
-    "JOIN {run} r ON r.run_id = c.run_id WHERE {of_them} GROUP BY c.subject_id) "
-    "SELECT c.subject_id AS id FROM latest JOIN {change} c ON c.change_id = latest.change_id "
-    "JOIN {run} r ON r.run_id = c.run_id WHERE {scope} AND "
+    "JOIN {run} r ON r.run_id = c.run_id WHERE {of_them} GROUP BY c.subject_id), "
+    # By itself, as otherwise those of other days are compared first, and left out then.
+    "chosen AS MATERIALIZED (SELECT c.change_id FROM latest "
+    "JOIN {change} c ON c.change_id = latest.change_id "
+    "JOIN {run} r ON r.run_id = c.run_id WHERE {scope}) "
+    "SELECT c.subject_id AS id FROM chosen JOIN {change} c ON c.change_id = chosen.change_id "
+    "JOIN {run} r ON r.run_id = c.run_id WHERE "
 )
 
 INVOICES_CHANGED = (
