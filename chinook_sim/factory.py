@@ -122,7 +122,8 @@ class SaleFactory:
     def _know(self) -> tuple[Chinook, Catalogue]:
         with translated():
             connection = connection_of(self._session)
-            self._known = recognise(connection), read_catalogue(connection)
+            chinook = recognise(connection)
+            self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
         return self._known
 
     def create(self, at: datetime | date) -> Invoice:

@@ -177,9 +177,9 @@ def require(chinook: Chinook) -> None:
     """
     if chinook.outdated_ledger:
         raise NoLedger(
-            "the ledger of this database is of an earlier release, or tables of it were dropped; "
-            "`chinook-sim init` or `alembic upgrade head` upgrades it, and where it was dropped, "
-            "`alembic downgrade 0002` before that"
+            "the ledger of this database is of an earlier release, or incomplete; "
+            "run `chinook-sim init` or `alembic upgrade head`. If tables of the ledger were "
+            "dropped, run `alembic downgrade 0002` first"
         )
     if not chinook.ledger:
         raise NoLedger(

@@ -33,7 +33,7 @@ from chinook_sim.catalogue import BillingAddress, Catalogue
 from chinook_sim.profile import REALISTIC, UNIFORM
 from chinook_sim.simulate import plan_day
 from chinook_sim.verification import verify_day
-from chinook_sim.verification.distribution import chance_of, verify_shape
+from chinook_sim.verification.distribution import _merged, chance_of, verify_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -663,3 +663,14 @@ def test_the_command_draws_a_profile(command: Command, tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml", "tracks = 1")
     assert "the first tenth" in command("profile", "show", str(file)).stdout
     assert command("profile", "show", "unreal").returncode == 2
+
+
+def test_cells_are_put_together_whatever_was_seen_in_them() -> None:
+    sums = {}
+    for seen in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [1, 6, 2, 5, 3, 4]):
+        cells = [(10.0, float(10**6 * place + it)) for place, it in enumerate(seen)]
+        # Which places went together shows in the millions.
+        sums[tuple(seen)] = sorted(int(it // 10**6) for _, it in _merged(cells))
+    emptiest_first = [(10.0, float(it)) for it in (3, 20, 4, 19, 5, 18)]
+    assert len(set(map(tuple, sums.values()))) == 1
+    assert (20.0, 7.0) not in _merged(emptiest_first)

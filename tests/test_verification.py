@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import align, generate_d1, simulate_changes, undo
+from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.migrate import upgrade
 from chinook_sim.verification import verify_all, verify_day
 
@@ -308,3 +308,16 @@ def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_on
         for _ in range(3):
             shop.insert_by_default()
     assert failed(shop, DAY) == {}
+
+
+@pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+def test_a_factory_knows_the_prices_that_changed(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 20, day=DAY, seed=7, price_changes=40)
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=8)
+        factory.create(DAY)
+        factory.create_batch(30, DAY)
+    with shop.engine.connect() as connection:
+        checks = [*verify_day(connection, DAY), *verify_all(connection)]
+    assert [check for check in checks if not check.passed] == []

@@ -50,6 +50,8 @@ def verify(
 ) -> None:
     """Check the sales of a day, by default D-1, with SQL of its own.
 
+    The sales are compared with the ledger, run by run. With --all, all sales and runs are checked.
+
     Exit status 1 if any check fails. Without --expect, a day without sales fails.
     """
     from chinook_sim.profile import load_profile

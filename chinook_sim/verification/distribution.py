@@ -354,13 +354,14 @@ def chance_of(chi_square: float, degrees: int) -> float:
 
 def _merged(cells: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Put cells together, the rarest first, until each has enough to be judged."""
-    pairs = list(cells)
-    heapify(pairs)
-    while len(pairs) > 1 and pairs[0][0] < LEAST_EXPECTED:
-        one, seen = heappop(pairs)
-        other, seen_too = pairs[0]
-        heapreplace(pairs, (one + other, seen + seen_too))
-    return pairs
+    # By what is expected and by place: chosen by what was seen, the cells would not be random.
+    ordered = [(expected, place, seen) for place, (expected, seen) in enumerate(cells)]
+    heapify(ordered)
+    while len(ordered) > 1 and ordered[0][0] < LEAST_EXPECTED:
+        one, _, seen = heappop(ordered)
+        other, place, seen_too = ordered[0]
+        heapreplace(ordered, (one + other, place, seen + seen_too))
+    return [(expected, seen) for expected, _, seen in ordered]
 
 
 def _date(day: date | str) -> date:
