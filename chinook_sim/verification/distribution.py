@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from datetime import date
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.naming import recognise
 from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
+from chinook_sim.verification.comparison import date_of
 from chinook_sim.verification.query import Check, CheckQuery
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -185,7 +186,6 @@ class _Judge:
     ) -> None:
         self._profile = declared.profile
         self._by_runs = chinook.ledger and declared.sales == _MADE
-        self._changes = chinook.ledger
         parameters: dict[str, Any] = {"profile": declared.profile.name}
         if day is not None:
             parameters["day"] = day
@@ -230,7 +230,7 @@ class _Judge:
     def customers(self) -> Check:
         """Judge who bought how often, by their rank."""
         newcomers: set[int] = set()
-        if self._by_runs and self._changes:
+        if self._by_runs:
             newcomers = {row.id for row in self._query.rows(_LAST_SIGN_UPS)}
         rows = self._query.rows(
             "SELECT i.{invoice_customer} AS id, count(*) AS sales FROM {sales} AND {known} "
@@ -297,11 +297,10 @@ class _Judge:
         if not runs:
             return [Check(name, True, "no days of a backfill to judge")]
         made = Counter(self._by_day(_DAYS_MADE))
-        if self._changes:
-            made.update(self._by_day(_DAYS_CANCELLED))
+        made.update(self._by_day(_DAYS_CANCELLED))
         wrong: list[str] = []
         for row in runs:
-            day = _date(row.day)
+            day = date_of(row.day)
             # Whoever made a day without a calendar asked for what every day was to have.
             per_day = json.loads(row.parameters).get("per_day", row.requested)
             expected = per_day * _factor(self._profile, day)
@@ -311,7 +310,7 @@ class _Judge:
         return [Check(name, not wrong, f"{told}: {wrong[0]}" if wrong else told)]
 
     def _by_day(self, question: str) -> dict[date, int]:
-        return {_date(row.day): row.sales for row in self._query.rows(question)}
+        return {date_of(row.day): row.sales for row in self._query.rows(question)}
 
     def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
         """Compare what was seen with weights, by a chi-square test."""
@@ -362,11 +361,6 @@ def _merged(cells: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         other, place, seen_too = ordered[0]
         heapreplace(ordered, (one + other, place, seen + seen_too))
     return [(expected, seen) for expected, _, seen in ordered]
-
-
-def _date(day: date | str) -> date:
-    """Return a day as such; in SQLite it is text."""
-    return date.fromisoformat(day) if isinstance(day, str) else day
 
 
 def _rounded(made: int, expected: float) -> bool:
