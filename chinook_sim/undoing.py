@@ -25,6 +25,8 @@ from chinook_sim.ledger import (
     LIVE,
     STREAM,
     changed_by,
+    concerned,
+    in_range,
     invoices_of,
     mark_undone,
     of_runs,
@@ -34,7 +36,7 @@ from chinook_sim.ledger import (
     stream_of,
 )
 from chinook_sim.listing import find_key, find_run, find_runs, in_backfill, of_day
-from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run
+from chinook_sim.models import CANCELLATION, SIGN_UP, Change, Invoice, InvoiceLine, Run, RunInvoices
 from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
@@ -63,6 +65,9 @@ SALES = 500_000
 
 NAMED = 10
 """Runs that an error message names."""
+
+RUN = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
+"""What an error message needs to know of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +270,7 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
         return False
     subjects = _changed(connection, [row.run_id])
     if row.kind == ALIGN:
+        _refuse_cancelled(connection, row)
         move_back(connection, row)
     elif subjects:
         with all_or_nothing(session, _purpose(subjects), chinook):
@@ -275,6 +281,21 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
         _Undoing(connection, chinook, [row], subjects, _stream(row)).undo()
     mark_undone(connection, row.run_id)
     return True
+
+
+def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
+    """Refuse where invoices that an alignment moved were cancelled since."""
+    by = connection.execute(
+        select(*RUN)
+        .join(Change, Change.run_id == Run.run_id)
+        .where(
+            Change.kind == CANCELLATION,
+            concerned(Change.subject_id, row.run_id),
+            Run.undone_at.is_(None),
+        )
+    ).all()
+    if by:
+        raise _refused(f"{len(by)} of the invoices moved were cancelled", by, None)
 
 
 def _purpose(subjects: set[str]) -> Purpose:
@@ -448,28 +469,43 @@ class _Undoing:
             note_prices_undone(self._connection, these)
 
     def _refuse_customers_who_bought(self) -> None:
+        """Refuse where invoices, there or cancelled, are of customers who signed up in the runs."""
+        connection = self._connection
         newcomers = select(Change.subject_id).where(
-            of_runs(self._connection, Change.run_id, self._ids), Change.kind == SIGN_UP
+            of_runs(connection, Change.run_id, self._ids), Change.kind == SIGN_UP
         )
-        bought = select(func.count()).where(Invoice.customer_id.in_(newcomers))
+        theirs = Invoice.customer_id.in_(newcomers)
+        bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
         # What was cancelled since could not be put back without them.
-        cancelled = (
-            select(func.count())
-            .select_from(Change)
-            .join(Run, Run.run_id == Change.run_id)
+        cancelled = connection.execute(
+            select(*RUN)
+            .join(Change, Change.run_id == Run.run_id)
             .where(
                 Change.kind == CANCELLATION,
                 Run.undone_at.is_(None),
-                ~of_runs(self._connection, Change.run_id, self._ids),
-                customer_before(self._connection).in_(newcomers),
+                ~of_runs(connection, Change.run_id, self._ids),
+                customer_before(connection).in_(newcomers),
             )
+        ).all()
+        found = bought + len(cancelled)
+        if not found:
+            return
+        why = f"customers who signed up in {self._whose} have bought {found} times"
+        by = connection.execute(
+            select(*RUN)
+            .select_from(Invoice)
+            .join(RunInvoices, in_range(Invoice.invoice_id))
+            .join(Run, Run.run_id == RunInvoices.run_id)
+            .where(theirs, Run.digest.is_not(None), Run.undone_at.is_(None))
+            .distinct()
+        ).all()
+        if by or cancelled:
+            raise self._refused(why, [*by, *cancelled])
+        first = connection.scalar(select(func.min(Invoice.invoice_id)).where(theirs))
+        raise UndoRefused(
+            f"not undone: {why} since; delete those invoices first, which no run made "
+            f"(the first is {first})"
         )
-        found = sum(self._connection.scalar(count) or 0 for count in (bought, cancelled))
-        if found:
-            raise UndoRefused(
-                f"not undone: customers who signed up in {self._whose} have bought {found} times "
-                "since; undo those runs first"
-            )
 
     def _others(self) -> list[Row[Any]]:
         """Return the runs that changed any of it later."""

@@ -27,6 +27,7 @@ from chinook_sim import (
     UndoRefused,
     align,
     generate_d1,
+    simulate_changes,
     undo,
 )
 from chinook_sim.ledger import backend_of, outcome
@@ -455,6 +456,22 @@ def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop, change: str
     before = dates(shop)
     with pytest.raises(UndoRefused, match="dated anew or deleted"):
         take_back(shop, moved.run_id)
+    assert dates(shop) == before
+
+
+@each
+def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(shop: Shop) -> None:
+    before = dates(shop)
+    with Session(shop.engine) as session, session.begin():
+        moved = align(session)
+    with Session(shop.engine) as session, session.begin():
+        gone = simulate_changes(session, cancellations=3)
+    with pytest.raises(
+        UndoRefused, match=f"3 of .* cancelled since; undo run {str(gone.run_id)[:8]} first"
+    ):
+        take_back(shop, moved.run_id)
+    take_back(shop, gone.run_id)
+    take_back(shop, moved.run_id)
     assert dates(shop) == before
 
 

@@ -218,13 +218,31 @@ def test_everything_at_once_is_undone_exactly(shop: Shop) -> None:
 
 @in_turns
 def test_customers_who_bought_again_are_not_undone(shop: Shop) -> None:
-    made = make(shop, 5, new_customers=5)
+    made = make(shop, 0, new_customers=5)
     later = make(shop, 200, seed=8)
-    with pytest.raises(UndoRefused, match="have bought"):
+    with pytest.raises(
+        UndoRefused, match=f"have bought .* since; undo run {str(later.run_id)[:8]} first"
+    ):
         take_back(shop, made.run_id)
+    # Cancelled, they would come back with what cancelled them.
+    gone = make(shop, 0, seed=9, cancellations=200)
+    with pytest.raises(
+        UndoRefused, match=f"have bought .* since; undo .*run {str(gone.run_id)[:8]}.* first"
+    ):
+        take_back(shop, made.run_id)
+    take_back(shop, gone.run_id)
     take_back(shop, later.run_id)
     take_back(shop, made.run_id)
     assert shop.value("SELECT count(*) FROM [Customer]") == 12
+
+
+@in_turns
+def test_what_new_customers_bought_without_a_run_is_named(shop: Shop) -> None:
+    made = make(shop, new_customers=1)
+    newcomer = shop.value("SELECT max([CustomerId]) FROM [Customer]")
+    shop.execute(f"UPDATE [Invoice] SET [CustomerId] = {newcomer} WHERE [InvoiceId] IN (7, 9)")
+    with pytest.raises(UndoRefused, match=r"bought 2 times since; .*\(the first is 7\)"):
+        take_back(shop, made.run_id)
 
 
 @in_turns

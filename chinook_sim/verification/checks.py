@@ -82,7 +82,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         scope,
         times,
         in_a_run=statements.IN_A_RUN,
-        lines_in_scope=statements.LINES_IN_SCOPE.replace("{scope}", scope),
+        lines_in_scope="WHERE {of_lines}",
     )
     found = query.number("SELECT count(*) FROM {invoice} i WHERE {scope}")
     cancelled = late = 0

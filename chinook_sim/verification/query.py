@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
 from chinook_sim.naming import quoted, sql_text
 from chinook_sim.verification.sales import stream
+from chinook_sim.verification.statements import OF_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +118,8 @@ class CheckQuery:
 
     A question names tables and columns in braces; `r` is a run, `p` a range of its ids, `c` a
     change, `i` an invoice and `l` a line. `{made}` joins the runs `r` to the invoices `i` that they
-    made, and `{in_range}` is the condition that `{id}` of the question is in `p`.
+    made; `{scope}` is the condition that `i` is in scope, and `{of_lines}` that the invoice of
+    `l` is.
     """
 
     def __init__(
@@ -170,7 +172,7 @@ class CheckQuery:
             "AND (i.{invoice_id} - p.first_id) % p.step = 0",
         }
         self._names |= {name: part.format(**self._names) for name, part in own.items()}
-        for name, part in {"scope": scope, **parts}.items():
+        for name, part in {"scope": scope, "of_lines": OF_LINES, **parts}.items():
             self._names[name] = part.format(**self._names)
 
     def sql(self, question: str) -> str:

@@ -12,7 +12,8 @@ TOTALS = (
     "AND coalesce(round(i.{total} * 100), -1) <> coalesce(s.cents, -2)"
 )
 
-LINES_IN_SCOPE = "WHERE l.{line_invoice} IN (SELECT i.{invoice_id} FROM {invoice} i WHERE {scope})"
+# Not a join, of which SQLite, without statistics, would read all lines first.
+OF_LINES = "l.{line_invoice} IN (SELECT i.{invoice_id} FROM {invoice} i WHERE {scope})"
 
 WITHOUT_TRACKS = (
     "SELECT i.{invoice_id} AS id FROM {invoice} i WHERE {scope} AND NOT EXISTS "
@@ -36,8 +37,7 @@ TRACKS_AND_ADDED = (
 )
 
 REPEATED_TRACKS = (
-    "SELECT DISTINCT t.id FROM (SELECT l.{line_invoice} AS id FROM {line} l "
-    "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} "
+    "SELECT DISTINCT t.id FROM (SELECT l.{line_invoice} AS id FROM {line} l WHERE {of_lines} "
     "GROUP BY l.{line_invoice}, l.{line_track} HAVING count(*) > 1) t"
 )
 
@@ -47,9 +47,8 @@ WITHOUT_CUSTOMER = (
 )
 
 WITHOUT_TRACK = (
-    "SELECT l.{line_id} AS id FROM {line} l "
-    "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} WHERE {scope} AND NOT "
-    "EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})"
+    "SELECT l.{line_id} AS id FROM {line} l WHERE {of_lines} "
+    "AND NOT EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = l.{line_track})"
 )
 
 WITHOUT_RUN = (
