@@ -298,11 +298,49 @@ class ShopMachine(RuleBasedStateMachine):
                     undo(session, name)
                 return
             undo(session, name)
-        self.undo(run)
-        del self.runs[name]
-        self.keys = {day: key for day, key in self.keys.items() if key[0] != name}
-        if name == self.align_run:
-            self.align_run = None
+        self.undo(name)
+
+    @rule(
+        which=st.integers(0, 10**6),
+        way=st.sampled_from(["a day", "a stream", "a backfill"]),
+        back=st.integers(0, 8),
+        length=st.integers(0, 4),
+    )
+    def take_back_together(self, which: int, way: str, back: int, length: int) -> None:
+        end = TODAY - timedelta(days=back)
+        selected: dict[str, Any] = {"backfill": (end - timedelta(days=length), end)}
+        rows = self.shop.rows("SELECT run_id, day, key FROM chinook_sim_run WHERE kind <> 'align'")
+        if way == "a day":
+            selected = {"day": end}
+            chosen = [it[0] for it in rows if str(it[1]) == str(end)]
+        elif way == "a stream":
+            names = [it[2].split("/")[0] for it in rows if (it[2] or "").startswith("live-")]
+            if not names:
+                return
+            name = names[which % len(names)]
+            selected = {"run": name}
+            chosen = [it[0] for it in rows if (it[2] or "").startswith(name)]
+        else:
+            first, _ = selected["backfill"]
+            chosen = [name for day, (name, _) in self.keys.items() if first <= day <= end]
+        standing = [name for name in reversed(self.runs) if name in set(chosen)]
+        if not standing:
+            return
+        # What can be undone together is what can be undone one by one, the latest first.
+        before = self.state, dict(self.runs), dict(self.keys)
+        allowed = True
+        for name in standing:
+            allowed = allowed and self.can_be_undone(self.runs[name])
+            if allowed:
+                self.undo(name)
+        if not allowed:
+            self.state, self.runs, self.keys = before
+        with Session(self.shop.engine) as session, session.begin():
+            if not allowed:
+                with pytest.raises(UndoRefused), session.begin_nested():
+                    undo(session, **selected)
+            else:
+                assert set(undo(session, **selected).runs) == set(standing)
 
     # --- what must come of it --------------------------------------------------------------------
 
@@ -409,8 +447,12 @@ class ShopMachine(RuleBasedStateMachine):
             and all(now.prices.get(it) == after for it, (_, after) in run.priced.items())
         )
 
-    def undo(self, run: Run) -> None:
+    def undo(self, name: str) -> None:
         """Do in the model what undoing a run does in the shop."""
+        run = self.runs.pop(name)
+        self.keys = {day: key for day, key in self.keys.items() if key[0] != name}
+        if name == self.align_run:
+            self.align_run = None
         state = self.state.copy()
         for number in run.made:
             del state.sales[number], state.dates[number]
