@@ -29,7 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprints": set(),
     "curves": {"sampling"},
     "profile": {"sampling"} | ERRORS,
-    "writers": {"batch", "fingerprints", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
+    "writers": {"batch", "fingerprints", "ledger", "naming", "rights", "window", "writers"}
+    | MODELS
+    | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
     "content": {"content", "naming"} | MODELS,
@@ -66,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
         "references",
         "batch",
         "window",
+        "writers",
     }
     | MODELS
     | ERRORS,

@@ -87,7 +87,8 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
         batch = generate_d1(session, 50)
     with server.connect(database) as connection:
         found = [
-            connection.execute(question).fetchall() for question in questions("sql postgresql")
+            connection.execute(question).fetchall()
+            for question in questions("sql postgresql snake_case")
         ]
         (who,) = questions("sql ledger")
         runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()
