@@ -19,6 +19,7 @@ MODELS = {"models"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
+    "interrupts": ERRORS,
     "refusals": set(),
     "sampling": set(),
     "standin_words": set(),
@@ -45,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "lineage": {"ledger", "naming"} | MODELS | ERRORS,
     "simulate": {
         "writers",
+        "interrupts",
         "batch",
         "catalogue",
         "changes",
@@ -119,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,
+    "pytest_plugin": {"initialise", "naming"},
     "initialise": {
         "connecting",
         "ledger",

@@ -60,7 +60,7 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 7
+    assert len(blocks("python")) == 8
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
