@@ -155,7 +155,7 @@ def open_connection(
 ) -> Connection:
     """Connect, and try again for a while where waiting may help.
 
-    Only connecting is ever tried again: nothing has been asked of the database yet.
+    Nothing has been asked of the database yet, so nothing can happen twice.
 
     Args:
         engine: of `make_engine`.

@@ -170,9 +170,11 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
         place = _choose(survey(connection))
     except NotAChinook as error:
         grant = hidden(connection)
-        if grant is None:
-            raise
-        raise NotAChinook(f"{error}: {grant}", missing=error.missing) from None
+        said = f"{error}: {grant}" if grant else str(error)
+        if connection.dialect.name == "postgresql":
+            # A URL without a database means one with the name of the role.
+            said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
+        raise NotAChinook(said, missing=error.missing) from None
     speak(connection, place.spelling, None if place.visible else place.schema)
     return Chinook(
         place.spelling,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
+__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "lacking", "needs"]
 
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
@@ -48,6 +48,13 @@ def grants(connection: Connection, needed: Iterable[Need]) -> str:
         for right, thing in dict.fromkeys(needed)
         if not _held(connection, right, thing)
     )
+
+
+def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
+    """Return the GRANTs that the current role lacks for something; empty for none."""
+    if connection.dialect.name != "postgresql":
+        return ""
+    return grants(connection, needs(connection, chinook, purpose))
 
 
 def _held(connection: Connection, right: str, thing: str) -> bool:

@@ -34,11 +34,12 @@ from chinook_sim.errors import (
     InvalidInput,
 )
 from chinook_sim.ledger import LIVE, backend_of, outcome, require, stream_name
-from chinook_sim.merging import Group, lacking_rights, merge
+from chinook_sim.merging import Group, merge
 from chinook_sim.naming import check_engine, connection_of
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
 from chinook_sim.request import Request, check_seed, draw_seed
+from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, lacking
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.simulate import Moment, all_or_nothing, make_batch, translated, writing
 from chinook_sim.window import bounds, check_timezone, now
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from chinook_sim.ledger import Backend
     from chinook_sim.naming import Chinook
     from chinook_sim.profile import Profile
+    from chinook_sim.rights import Purpose
 
 __all__ = ["LiveBatch", "LiveStream", "live"]
 
@@ -331,7 +333,7 @@ class _Stream:
                 self._connection = self._connect()
                 with Session(self._connection) as session, session.begin():
                     self._prepare(connection_of(session))
-                    self._look(session)
+                    self._check_rights(session, self._look(session).chinook)
             self._began, self._end = self._clock(), seconds
             self.open = True
             with suppress(_Stopped):
@@ -343,6 +345,20 @@ class _Stream:
                 self._close()
             if self._connection is not None:
                 self._connection.close()
+
+    def _check_rights(self, session: Session, chinook: Chinook) -> None:
+        """Refuse to begin where a later transaction would be refused.
+
+        Raises:
+            BatchFailed: the role lacks privileges, all of which the message names.
+        """
+        purpose: Purpose = "changes" if self._arrivals.changes else "batch"
+        missing = lacking(connection_of(session), chinook, purpose)
+        if missing:
+            raise BatchFailed(
+                f"nothing was written: missing privileges. Run: {missing}",
+                sqlstate=INSUFFICIENT_PRIVILEGE,
+            )
 
     def _sell(self, seconds: float) -> Generator[LiveBatch, None, None]:
         """Make all that arrives for so long, or until it is to stop."""
@@ -460,13 +476,13 @@ class _Stream:
 
     def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
         """Return whether the role may merge; if not, tell which privileges are missing."""
-        lacking = lacking_rights(connection, chinook)
-        if lacking:
+        missing = lacking(connection, chinook, "merge")
+        if missing:
             self._say(
                 "missing privileges to merge transactions in the ledger, which takes more space "
-                f"without. Run: {lacking}"
+                f"without. Run: {missing}"
             )
-        return not lacking
+        return not missing
 
     def _persistently(self, due: list[Arrival]) -> _Sent:
         """Make the arrivals, all or the first few; again where something came in the way.

@@ -87,7 +87,8 @@ def status(
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection, zone)
-        runs, matching = list_runs(connection, most, chosen, kinds) if shop["runs"] else ([], 0)
+        readable = isinstance(shop["runs"], int) and shop["runs"]
+        runs, matching = list_runs(connection, most, chosen, kinds) if readable else ([], 0)
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
