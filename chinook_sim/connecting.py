@@ -179,9 +179,11 @@ def open_connection(
             return engine.connect()
         except DBAPIError as error:
             reason = _reason(error, location)
-            if not _may_pass(error, location) or clock() + pause > end:
+            may_pass = _may_pass(error, location)
+            if not may_pass or clock() + pause > end:
                 raise DatabaseUnavailable(
-                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}"
+                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}",
+                    retryable=may_pass or "database is locked" in reason,
                 ) from None
         if pause == 0.5:
             say(f"waiting for {location.shown}: {reason}")

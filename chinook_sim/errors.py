@@ -73,7 +73,20 @@ class KeyTaken(InvalidInput):
 
 
 class DatabaseUnavailable(ChinookSimError):
-    """The database could not be reached, or refused the connection."""
+    """The database could not be reached, or refused the connection.
+
+    Attributes:
+        sqlstate: the database's five-character error code where it gave one.
+        retryable: whether it may be there later, with nothing changed: it did not answer, or it is
+            starting.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.retryable = retryable
 
 
 class NotAChinook(DatabaseUnavailable):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chinook_sim.cli.output import OutputFailed, deliver, to_json
 from chinook_sim.errors import InvalidInput
 from chinook_sim.settings import find_database, scrub
 
@@ -34,6 +33,7 @@ __all__ = [
     "read_number",
     "read_timezone",
     "timezone_option",
+    "working_directory",
 ]
 
 DAY = 86_400
@@ -58,7 +58,9 @@ class Common:
 
     def find(self) -> Location:
         """Find the database that is meant."""
-        self.location = find_database(os.environ, option=self.database_url, directory=Path.cwd())
+        self.location = find_database(
+            os.environ, option=self.database_url, directory=working_directory()
+        )
         self.note(f"database: {self.location.shown} (from {self.location.source})")
         return self.location
 
@@ -69,10 +71,13 @@ class Common:
 
     def warn(self, line: str) -> None:
         """Write one line to standard error, without any secret."""
-        secrets = self.location.secrets if self.location else ()
         # Nobody may be there to read it, which is no reason to fail.
         with suppress(OSError):
-            click.echo(scrub(" ".join(line.split()), secrets), err=True)
+            click.echo(self.clean(line), err=True)
+
+    def clean(self, text: str) -> str:
+        """Return a text as one line, without any secret."""
+        return scrub(" ".join(text.split()), self.location.secrets if self.location else ())
 
     def note(self, line: str) -> None:
         """Tell a person who asked for details."""
@@ -80,17 +85,19 @@ class Common:
             self.say(line)
 
     def print(self, record: dict[str, Any], lines: list[str]) -> None:
-        """Print a result, for machines or for people."""
+        """Print a result, for machines or for people.
+
+        Raises:
+            OutputFailed: it could not be printed, and the command did nothing else.
+        """
+        if self.quiet and not self.as_json:
+            return
         try:
-            if self.as_json:
-                click.echo(json.dumps(record, ensure_ascii=False))
-            elif not self.quiet:
-                click.echo("\n".join(lines))
-        except OSError as error:
-            # What was asked for is done all the same. What is still in the buffer goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):
-                self.warn(f"done, but the result could not be printed: {error.strerror}")
+            deliver(to_json(record) if self.as_json else "\n".join(lines))
+        except OutputFailed as error:
+            if not self.done:
+                raise
+            self.warn(f"done, but {error}")
 
 
 def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -149,6 +156,20 @@ def limited(command: Callable[..., None]) -> Callable[..., None]:
 
     decorated: Callable[..., None] = with_limits
     return decorated
+
+
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        InvalidInput: it was deleted, or cannot be read.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise InvalidInput(
+            f"the working directory cannot be used: {error.strerror}; change to another one"
+        ) from None
 
 
 def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:

@@ -85,14 +85,14 @@ def backfill(
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        if not total.days:
-            raise
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {so_far(total.days, days)}") from error
+        if total.days:
+            error.add_note(so_far(total.days, days))
+        raise
     except KeyboardInterrupt:
         status.end()
         settings.interrupted = f"interrupted; {so_far(total.days, days)}"
         raise
+    settings.done = True
     seconds = time.monotonic() - begun
     if total.first_different is not None:
         # Also with --quiet: the days are not what was requested.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -11,18 +12,64 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chinook_sim.errors import ChinookSimError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from chinook_sim.cli.common import Common
 
-__all__ = ["StatusLine", "bar", "picture", "progress_bar", "table"]
+__all__ = [
+    "OutputFailed",
+    "StatusLine",
+    "bar",
+    "deliver",
+    "discard_output",
+    "picture",
+    "progress_bar",
+    "table",
+    "to_json",
+]
 
 BAR = 40
 """Characters of the longest bar."""
 
 SHOWN, LOGGED = 1.0, 10.0
 """Seconds between one status line and the next, on a terminal and elsewhere."""
+
+
+class OutputFailed(ChinookSimError):
+    """A result could not be written to standard output."""
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """Return a record as one line of JSON, in ASCII, which is valid in any output encoding."""
+    return json.dumps(record)
+
+
+def deliver(text: str) -> None:
+    """Write a result to standard output.
+
+    A reader who has left has what it wanted, as in `| head -1`.
+
+    Raises:
+        OutputFailed: it could not be written.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        discard_output()
+        raise OutputFailed(f"the result could not be printed: {error.strerror}") from None
+
+
+def discard_output() -> None:
+    """Let nothing more be written to standard output, what is in its buffer included.
+
+    Otherwise Python writes the buffer when it exits, fails again, and changes the exit status.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,10 @@ def ask_count() -> str:
         answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
         return answer
     # A number fits; a file given by mistake is not worth reading to its end.
-    return sys.stdin.buffer.read(1024).decode("ascii", "replace").strip()
+    given = sys.stdin.buffer.read(1024)
+    if given.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInput("the number of sales on standard input must be UTF-8, got UTF-16")
+    return given.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").strip()
 
 
 def show_batch(

@@ -70,6 +70,7 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
                 made = initialise(
                     connection, scale=times, source=path, spelling=wanted, progress=step
                 )
+    settings.done = True
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)
     happened = {

@@ -102,8 +102,9 @@ def live(
             settings.done = True
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {tally.kept()}") if tally.transactions else error from None
+        if tally.transactions:
+            error.add_note(tally.kept())
+        raise
     except KeyboardInterrupt:
         status.end()
         if tally.transactions:

@@ -54,7 +54,9 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
                 f"{location.shown}, nothing was written: {said}",
                 sqlstate=refusal.sqlstate if refusal else None,
             ) from error
-        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+        raise DatabaseUnavailable(
+            f"{location.shown} refused: {said}", sqlstate=refusal.sqlstate if refusal else None
+        ) from error
 
 
 def commit(settings: Common, connection: Connection) -> None:

@@ -118,10 +118,9 @@ def undo_backfill(settings: Common, first: date, last: date) -> None:
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        if not total.runs:
-            raise
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {total.so_far()}") from error
+        if total.runs:
+            error.add_note(total.so_far())
+        raise
     except KeyboardInterrupt:
         status.end()
         if settings.done:
