@@ -634,9 +634,11 @@ class _Stream:
         if self._stop.is_set():
             return _Stopped()
         self._close()
+        waiting = self.waiting
+        lost = "1 arrival was" if waiting == 1 else f"{waiting:,} arrivals were"
         return DatabaseUnavailable(
             f"the connection was lost, and is not there {LAST_ATTEMPT:.0f} s after the end: "
-            f"{self.waiting:,} arrivals were not made"
+            f"{lost} not made"
         )
 
     def _was_committed(self, sent: _Sent) -> bool:

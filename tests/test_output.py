@@ -21,7 +21,7 @@ from chinook_sim import errors
 from chinook_sim.cli import transactions
 from chinook_sim.cli.common import Common
 from chinook_sim.cli.failures import failure_of
-from chinook_sim.cli.output import OutputFailed
+from chinook_sim.cli.output import OutputFailed, _broken
 from chinook_sim.connecting import make_engine, open_connection
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 from chinook_sim.settings import find_database
@@ -265,3 +265,86 @@ def test_a_file_has_no_slash_at_its_end(
         assert done.returncode == 2, arguments
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "new.db").exists()
+
+
+def broken(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_failed_checks_are_told_with_quiet(call: Callable[..., Answer], stocked: Path) -> None:
+    assert call("generate", "4", "--quiet", "--day", "1999-05-05").returncode == 0
+    wanted = ("verify", "--day", "1999-05-05", "--quiet", "--expect")
+    assert call(*wanted, "4") == (0, "", "")
+    done = call(*wanted, "5")
+    assert done == (1, "", "check failed: sales of the day: 4, 5 expected\n")
+    broken(stocked, 'UPDATE "Invoice" SET "Total" = 99 WHERE "InvoiceId" = 413')
+    done = call(*wanted, "4")
+    assert done.returncode == 1
+    made, totals = done.stderr.splitlines()
+    assert "1 of 1 run differs" in made
+    assert "1 sale with another total (invoice 413)" in made
+    assert totals == "check failed: totals equal the sum of their lines: 1 invoice differs: 413"
+    # JSON has them.
+    done = call(*wanted, "4", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["passed"] is False
+
+
+def test_json_has_numbers_where_text_has_sentences(
+    call: Callable[..., Answer], stocked: Path
+) -> None:
+    made = json.loads(call("generate", "120", "--json", "--day", "1999-05-05").stdout)
+    broken(
+        stocked,
+        'UPDATE "chinook_sim_run" SET "lines" = "lines" + 3, revenue = revenue + 1000',
+        'DELETE FROM "InvoiceLine" WHERE "InvoiceId" = 413',
+        'DELETE FROM "Invoice" WHERE "InvoiceId" = 413',
+    )
+    done = call("verify", "--day", "1999-05-05", "--expect", "120", "--shape", "--json")
+    assert done.returncode == 1
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    sales = checks["sales of the day"]
+    assert (sales["count"], sales["expected"], sales["cancelled"]) == (119, 120, 0)
+    (run,) = checks["sales as their runs made them"]["runs"]
+    assert run["differences"] == {"missing": {"count": 1, "ids": [413]}}
+    assert run["text"][0] == "1 sale missing (invoice 413)"
+    lines = run["figures"]["lines"]
+    assert lines["expected"] == made["lines"] + 3
+    assert 0 < lines["found"] < made["lines"]
+    revenue = run["figures"]["revenue"]
+    assert float(revenue["expected"]) == pytest.approx(float(made["revenue"]) + 1000)
+    assert f"revenue {revenue['found']} instead of 1,{revenue['expected'][1:]}" in run["text"]
+    hours = checks["uniform: hours of the day"]
+    assert hours["sales"] == 119
+    assert hours["chi_square"] > 0
+    assert 0 < hours["p"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("generate", "1"), "added 1 sale to"),
+        (("generate", "1", "--once"), "already there: 1 sale in"),
+        (("generate", "0", "--new-customers", "1"), "1 new customer\n"),
+        (("generate", "0", "--price-changes", "2", "--moves", "1"), "1 move, 2 price changes\n"),
+        (("backfill", "2026-01-01", "2026-01-01", "--per-day", "1"), "made 1 of 1 day in"),
+    ],
+)
+def test_one_is_singular(
+    call: Callable[..., Answer], stocked: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    if "--once" in arguments:
+        call(*arguments)
+    assert said in call(*arguments).stdout
+
+
+def test_long_lines_are_broken_between_words() -> None:
+    line = "  ok      a check   one two three four five six"
+    assert _broken(line, 44) == ["  ok      a check   one two three four five", " " * 20 + "six"]
+    # Where the last column is too narrow, the rest stands below one before it.
+    assert _broken(line, 30) == ["  ok      a check   one two", " " * 10 + "three four five six"]
+    assert _broken("/a/long/path-with-hyphens", 10) == ["/a/long/path-with-hyphens"]
+    for width in range(1, 60):
+        assert " ".join(_broken(line, width)).split() == line.split()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chinook_sim.cli.output import OutputFailed, deliver, to_json
+from chinook_sim.cli.output import OutputFailed, deliver, fitted, to_json
 from chinook_sim.errors import InvalidInput
 from chinook_sim.settings import find_database, scrub
 
@@ -93,7 +93,7 @@ class Common:
         if self.quiet and not self.as_json:
             return
         try:
-            deliver(to_json(record) if self.as_json else "\n".join(lines))
+            deliver(to_json(record) if self.as_json else "\n".join(fitted(lines)))
         except OutputFailed as error:
             if not self.done:
                 raise

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ import click
 from chinook_sim.errors import ChinookSimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chinook_sim.cli.common import Common
 
@@ -23,8 +26,10 @@ __all__ = [
     "OutputFailed",
     "StatusLine",
     "bar",
+    "counted",
     "deliver",
     "discard_output",
+    "fitted",
     "picture",
     "progress_bar",
     "table",
@@ -33,6 +38,9 @@ __all__ = [
 
 BAR = 40
 """Characters of the longest bar."""
+
+NARROWEST = 20
+"""Characters that a column must have for its text to be continued below it."""
 
 SHOWN, LOGGED = 1.0, 10.0
 """Seconds between one status line and the next, on a terminal and elsewhere."""
@@ -125,6 +133,39 @@ class StatusLine:
         """Tell a person something, on a line of its own."""
         self.end()
         self._settings.say(line)
+
+
+def fitted(lines: Iterable[str]) -> list[str]:
+    """Break lines that are wider than the terminal, between words.
+
+    The rest of a line stands below its last column that is wide enough. If the output is no
+    terminal, lines stay as they are, whatever their length.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return list(lines)
+    width = shutil.get_terminal_size().columns
+    return [part for line in lines for part in _broken(line, width)]
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    columns = [gap.end() for gap in re.finditer("  +(?=[^ ])", line)]
+    indent = max((start for start in columns if start <= width - NARROWEST), default=0)
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 sale", "2 sales"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table(record: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from chinook_sim.cli.common import (
     read_timezone,
     timezone_option,
 )
-from chinook_sim.cli.output import picture, progress_bar
+from chinook_sim.cli.output import counted, picture, progress_bar
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.cli.transactions import look, persistently
 from chinook_sim.errors import InvalidInput
@@ -134,8 +134,9 @@ def generate(
     idle = batch.new_customers - batch.count
     if idle > 0:
         settings.say(
-            f"new customers: {idle:,} of {batch.new_customers:,} buy nothing yet, as there are "
-            f"only {batch.count:,} sales"
+            f"new customers: {idle:,} of {batch.new_customers:,} "
+            f"{'buys' if idle == 1 else 'buy'} nothing yet, as there "
+            f"{'is' if batch.count == 1 else 'are'} only {counted(batch.count, 'sale')}"
         )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
@@ -176,12 +177,14 @@ def show_batch(
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids
     changed = ", ".join(
-        f"{getattr(batch, name):,} {called(name)}" for name in CHANGES if getattr(batch, name)
+        counted(getattr(batch, name), called(name).removesuffix("s"))
+        for name in CHANGES
+        if getattr(batch, name)
     )
     done = "would add" if dry_run else "added"
-    headline = f"{done} {batch.count:,} sales to {location.shown}"
+    headline = f"{done} {counted(batch.count, 'sale')} to {location.shown}"
     if batch.existed:
-        headline = f"already there: {batch.count:,} sales in {location.shown}"
+        headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
     record = {
         "database": location.shown,
         "dry_run": dry_run,
