@@ -7,6 +7,7 @@ transactions are as small as the database is quick.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 import threading
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from chinook_sim.profile import Profile
 
 __all__ = ["LiveBatch", "LiveStream", "live"]
+
+logger = logging.getLogger(__name__)
 
 MOST = 1_000
 """Arrivals in a transaction; more wait for the next."""
@@ -483,6 +486,7 @@ class _Stream:
                 done = self._write(due)
                 break
             except BatchFailed as error:
+                logger.info("transaction %s: %s", self._number, error)
                 sent, self._sent = self._sent, None
                 self._known = self._span = None
                 if self._connection is None or self._connection.invalidated:

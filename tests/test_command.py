@@ -449,7 +449,8 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
             stderr=subprocess.PIPE,
         )
         assert process.stderr is not None
-        process.stderr.readline()
+        while b"connected to" not in process.stderr.readline():
+            pass
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -15,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from conftest import one_of_each, parameters
 from postgres import Server, free_port
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
-from chinook_sim import errors
+from chinook_sim import errors, generate_d1
 from chinook_sim.cli import transactions
 from chinook_sim.cli.common import Common
 from chinook_sim.cli.failures import failure_of
@@ -29,7 +34,7 @@ from chinook_sim.settings import find_database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Answer, Command
+    from conftest import Answer, Command, Shop
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = f"{shlex.quote(sys.executable)} -m chinook_sim"
@@ -348,3 +353,67 @@ def test_long_lines_are_broken_between_words() -> None:
     assert _broken("/a/long/path-with-hyphens", 10) == ["/a/long/path-with-hyphens"]
     for width in range(1, 60):
         assert " ".join(_broken(line, width)).split() == line.split()
+
+
+SECONDS = re.compile(r"\d+\.\d{3} s \(\+\d+\.\d{3}\): ")
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_verbose_tells_the_steps_and_their_times(command: Command, shop: Shop) -> None:
+    wanted = ("generate", "7", "--seed", "9", "--day", "1999-05-05", "--key", "k", "-v", "--json")
+    done = command(*wanted, DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    lines = done.stderr.splitlines()
+    assert all(SECONDS.match(line) for line in lines), lines
+    told = [SECONDS.sub("", line) for line in lines]
+    location = find_database({}, option=shop.text, directory=Path()).shown
+    kind, way = ("postgresql", "COPY") if shop.server else ("sqlite", "INSERT of rows")
+    expected = [
+        f"database: {location} \\(from DATABASE_URL\\)",
+        "attempt 1 of 4",
+        f"connected to {location}: {kind} [0-9.]+",
+        "recognised a Chinook: .* names, schema .*, ids of invoices: .*, with a ledger",
+        "read the catalogue: customers 12, tracks 40",
+        f"plan: day 1999-05-05, sales 7, seed 9, profile uniform, key k, run {run}",
+        "sampled: sales 7, lines [0-9]+",
+        f"wrote the sales by {way}",
+        "wrote the run into the ledger",
+        "committed",
+    ]
+    assert len(told) == len(expected), told
+    for line, pattern in zip(told, expected, strict=True):
+        assert re.fullmatch(pattern.replace("?", "[?]"), line), line
+    again = command(*wanted, DATABASE_URL=shop.text)
+    assert f"key k: exists as run {run}" in again.stderr
+    # Where nobody asked, nothing is told.
+    assert command("generate", "1", DATABASE_URL=shop.text).stderr == ""
+    assert command("-v", "generate", "1", "--quiet", DATABASE_URL=shop.text).stderr == ""
+
+
+def test_the_library_logs(stocked: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "chinook_sim")
+    engine = create_engine(f"sqlite:///{stocked}", poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        generate_d1(session, 3, new_customers=1)
+    named = {record.name for record in caplog.records}
+    assert named == {"chinook_sim.naming", "chinook_sim.catalogue", "chinook_sim.simulate"}
+    assert "changed: updates 0, cancellations 0, new_customers 1" in caplog.text
+
+
+def test_attempts_to_connect_are_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chinook_sim")
+    url = f"postgresql://shop:hunter2@127.0.0.1:{free_port()}/chinook"
+    location = find_database({}, option=url, directory=Path())
+    times = iter([0.0, 1.0, 2.0, 99.0])
+    with pytest.raises(DatabaseUnavailable):
+        open_connection(
+            make_engine(location, writing=False),
+            location,
+            say=lambda _: None,
+            sleep=lambda _: None,
+            clock=lambda: next(times),
+        )
+    assert caplog.text.count("no connection: ") == 2
+    assert "the next attempt is in 1.0 s" in caplog.text
+    assert "hunter2" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from chinook_sim.verification import Check
 
 __all__ = ["verify"]
+
+logger = logging.getLogger(__name__)
 
 CHECK_FAILED = 1
 """The exit status."""
@@ -77,6 +80,7 @@ def verify(
             of, checks = f"sales of {chosen}", verify_day(connection, chosen, expect=wanted)
         if shape:
             checks += verify_shape(connection, declared, day=None if everything else chosen)
+    logger.debug("checked: checks %s", len(checks))
     wrong = [check for check in checks if not check.passed]
     failed = len(wrong)
     width = max(len(check.name) for check in checks)

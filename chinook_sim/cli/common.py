@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from contextlib import suppress
@@ -36,6 +37,8 @@ __all__ = [
     "working_directory",
 ]
 
+logger = logging.getLogger(__name__)
+
 DAY = 86_400
 """The longest timeout, in seconds."""
 
@@ -61,7 +64,7 @@ class Common:
         self.location = find_database(
             os.environ, option=self.database_url, directory=working_directory()
         )
-        self.note(f"database: {self.location.shown} (from {self.location.source})")
+        logger.info("database: %s (from %s)", self.location.shown, self.location.source)
         return self.location
 
     def say(self, line: str) -> None:
@@ -79,10 +82,11 @@ class Common:
         """Return a text as one line, without any secret."""
         return scrub(" ".join(text.split()), self.location.secrets if self.location else ())
 
-    def note(self, line: str) -> None:
-        """Tell a person who asked for details."""
-        if self.verbose:
-            self.say(line)
+    def follow(self) -> None:
+        """Let what the library logs be told, with the seconds since the start and the last line."""
+        followed = logging.getLogger("chinook_sim")
+        followed.handlers[:] = [Follower(self)]
+        followed.setLevel(logging.DEBUG)
 
     def print(self, record: dict[str, Any], lines: list[str]) -> None:
         """Print a result, for machines or for people.
@@ -100,6 +104,21 @@ class Common:
             self.warn(f"done, but {error}")
 
 
+class Follower(logging.Handler):
+    """Tells a person what is logged, and when."""
+
+    def __init__(self, settings: Common) -> None:
+        super().__init__()
+        self._settings = settings
+        self._last = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it."""
+        now = record.relativeCreated / 1_000
+        self._settings.say(f"{now:.3f} s (+{now - self._last:.3f}): {record.getMessage()}")
+        self._last = now
+
+
 def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
     """Declare an option together with its environment variable."""
     variable = "CHINOOK_SIM_" + name.lstrip("-").replace("-", "_").upper()
@@ -112,13 +131,15 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
     @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
     @option("--quiet", "-q", is_flag=True, help="Print only errors, warnings, and requested JSON.")
-    @option("--verbose", "-v", is_flag=True, help="Tell what is done, on standard error.")
+    @option("--verbose", "-v", is_flag=True, help="Print steps and their times on standard error.")
     @click.pass_context
     @wraps(command)
     def with_common(context: click.Context, /, **options: Any) -> None:
         settings = context.ensure_object(Common)
         for name in ("database_url", "as_json", "quiet", "verbose"):
             setattr(settings, name, options.pop(name) or getattr(settings, name))
+        if settings.verbose:
+            settings.follow()
         command(settings, **options)
 
     decorated: Callable[..., None] = with_common

@@ -83,7 +83,9 @@ def discard_output() -> None:
 @contextmanager
 def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
     """Show how far long work is, on a terminal only; length 0 is work too short for it."""
-    if not length or settings.quiet or sys.stderr is None or not sys.stderr.isatty():
+    if settings.verbose or settings.quiet:
+        length = 0
+    if not length or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
@@ -98,7 +100,9 @@ class StatusLine:
 
     def __init__(self, settings: Common) -> None:
         self._settings = settings
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        # What is logged would come in the middle of it.
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = terminal and not settings.verbose
         self._shown = time.monotonic()
         self._width = 0
 

@@ -150,11 +150,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     return {
         "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
-        "ids": {
-            "none": "none: taken from the highest id, under a lock",
-            "sequence": f"sequence {chinook.invoice_ids.sequence}",
-            "rowid": "SQLite's own",
-        }[chinook.invoice_ids.kind],
+        "ids": chinook.invoice_ids.shown,
         "customers": connection.scalar(select(func.count()).select_from(Customer)),
         "tracks": connection.scalar(select(func.count()).select_from(Track)),
         "invoices": connection.scalar(select(func.count()).select_from(Invoice)),

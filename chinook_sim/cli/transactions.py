@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from chinook_sim.settings import Location
 
 __all__ = ["look", "persistently", "transaction"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,6 +69,7 @@ def commit(settings: Common, connection: Connection) -> None:
     try:
         connection.commit()
         settings.done = True
+        logger.debug("committed")
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
@@ -99,6 +103,7 @@ def persistently(
         What `work` returned, and how often it was begun again.
     """
     for retries in range(ATTEMPTS):
+        logger.debug("attempt %s of %s", retries + 1, ATTEMPTS)
         try:
             return commit_once(settings, location, work, undoing=undoing), retries
         except BatchFailed as error:
