@@ -8,6 +8,7 @@
     │   ├── NoLedger              it has no ledger, which is needed for what was asked
     │   └── MigrationRefused      a migration would touch what is not ours, or lose something
     └── BatchFailed               a batch could not be written; everything of it was taken back
+        ├── CommitUnanswered      the answer to COMMIT was lost; it may have been committed
         ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
         ├── IdsExhausted          fewer ids are left than the batch needs
         └── UndoRefused           something depends on the run that was to be taken out
@@ -26,6 +27,7 @@ __all__ = [
     "BatchFailed",
     "CatalogueUnusable",
     "ChinookSimError",
+    "CommitUnanswered",
     "DatabaseUnavailable",
     "IdsExhausted",
     "InvalidInput",
@@ -121,6 +123,10 @@ class BatchFailed(ChinookSimError):
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+class CommitUnanswered(BatchFailed):
+    """The connection was lost between COMMIT and its answer: the batch may have been committed."""
 
 
 class CatalogueUnusable(BatchFailed):

@@ -31,6 +31,7 @@ from chinook_sim.errors import (
     LOCK_NOT_AVAILABLE,
     RETRYABLE,
     BatchFailed,
+    CommitUnanswered,
     DatabaseUnavailable,
     InvalidInput,
 )
@@ -660,8 +661,8 @@ class _Stream:
                     raise self._unknown(sent)
         return bool(found)
 
-    def _unknown(self, sent: _Sent) -> BatchFailed:
-        return BatchFailed(
+    def _unknown(self, sent: _Sent) -> CommitUnanswered:
+        return CommitUnanswered(
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
             "whether it is there; `chinook-sim status` tells"
         )

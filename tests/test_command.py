@@ -444,8 +444,12 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
     with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         process = subprocess.Popen(
-            [sys.executable, "-m", "chinook_sim", "generate", "5", "--lock-timeout", "0", "-v"],
+            [
+                *(sys.executable, "-m", "chinook_sim", "generate", "5"),
+                *("--lock-timeout", "0", "-v", "--json"),
+            ],
             cwd=stocked.parent,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         assert process.stderr is not None
@@ -453,9 +457,11 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
             pass
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().count(b"\n") == 0
+    error = json.loads(output)["error"]
+    assert (error["kind"], error["exit_status"]) == ("interrupted", 130)
 
 
 def test_what_is_told_on_the_way_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

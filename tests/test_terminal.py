@@ -107,9 +107,9 @@ def test_nobody_who_asks_for_quiet_is_told(tmp_path: Path) -> None:
         assert terminal.said == b""
 
 
-def test_reports_fit_the_terminal(tmp_path: Path) -> None:
+def test_reports_fit_the_terminal(stocked: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-m", "chinook_sim"]
-    subprocess.run([*run, "generate", "5", "--once", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run([*run, "generate", "5", "--once", "--quiet"], cwd=stocked.parent, check=True)
     for arguments in (("status",), ("verify", "--expect", "6")):
         piped = subprocess.run(
             [*run, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False

@@ -7,7 +7,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.errors import (
+    RETRYABLE,
+    BatchFailed,
+    ChinookSimError,
+    CommitUnanswered,
+    DatabaseUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,10 +33,6 @@ T = TypeVar("T")
 
 ATTEMPTS = 4
 """How often a batch is tried that another transaction came in the way of."""
-
-
-class CommitUnanswered(BatchFailed):
-    """The connection was lost, or the command stopped, between COMMIT and its answer."""
 
 
 @contextmanager
