@@ -8,6 +8,7 @@
     │   ├── NoLedger              it has no ledger, which is needed for what was asked
     │   └── MigrationRefused      a migration would touch what is not ours, or lose something
     └── BatchFailed               a batch could not be written; everything of it was taken back
+        ├── CommitUnanswered      the answer to COMMIT was lost; it may have been committed
         ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
         ├── IdsExhausted          fewer ids are left than the batch needs
         └── UndoRefused           something depends on the run that was to be taken out
@@ -26,6 +27,7 @@ __all__ = [
     "BatchFailed",
     "CatalogueUnusable",
     "ChinookSimError",
+    "CommitUnanswered",
     "DatabaseUnavailable",
     "IdsExhausted",
     "InvalidInput",
@@ -77,7 +79,20 @@ class KeyTaken(InvalidInput):
 
 
 class DatabaseUnavailable(ChinookSimError):
-    """The database could not be reached, or refused the connection."""
+    """The database could not be reached, or refused the connection.
+
+    Attributes:
+        sqlstate: the database's five-character error code where it gave one.
+        retryable: whether it may be there later, with nothing changed: it did not answer, or it is
+            starting.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.retryable = retryable
 
 
 class NotAChinook(DatabaseUnavailable):
@@ -112,6 +127,10 @@ class BatchFailed(ChinookSimError):
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+class CommitUnanswered(BatchFailed):
+    """The connection was lost between COMMIT and its answer: the batch may have been committed."""
 
 
 class CatalogueUnusable(BatchFailed):

@@ -14,6 +14,7 @@ this engine changes, and on it only names of ours.
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ __all__ = [
     "survey",
 ]
 
+logger = logging.getLogger(__name__)
+
 Spelling = Literal["camel", "snake"]
 
 SPELLING_NAMES: dict[Spelling, str] = {"camel": "CamelCase", "snake": "snake_case"}
@@ -104,6 +107,17 @@ class IdSource:
     readable: bool = True
     always: bool = False
     lockable: bool = True
+
+    @property
+    def shown(self) -> str:
+        """Where the ids come from, for a person to read."""
+        if self.kind == "sequence":
+            return f"sequence {self.sequence}"
+        return (
+            "SQLite's own"
+            if self.kind == "rowid"
+            else "none: taken from the highest id, under a lock"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +190,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
             said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
         raise NotAChinook(said, missing=error.missing) from None
     speak(connection, place.spelling, None if place.visible else place.schema)
-    return Chinook(
+    chinook = Chinook(
         place.spelling,
         place.schema,
         place.visible,
@@ -187,6 +201,15 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
         place.outdated_ledger,
         place.today,
     )
+    logger.debug(
+        "recognised a Chinook: %s names, schema %s, ids of invoices: %s, ids of lines: %s, %s",
+        SPELLING_NAMES[chinook.spelling],
+        chinook.schema,
+        chinook.invoice_ids.shown,
+        chinook.line_ids.shown,
+        "with a ledger" if chinook.ledger else "without a ledger",
+    )
+    return chinook
 
 
 def place_of(connection: Connection) -> Place | None:

@@ -249,6 +249,9 @@ def read_url(text: str, source: str) -> URL:
             raise refuse("names a database in memory, of which nothing would remain; name a file")
         if "?" in text or url.host or url.database.startswith("file:"):
             raise refuse("must be a plain path: sqlite:///relative.db or sqlite:////absolute.db")
+        # Path would drop it, and mean a file of that name.
+        if os.path.basename(url.database) in ("", os.curdir):  # noqa: PTH119
+            raise refuse(f"must name a file, got the directory {url.database}")
         return url
     # Whatever stands before the last @ may be a part of the password: nothing of it is shown, nor
     # looked up as the name of a host.

@@ -7,6 +7,7 @@ transactions are as small as the database is quick.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 import threading
@@ -30,6 +31,7 @@ from chinook_sim.errors import (
     LOCK_NOT_AVAILABLE,
     RETRYABLE,
     BatchFailed,
+    CommitUnanswered,
     DatabaseUnavailable,
     InvalidInput,
 )
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from chinook_sim.rights import Purpose
 
 __all__ = ["LiveBatch", "LiveStream", "live"]
+
+logger = logging.getLogger(__name__)
 
 MOST = 1_000
 """Arrivals in a transaction; more wait for the next."""
@@ -499,6 +503,7 @@ class _Stream:
                 done = self._write(due)
                 break
             except BatchFailed as error:
+                logger.info("transaction %s: %s", self._number, error)
                 sent, self._sent = self._sent, None
                 self._known = self._span = None
                 if self._connection is None or self._connection.invalidated:
@@ -650,9 +655,11 @@ class _Stream:
         if self._stop.is_set():
             return _Stopped()
         self._close()
+        waiting = self.waiting
+        lost = "1 arrival was" if waiting == 1 else f"{waiting:,} arrivals were"
         return DatabaseUnavailable(
             f"the connection was lost, and is not there {LAST_ATTEMPT:.0f} s after the end: "
-            f"{self.waiting:,} arrivals were not made"
+            f"{lost} not made"
         )
 
     def _was_committed(self, sent: _Sent) -> bool:
@@ -670,8 +677,8 @@ class _Stream:
                     raise self._unknown(sent)
         return bool(found)
 
-    def _unknown(self, sent: _Sent) -> BatchFailed:
-        return BatchFailed(
+    def _unknown(self, sent: _Sent) -> CommitUnanswered:
+        return CommitUnanswered(
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
             "whether it is there; `chinook-sim status` tells"
         )

@@ -441,7 +441,8 @@ class _Undoing:
             if left != run.sales and (left or others):
                 whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
                 gone = run.sales - left
-                raise self._refused(f"{gone} of {whose} {run.sales} sales were cancelled", others)
+                what = f"{run.sales} sales were" if run.sales > 1 else "1 sale was"
+                raise self._refused(f"{gone} of {whose} {what} cancelled", others)
         return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
 
     def _put_back(self, subjects: Sequence[Subject]) -> None:

@@ -74,6 +74,7 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
                 made = initialise(
                     connection, scale=times, source=path, spelling=wanted, progress=step
                 )
+    settings.done = True
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)
     happened = {
@@ -160,11 +161,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     return {
         "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
-        "ids": {
-            "none": "none: taken from the highest id, under a lock",
-            "sequence": f"sequence {chinook.invoice_ids.sequence}",
-            "rowid": "SQLite's own",
-        }[chinook.invoice_ids.kind],
+        "ids": chinook.invoice_ids.shown,
         "customers": ask(select(func.count()).select_from(Customer)),
         "tracks": ask(select(func.count()).select_from(Track)),
         "invoices": ask(select(func.count()).select_from(Invoice)),

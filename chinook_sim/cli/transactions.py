@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.errors import (
+    RETRYABLE,
+    BatchFailed,
+    ChinookSimError,
+    CommitUnanswered,
+    DatabaseUnavailable,
+)
 from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -21,14 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["look", "persistently", "transaction"]
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 ATTEMPTS = 4
 """How often a batch is tried that another transaction came in the way of."""
-
-
-class CommitUnanswered(BatchFailed):
-    """The connection was lost, or the command stopped, between COMMIT and its answer."""
 
 
 @contextmanager
@@ -58,7 +63,9 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
                 f"{location.shown}, nothing was written: {said}",
                 sqlstate=refusal.sqlstate if refusal else None,
             ) from error
-        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+        raise DatabaseUnavailable(
+            f"{location.shown} refused: {said}", sqlstate=refusal.sqlstate if refusal else None
+        ) from error
 
 
 def commit(settings: Common, connection: Connection) -> None:
@@ -68,6 +75,7 @@ def commit(settings: Common, connection: Connection) -> None:
     try:
         connection.commit()
         settings.done = True
+        logger.debug("committed")
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
@@ -101,6 +109,7 @@ def persistently(
         What `work` returned, and how often it was begun again.
     """
     for retries in range(ATTEMPTS):
+        logger.debug("attempt %s of %s", retries + 1, ATTEMPTS)
         try:
             return commit_once(settings, location, work, undoing=undoing), retries
         except BatchFailed as error:

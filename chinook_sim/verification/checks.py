@@ -90,6 +90,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     if chinook.ledger:
         cancelled, _ = query.ids(statements.CANCELLED_SINCE)
     wanted = "" if expect is None else f", {expect} expected"
+    expected = {} if expect is None else {"expected": expect}
     return [
         Check(
             "sales of the day",
@@ -97,6 +98,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             f"{found}{f', {late} dated before it' if late else ''}"
             f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
             count=found,
+            measured={"late": late, "cancelled": cancelled, **expected},
         ),
         *_as_made(connection, chinook, day, baseline, back),
         _totals(query),
@@ -134,6 +136,7 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
             found == expect if expect is not None else found > 0,
             f"{found}{wanted}",
             count=found,
+            measured={} if expect is None else {"expected": expect},
         ),
         *_as_made(connection, chinook, None, baseline, back),
         _totals(query),
@@ -293,6 +296,7 @@ def _runs(found: Comparison) -> Check:
         len(differing),
         tuple(sorted({*ids, *here.ids})[:SHOWN]),
         runs=tuple(differing),
+        measured={"compared": found.runs, "of_another_day": here.count},
     )
 
 
@@ -391,10 +395,12 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
         "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
     name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
+    measured: dict[str, float] = {"hours": len(rows)}
     if declared:
-        return Check(name, True, f"{hours}; {' and '.join(dict.fromkeys(declared))}")
+        said = " and ".join(dict.fromkeys(declared))
+        return Check(name, True, f"{hours}; {said}", measured=measured)
     if found < MIN_FOR_SPREAD:
-        return Check(name, True, f"{hours}; too few sales to judge")
+        return Check(name, True, f"{hours}; too few sales to judge", measured=measured)
     expected = found / 24
     seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
     chi_square = sum((count - expected) ** 2 / expected for count in seen)
@@ -402,4 +408,5 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
         name,
         chi_square <= SPREAD_LIMIT,
         f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
+        measured=measured | {"chi_square": chi_square, "limit": SPREAD_LIMIT},
     )

@@ -48,6 +48,8 @@ class CopyWriter:
     does not grow with the batch. COPY writes ids into GENERATED ALWAYS columns as well.
     """
 
+    way = "COPY"
+
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
         self._chinook = chinook
@@ -157,6 +159,8 @@ class UnnestWriter:
     Where identity columns give the ids and we may not call `nextval`, the ids are left to them and
     read back; that is the one case in which an id is not known before the row is written.
     """
+
+    way = "INSERT of arrays"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
