@@ -96,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
         "naming",
         "profile",
         "refusals",
+        "rights",
         "request",
         "sampling",
         "simulate",
