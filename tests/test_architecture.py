@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | ERRORS,
     "arrivals": {"sampling"} | ERRORS,
-    "merging": {"batch", "fingerprints", "ledger", "rights"} | MODELS,
+    "merging": {"batch", "fingerprints", "ledger"} | MODELS,
     "stream": {
         "arrivals",
         "batch",
