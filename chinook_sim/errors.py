@@ -49,7 +49,11 @@ FOREIGN_KEY = "23503"
 
 
 class ChinookSimError(Exception):
-    """Base of all errors of this library."""
+    """Base of all errors of this library. They can be pickled and copied, with their attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception would call the class with `args` alone, and some need more.
+        return _remade, (type(self), self.args), self.__dict__
 
 
 class InvalidInput(ChinookSimError, ValueError):
@@ -132,3 +136,8 @@ class IdsExhausted(BatchFailed):
 
 class UndoRefused(BatchFailed):
     """A run was not taken out, because what it made was changed since."""
+
+
+def _remade(kind: type[ChinookSimError], args: tuple[object, ...]) -> ChinookSimError:
+    """Return an error without calling its class; its attributes are set by whoever copies it."""
+    return kind.__new__(kind, *args)

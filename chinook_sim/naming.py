@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sqlalchemy import Engine, Table, bindparam, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, Table, bindparam, text
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
@@ -40,7 +40,7 @@ from chinook_sim.models import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection, Dialect, TextClause
+    from sqlalchemy import Dialect, TextClause
 
 __all__ = [
     "CHINOOK_TABLES",
@@ -140,7 +140,7 @@ class Chinook:
         return any(ids.default and not ids.usable for ids in (self.invoice_ids, self.line_ids))
 
 
-def recognise(bind: Session | Engine | Connection) -> Chinook:
+def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> Chinook:
     """Find out which Chinook a database holds, and let the engine speak its spelling.
 
     Call it when you only want to query a snake_case Chinook, or one that is not on the search
@@ -153,11 +153,20 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         NotAChinook: a table or column that sales need is missing, or there are several Chinooks
             and none comes first on the search path.
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+        InvalidInput: it is none of these, or its tables are renamed by `schema_translate_map`.
     """
     if isinstance(bind, Engine):
         with bind.connect() as connection:
             return recognise(connection)
-    connection = connection_of(bind) if isinstance(bind, Session) else bind
+    if isinstance(bind, Session | scoped_session):
+        connection = _connection_of(bind)
+    elif isinstance(bind, Connection):
+        connection = bind
+    else:
+        raise InvalidInput(
+            f"expected a Session, a Connection or an Engine, got {type(bind).__name__}"
+        )
+    _refuse_translation(connection)
     try:
         place = _choose(survey(connection))
     except NotAChinook as error:
@@ -192,8 +201,57 @@ def place_of(connection: Connection) -> Place | None:
 
 
 def connection_of(session: Session) -> Connection:
-    """Return the connection on which a session keeps the tables of Chinook."""
+    """Return the connection on which a session keeps the tables of Chinook, to write on it.
+
+    Raises:
+        InvalidInput: it is no session; or its connection has no transactions.
+    """
+    check_session(session)
+    connection = _connection_of(session)
+    refuse_autocommit(connection)
+    return connection
+
+
+def _connection_of(session: Session | scoped_session[Session]) -> Connection:
     return session.connection(bind_arguments={"mapper": Invoice})
+
+
+def refuse_autocommit(connection: Connection) -> None:
+    """Refuse a connection that commits every statement.
+
+    Raises:
+        InvalidInput: it is one.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    # Other values than True are those of sqlite3, where we begin the transaction.
+    if getattr(driver, "autocommit", False) is True:
+        raise InvalidInput(
+            "the connection is in AUTOCOMMIT mode, and a transaction is needed; use an engine with "
+            "another isolation level"
+        )
+
+
+def _refuse_translation(connection: Connection) -> None:
+    """Refuse a connection that renders our tables in another schema than the one we look in."""
+    translated: Any = connection.get_execution_options().get("schema_translate_map") or {}
+    if translated.get(None) is not None:
+        raise InvalidInput(
+            f"schema_translate_map to {translated[None]!r} is not supported; use an engine whose "
+            "search_path begins with that schema"
+        )
+
+
+def check_session(session: object) -> None:
+    """Refuse what is no session.
+
+    Raises:
+        InvalidInput: it is something else, such as asyncio's session, a connection or an engine.
+    """
+    if not isinstance(session, Session | scoped_session):
+        raise InvalidInput(
+            f"expected a Session, got {type(session).__name__}; pass `Session(engine)`, or from "
+            "asyncio `await session.run_sync(generate_d1, …)`"
+        )
 
 
 def check_engine(engine: object) -> None:

@@ -17,6 +17,7 @@ from chinook_sim.batch import NOT_LATE, BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
 from chinook_sim.errors import BatchFailed, ChinookSimError
+from chinook_sim.interrupts import interruptible
 from chinook_sim.ledger import made_already, record, require
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
@@ -406,7 +407,8 @@ def writing(connection: Connection) -> Iterator[None]:
 def translated() -> Iterator[None]:
     """Turn what the database refuses into BatchFailed; other errors pass."""
     try:
-        yield
+        with interruptible():
+            yield
     except ChinookSimError:
         raise
     except Exception as error:

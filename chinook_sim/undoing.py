@@ -41,6 +41,7 @@ from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import check_day
+from chinook_sim.writers.ids import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -383,6 +384,7 @@ class _Undoing:
         self._put_back([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
+        remember(self._connection, self._chinook)
         self._lock(self._sales)
         if self._subjects:
             these = of_runs(self._connection, Change.run_id, self._ids)

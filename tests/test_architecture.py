@@ -19,6 +19,7 @@ MODELS = {"models"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
+    "interrupts": ERRORS,
     "refusals": set(),
     "sampling": set(),
     "standin_words": set(),
@@ -29,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprints": set(),
     "curves": {"sampling"},
     "profile": {"sampling"} | ERRORS,
-    "writers": {"batch", "fingerprints", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
+    "writers": {"batch", "fingerprints", "ledger", "naming", "rights", "window", "writers"}
+    | MODELS
+    | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
     "content": {"content", "naming"} | MODELS,
@@ -43,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "lineage": {"ledger", "naming"} | MODELS | ERRORS,
     "simulate": {
         "writers",
+        "interrupts",
         "batch",
         "catalogue",
         "changes",
@@ -66,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "references",
         "batch",
         "window",
+        "writers",
     }
     | MODELS
     | ERRORS,
@@ -116,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,
+    "pytest_plugin": {"initialise", "naming"},
     "initialise": {
         "connecting",
         "ledger",

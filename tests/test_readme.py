@@ -60,7 +60,7 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 7
+    assert len(blocks("python")) == 8
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
@@ -87,7 +87,8 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
         batch = generate_d1(session, 50)
     with server.connect(database) as connection:
         found = [
-            connection.execute(question).fetchall() for question in questions("sql postgresql")
+            connection.execute(question).fetchall()
+            for question in questions("sql postgresql snake_case")
         ]
         (who,) = questions("sql ledger")
         runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()

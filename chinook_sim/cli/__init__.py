@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -28,7 +29,11 @@ from chinook_sim.cli.status import status
 from chinook_sim.cli.stream import live
 from chinook_sim.cli.undo import undo
 from chinook_sim.errors import ChinookSimError, DatabaseUnavailable, InvalidInput
+from chinook_sim.interrupts import interruptible
 from chinook_sim.settings import load_dotenv
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["cli", "main"]
 
@@ -58,20 +63,23 @@ for command in (generate, init, verify, align, backfill, live, undo, status, pro
 
 def main() -> NoReturn:
     """Run the command, and end the process with its exit status."""
-    # A terminated job shall take its statement and its transaction back, like an interrupted one.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    # The driver's warnings, of a connection that it gives up, are told in our own words.
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    # A terminated job shall cancel its statement and its transaction, like an interrupted one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    sys.unraisablehook = interrupt_again
+    # Their warnings, of a connection that is given up, are reported in our own words.
+    for name in ("psycopg", "sqlalchemy"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A character that a terminal has not must not fail what is committed.
             stream.reconfigure(errors="backslashreplace")
     settings = Common()
     try:
-        load_dotenv(Path.cwd())
-        code = cli.main(obj=settings, standalone_mode=False) or DONE
+        with interruptible():
+            load_dotenv(Path.cwd())
+            code = cli.main(obj=settings, standalone_mode=False) or DONE
     except click.exceptions.NoArgsIsHelpError as error:
         # Nothing is wrong with what was given; there is only no command in it.
         with suppress(OSError):
@@ -101,6 +109,13 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
+
+
+def interrupt_again(ignored: UnraisableHookArgs) -> None:
+    """Interrupt the command soon where an interruption was lost in a destructor."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        # Not from here, where it would be lost as well.
+        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
 
 
 def complain(settings: Common, code: int, error: object) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,10 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
-        with open_connection(engine, location, say=settings.say) as connection:
+        with (
+            interruptible(),
+            open_connection(engine, location, say=settings.say) as connection,
+        ):
             connection.begin()
             limit(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
@@ -166,6 +170,8 @@ def find_outcome(
     if committed is None:
         raise unanswered
     if not committed:
+        if isinstance(unanswered.__cause__, KeyboardInterrupt):
+            raise unanswered.__cause__
         raise BatchFailed(
             "the connection was lost while committing: not committed, nothing was written; "
             "run it again"

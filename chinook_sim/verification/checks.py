@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.naming import recognise
+from chinook_sim.naming import recognise, refuse_autocommit
 from chinook_sim.verification import statements
 from chinook_sim.verification.alignment import check_alignment
 from chinook_sim.verification.changes import check_changes
@@ -62,10 +62,9 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
 
     Raises:
         NotAChinook: the database holds no Chinook.
+        InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    if not connection.in_transaction():
-        take_snapshot(connection)
-    chinook = recognise(connection)
+    chinook = _begin(connection)
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
     times: dict[str, Any] = {"start": start, "end": end, "day": day}
@@ -121,10 +120,9 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
 
     Raises:
         NotAChinook: the database holds no Chinook.
+        InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    if not connection.in_transaction():
-        take_snapshot(connection)
-    chinook = recognise(connection)
+    chinook = _begin(connection)
     baseline = _baseline(connection) if chinook.ledger else 0
     back = _days_back(connection) if chinook.ledger else 0
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
@@ -143,6 +141,14 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         *_orphans(query),
         *(check_changes(connection, baseline) if chinook.ledger else []),
     ]
+
+
+def _begin(connection: Connection) -> Chinook:
+    """Let all checks see the database as of one moment, and recognise it."""
+    refuse_autocommit(connection)
+    if not connection.in_transaction():
+        take_snapshot(connection)
+    return recognise(connection)
 
 
 def _rules_of_day(
