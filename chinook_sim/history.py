@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from chinook_sim.catalogue import read_catalogue, version_of
-from chinook_sim.errors import FOREIGN_KEY, RETRYABLE, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.ledger import (
     made_between,
     once_key,
@@ -196,7 +196,7 @@ class _Filler:
                     self._unanswered.add(day)
                     self._connection = None
                 self._known = None
-                again = lost or error.sqlstate in RETRYABLE or error.sqlstate == FOREIGN_KEY
+                again = lost or error.retryable or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
                 # Not all who came in each other's way shall come back at the same moment.

@@ -420,7 +420,9 @@ def translated() -> Iterator[None]:
         if refusal is None:
             raise
         raise BatchFailed(
-            f"the batch failed and nothing was written: {refusal.line}", sqlstate=refusal.sqlstate
+            f"the batch failed and nothing was written: {refusal.line}",
+            sqlstate=refusal.sqlstate,
+            retryable=refusal.retryable,
         ) from error
 
 

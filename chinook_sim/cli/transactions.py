@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
             raise BatchFailed(
                 f"{location.shown}, nothing was written: {said}",
                 sqlstate=refusal.sqlstate if refusal else None,
+                retryable=refusal.retryable if refusal else None,
             ) from error
         raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
 
@@ -104,7 +105,7 @@ def persistently(
         try:
             return commit_once(settings, location, work, undoing=undoing), retries
         except BatchFailed as error:
-            if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
+            if not error.retryable or retries == ATTEMPTS - 1:
                 raise
             settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
             import random
