@@ -9,9 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import FOREIGN_KEY, RETRYABLE
 
-__all__ = ["Refusal", "refusal_of"]
+__all__ = ["UNTRANSLATABLE", "Refusal", "refusal_of"]
 
 ADVICE = {
+    "22P05": "the database cannot hold this character; use one with ENCODING 'UTF8'",
     "22003": "a number does not fit its column; check the prices in the catalogue",
     "23502": "give the column a default, or let it be NULL",
     "23503": "the catalogue changed meanwhile; run it again",
@@ -42,6 +43,9 @@ ADVICE = {
 """By PostgreSQL's error code, by SQLite's, or by its message."""
 
 UNIQUE = "23505"
+
+UNTRANSLATABLE = "22P05"
+"""The SQLSTATE of a character that the encoding of the database or of the client does not have."""
 
 NO_INVOICE = (
     "a trigger skips invoices, or gives them other ids than those that are inserted; change or "

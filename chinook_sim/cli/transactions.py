@@ -34,10 +34,8 @@ class CommitUnanswered(BatchFailed):
 @contextmanager
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
-    from sqlalchemy.exc import DBAPIError
-
     from chinook_sim.connecting import limit, make_engine, open_connection
-    from chinook_sim.refusals import refusal_of
+    from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
@@ -50,16 +48,22 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
             yield connection
             if writing:
                 commit(settings, connection)
-    except DBAPIError as error:
+    except Exception as error:
+        # COPY speaks to the driver itself, so its errors are not SQLAlchemy's.
         refusal = refusal_of(error)
-        said = refusal.line if refusal else type(error).__name__
+        if refusal is None:
+            raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(
+                f"{location.shown}, nothing was written: {refusal.line}"
+            ) from error
         if writing:
             raise BatchFailed(
-                f"{location.shown}, nothing was written: {said}",
-                sqlstate=refusal.sqlstate if refusal else None,
-                retryable=refusal.retryable if refusal else None,
+                f"{location.shown}, nothing was written: {refusal.line}",
+                sqlstate=refusal.sqlstate,
+                retryable=refusal.retryable,
             ) from error
-        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+        raise DatabaseUnavailable(f"{location.shown} refused: {refusal.line}") from error
 
 
 def commit(settings: Common, connection: Connection) -> None:

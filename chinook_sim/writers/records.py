@@ -64,6 +64,6 @@ def _run(
             f"{statement} jsonb_populate_recordset(CAST(NULL AS {of}), CAST(:rows AS jsonb)) k "
             f"{rest}"
         ),
-        {"rows": json.dumps(records, default=str)},
+        {"rows": json.dumps(records, default=str, ensure_ascii=False)},
     )
     check_written(connection, table, result.rowcount, len(rows))
