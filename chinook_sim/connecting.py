@@ -78,6 +78,9 @@ def _defaults(location: Location) -> dict[str, str | int]:
     defaults: tuple[tuple[str, str, str | int], ...] = (
         ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
         ("application_name", "PGAPPNAME", "chinook_sim"),
+        # By default it is the database's. As SQL_ASCII psycopg returns bytes, and in others it
+        # could not send a name that has to be refused by the server.
+        ("client_encoding", "PGCLIENTENCODING", "UTF8"),
         *((name, "", value) for name, value in KEEPALIVE.items()),
     )
     return {

@@ -120,13 +120,17 @@ class BatchFailed(ChinookSimError):
     """A batch could not be written, and nothing of it was kept.
 
     Attributes:
-        sqlstate: the database's five-character error code where it gave one. `40001`, `40P01` and
-            `23505` may succeed when the whole transaction is run again.
+        sqlstate: the database's five-character error code where it gave one.
+        retryable: whether it may succeed when the whole transaction is run again: `40001`, `40P01`,
+            and `23505` unless a unique index of your own was violated.
     """
 
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, retryable: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.retryable = sqlstate in RETRYABLE if retryable is None else retryable
 
 
 class CommitUnanswered(BatchFailed):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from chinook_sim.catalogue import read_catalogue, version_of
-from chinook_sim.errors import FOREIGN_KEY, RETRYABLE, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.ledger import (
     made_between,
     once_key,
@@ -200,7 +200,7 @@ class _Filler:
                     self._connection = None
                 self._known = None
                 logger.info("day %s, attempt %s of %s: %s", day, attempt, ATTEMPTS, error)
-                again = lost or error.sqlstate in RETRYABLE or error.sqlstate == FOREIGN_KEY
+                again = lost or error.retryable or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
                 # Not all who came in each other's way shall come back at the same moment.

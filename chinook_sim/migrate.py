@@ -14,11 +14,12 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Invoice, InvoiceLine, declare_key
+from chinook_sim.models import ChinookName, Invoice, InvoiceLine
 from chinook_sim.naming import (
     CHINOOK_TABLES,
     SALE_TABLES,
     hidden,
+    is_chinook_name,
     place_of,
     quoted,
     speak,
@@ -39,6 +40,7 @@ __all__ = [
     "demand",
     "execute",
     "head",
+    "include_object",
     "installed",
     "leave_out",
     "lock",
@@ -52,11 +54,11 @@ __all__ = [
 VERSION_TABLE = "chinook_sim_version"
 """Not Alembic's default name: the database may be under migrations of its owner's as well."""
 
+PREFIX = "chinook_sim_"
+"""What the names of our tables begin with."""
+
 MIGRATION_LOCK = 0x6368696E6F6F6D
 """Key of the advisory lock that keeps a second upgrade waiting."""
-
-
-declare_key()
 
 
 def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
@@ -81,6 +83,34 @@ def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
     config.attributes.update(connection=connection, spelling=spelling)
     command.upgrade(config, "head")
     return head()
+
+
+def include_object(
+    thing: Any,
+    name: str | None,
+    kind: str,
+    reflected: bool,
+    compare_to: Any,
+) -> bool:
+    """Leave Chinook's tables and those of chinook_sim out of a comparison by your own Alembic.
+
+    Pass it to `context.configure(include_object=...)` in your `env.py`. Autogenerate then proposes
+    neither to drop these tables nor to change them, whether `target_metadata` is your metadata,
+    `chinook_sim.Base.metadata` or a list of both. A table of Chinook that your own metadata
+    declares is compared as any other.
+
+    Args:
+        thing: the object.
+        name: its name.
+        kind: `table`, `column`, `index` and others; only tables are left out.
+        reflected: whether it was read from the database.
+        compare_to: the object on the other side of the comparison, if there is one.
+    """
+    if kind != "table":
+        return True
+    if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
+        return False
+    return not reflected or compare_to is not None or not is_chinook_name(name or "")
 
 
 def installed(connection: Connection) -> str | None:

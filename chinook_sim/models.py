@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
@@ -32,9 +32,9 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    event,
     func,
     quoted_name,
+    text,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
@@ -383,6 +383,22 @@ class CreatedTable(Base):
     revision: Mapped[str] = mapped_column(String(32))
 
 
+class _OfStanding(Index):
+    """An index of the runs that are not undone.
+
+    The condition is set when it is first read. As an argument of the constructor it would load the
+    dialects of both databases whenever the models are imported: a tenth of the command's start.
+    """
+
+    @cached_property
+    def dialect_options(self) -> Any:
+        """Return the options of each dialect: the condition."""
+        options = super().dialect_options
+        for dialect in ("postgresql", "sqlite"):
+            options[dialect]["where"] = text("undone_at IS NULL")
+        return options
+
+
 class Run(Base):
     """The ledger: one row a batch, written in the batch's own transaction.
 
@@ -440,6 +456,9 @@ class Run(Base):
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     prices_known: Mapped[int | None] = mapped_column(BigInteger)
 
+    # An undone run frees its key.
+    __table_args__ = (_OfStanding("chinook_sim_run_key", "kind", "key", unique=True),)
+
 
 class RunInvoices(Base):
     """The invoices of a run, as ranges of ids: those it made, or those that `align` moved.
@@ -467,28 +486,6 @@ class RunInvoices(Base):
     fingerprints: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("chinook_sim_run_invoices_id", "first_id", "last_id"),)
-
-
-@lru_cache(maxsize=1)
-def declare_key() -> None:
-    """Declare the ledger's index of keys: an undone run frees its own.
-
-    Declared with the class, its conditions would load the dialects of both databases whenever the
-    models are imported: a tenth of the command's start.
-    """
-    Index(
-        "chinook_sim_run_key",
-        Run.kind,
-        Run.key,
-        unique=True,
-        postgresql_where=Run.undone_at.is_(None),
-        sqlite_where=Run.undone_at.is_(None),
-    )
-
-
-@event.listens_for(Run.__table__, "before_create")
-def _before_create(*_: object, **__: object) -> None:
-    declare_key()
 
 
 CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"

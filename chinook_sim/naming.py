@@ -53,6 +53,7 @@ __all__ = [
     "Spelling",
     "connection_of",
     "hidden",
+    "is_chinook_name",
     "place_of",
     "printing",
     "quoted",
@@ -494,6 +495,11 @@ def _spellings(table: str) -> list[Spelling]:
         for spelling in get_args(Spelling)
         if any(table == _spell(known.name, spelling) for known in CHINOOK_TABLES)
     ]
+
+
+def is_chinook_name(table: str) -> bool:
+    """Tell whether Chinook has a table of this name, in one of its spellings."""
+    return table in _names()
 
 
 def _names() -> set[str]:

@@ -17,12 +17,12 @@ import numpy as np
 from chinook_sim.batch import NOT_LATE, BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
-from chinook_sim.errors import BatchFailed, ChinookSimError
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 from chinook_sim.interrupts import interruptible
 from chinook_sim.ledger import made_already, record, require
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
-from chinook_sim.refusals import refusal_of
+from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 from chinook_sim.request import Request, draw_seed
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
 from chinook_sim.shop import ShopChanger
@@ -431,8 +431,12 @@ def translated() -> Iterator[None]:
         refusal = refusal_of(error)
         if refusal is None:
             raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(f"nothing was written: {refusal.line}") from error
         raise BatchFailed(
-            f"the batch failed and nothing was written: {refusal.line}", sqlstate=refusal.sqlstate
+            f"the batch failed and nothing was written: {refusal.line}",
+            sqlstate=refusal.sqlstate,
+            retryable=refusal.retryable,
         ) from error
 
 

@@ -29,7 +29,6 @@ from chinook_sim.changes import recent_ids
 from chinook_sim.errors import (
     FOREIGN_KEY,
     LOCK_NOT_AVAILABLE,
-    RETRYABLE,
     BatchFailed,
     CommitUnanswered,
     DatabaseUnavailable,
@@ -518,7 +517,8 @@ class _Stream:
                     self._trouble.locked = True
                 else:
                     attempt += 1
-                    if error.sqlstate not in (*RETRYABLE, FOREIGN_KEY) or attempt == ATTEMPTS:
+                    again = error.retryable or error.sqlstate == FOREIGN_KEY
+                    if not again or attempt == ATTEMPTS:
                         raise
                     # Not all who came in each other's way shall come back at the same moment.
                     self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311

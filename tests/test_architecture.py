@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
     "interrupts": ERRORS,
-    "refusals": set(),
+    "refusals": {"errors"},
     "sampling": set(),
     "standin_words": set(),
     "naming": MODELS | ERRORS,

@@ -12,7 +12,6 @@ import click
 from chinook_sim.cli.output import OutputFailed, deliver, to_json
 from chinook_sim.errors import (
     LOCK_NOT_AVAILABLE,
-    RETRYABLE,
     ChinookSimError,
     DatabaseUnavailable,
     InvalidInput,
@@ -26,8 +25,8 @@ __all__ = ["DONE", "WRONG_USAGE", "Failure", "failure_of", "print_failure", "rep
 DONE, WRONG_USAGE, UNREACHABLE, FAILED, INTERRUPTED = 0, 2, 3, 4, 130
 """Exit statuses; 1 is `verify`'s own."""
 
-TEMPORARY = RETRYABLE | {LOCK_NOT_AVAILABLE, "53300", "57P01", "57P02", "57P03"}
-"""SQLSTATEs of what passes: conflicts, locks, too many connections, a server that restarts."""
+TEMPORARY = {LOCK_NOT_AVAILABLE, "53300", "57P01", "57P02", "57P03"}
+"""SQLSTATEs of what passes: locks, too many connections, a server that restarts."""
 
 TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 """What click reads as true in the variable of a flag."""

@@ -7,13 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import (
-    RETRYABLE,
-    BatchFailed,
-    ChinookSimError,
-    CommitUnanswered,
-    DatabaseUnavailable,
-)
+from chinook_sim.errors import BatchFailed, ChinookSimError, CommitUnanswered, DatabaseUnavailable
 from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -39,10 +33,8 @@ ATTEMPTS = 4
 @contextmanager
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
-    from sqlalchemy.exc import DBAPIError
-
     from chinook_sim.connecting import limit, make_engine, open_connection
-    from chinook_sim.refusals import refusal_of
+    from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
@@ -55,16 +47,23 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
             yield connection
             if writing:
                 commit(settings, connection)
-    except DBAPIError as error:
+    except Exception as error:
+        # COPY speaks to the driver itself, so its errors are not SQLAlchemy's.
         refusal = refusal_of(error)
-        said = refusal.line if refusal else type(error).__name__
+        if refusal is None:
+            raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(
+                f"{location.shown}, nothing was written: {refusal.line}"
+            ) from error
         if writing:
             raise BatchFailed(
-                f"{location.shown}, nothing was written: {said}",
-                sqlstate=refusal.sqlstate if refusal else None,
+                f"{location.shown}, nothing was written: {refusal.line}",
+                sqlstate=refusal.sqlstate,
+                retryable=refusal.retryable,
             ) from error
         raise DatabaseUnavailable(
-            f"{location.shown} refused: {said}", sqlstate=refusal.sqlstate if refusal else None
+            f"{location.shown} refused: {refusal.line}", sqlstate=refusal.sqlstate
         ) from error
 
 
@@ -113,7 +112,7 @@ def persistently(
         try:
             return commit_once(settings, location, work, undoing=undoing), retries
         except BatchFailed as error:
-            if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
+            if not error.retryable or retries == ATTEMPTS - 1:
                 raise
             settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
             import random
