@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Column,
     DateTime,
@@ -113,6 +114,21 @@ class Money(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Make a Decimal of two places of what the driver returned."""
         return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class LedgerMoney(Money):
+    """An amount of the ledger, REAL in SQLite: a NUMERIC column there keeps 1.00 as an integer.
+
+    Readers that take the type of a column from its first row would fail on the next.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Declare and bind floats in SQLite."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(REAL())
+        return super().load_dialect_impl(dialect)
 
 
 # SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
@@ -444,7 +460,7 @@ class Run(Base):
     parameters_hash: Mapped[str | None] = mapped_column(String(64))
     sales: Mapped[int] = mapped_column(server_default="0")
     lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    revenue: Mapped[Decimal] = mapped_column(Money(14), server_default="0")
+    revenue: Mapped[Decimal] = mapped_column(LedgerMoney(14), server_default="0")
     digest: Mapped[str | None] = mapped_column(String(64))
     first_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
     last_invoice_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -43,11 +43,13 @@ Need = tuple[str, str]
 def grants(connection: Connection, needed: Iterable[Need]) -> str:
     """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
-    return "; ".join(
-        f"GRANT {right} ON {thing} TO {role}"
-        for right, thing in dict.fromkeys(needed)
-        if not _held(connection, right, thing)
-    )
+    lacking: list[Need] = []
+    for right, thing in dict.fromkeys(needed):
+        # The server answers no question about the tables of a schema that is closed to us.
+        closed = any(thing.startswith(f"{it.removeprefix('SCHEMA ')}.") for _, it in lacking)
+        if not closed and not _held(connection, right, thing):
+            lacking.append((right, thing))
+    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in lacking)
 
 
 def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
@@ -76,6 +78,9 @@ _QUESTIONS = {
 
 def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
     """Return the rights that something takes, on a recognised Chinook."""
+    # First, so that nothing is asked about tables in a schema that is closed.
+    if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
+        yield "USAGE", f"SCHEMA {quoted(connection, chinook.ledger_schema)}"
     if purpose == "merge":
         run, ranges, change = (
             quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)

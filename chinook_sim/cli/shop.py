@@ -43,15 +43,27 @@ ROWS = 15_600
     metavar="CamelCase|snake_case",
     help='Names of the stand-in, "Invoice"."InvoiceId" or invoice.invoice_id. [default: CamelCase]',
 )
+@option(
+    "--ledger-schema",
+    metavar="NAME",
+    help="PostgreSQL schema for the ledger's tables. [default: the schema of the shop]",
+)
 @common
 @limited
-def init(settings: Common, scale: str, source: str | None, spelling: str | None) -> None:
+def init(
+    settings: Common,
+    scale: str,
+    source: str | None,
+    spelling: str | None,
+    ledger_schema: str | None,
+) -> None:
     """Make a database ready.
 
     A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
-    spelling is refused.
+    spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
+    ledger; the other commands find it by themselves.
     """
     from tempfile import TemporaryDirectory
 
@@ -60,6 +72,10 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
     times = read_number("the scale", scale, MAX_SCALE, least=1)
     wanted = None if spelling is None else read_spelling(spelling)
     location = settings.find()
+    if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
+        raise InvalidInput(
+            f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
+        )
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
@@ -72,7 +88,12 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
                 progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
             ):
                 made = initialise(
-                    connection, scale=times, source=path, spelling=wanted, progress=step
+                    connection,
+                    scale=times,
+                    source=path,
+                    spelling=wanted,
+                    ledger_schema=ledger_schema,
+                    progress=step,
                 )
     settings.done = True
     with transaction(settings, location, writing=False) as connection:
