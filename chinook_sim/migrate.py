@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import command, op
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -44,7 +46,9 @@ __all__ = [
     "lock",
     "mark",
     "marked",
+    "mend",
     "prepare",
+    "revision_of",
     "site",
     "upgrade",
 ]
@@ -62,6 +66,9 @@ declare_key()
 def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
     """Bring a database up to the newest revision, in the transaction that is open; return it.
 
+    If it is there already, the SQL functions are written anew where the schema that is in them, or
+    a sequence, has been renamed.
+
     Args:
         connection: with a transaction open.
         spelling: of the tables that an empty database gets; ignored where there are any.
@@ -76,11 +83,31 @@ def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
             f"the database is at revision {found}, of a newer chinook_sim than this one; upgrade "
             "the package"
         )
+    if found == head():
+        mend(connection)
+        return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes.update(connection=connection, spelling=spelling)
     command.upgrade(config, "head")
     return head()
+
+
+def mend(connection: Connection) -> None:
+    """Write the SQL functions of a database at the newest revision anew where names have changed.
+
+    PostgreSQL renames nothing in the text of a function.
+
+    Args:
+        connection: with a transaction open.
+    """
+    lock(connection)
+    context = MigrationContext.configure(connection, opts={"site": prepare(connection)})
+    with Operations.context(context):
+        for script in ScriptDirectory(str(_scripts())).walk_revisions():
+            if hasattr(script.module, "mend"):
+                script.module.mend()
+                return
 
 
 def installed(connection: Connection) -> str | None:
@@ -287,6 +314,11 @@ def marked(here: Site, catalogue: str, name: str) -> str | None:
         {"name": name, "catalogue": catalogue},
     )
     return comment.removeprefix(MARK) if comment and comment.startswith(MARK) else None
+
+
+def revision_of(name: str) -> Any:
+    """Return the module of a revision: a later one builds on what it has."""
+    return ScriptDirectory(str(_scripts())).get_revision(name).module
 
 
 def _scripts() -> Path:
