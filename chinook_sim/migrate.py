@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import command, op
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -47,8 +49,10 @@ __all__ = [
     "lock",
     "mark",
     "marked",
+    "mend",
     "new_schema",
     "prepare",
+    "revision_of",
     "site",
     "upgrade",
 ]
@@ -65,6 +69,9 @@ def upgrade(
 ) -> str:
     """Bring a database up to the newest revision, in the transaction that is open; return it.
 
+    If it is there already, the SQL functions are written anew where the schema that is in them, or
+    a sequence, has been renamed.
+
     Args:
         connection: with a transaction open.
         spelling: of the tables that an empty database gets; ignored where there are any.
@@ -80,6 +87,9 @@ def upgrade(
             f"the database is at revision {found}, of a newer chinook_sim than this one; upgrade "
             "the package"
         )
+    if found == head():
+        mend(connection)
+        return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes.update(connection=connection, spelling=spelling, ledger_schema=ledger_schema)
@@ -113,6 +123,23 @@ def include_object(
     if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
         return False
     return not reflected or compare_to is not None or not is_chinook_name(name or "")
+
+
+def mend(connection: Connection) -> None:
+    """Write the SQL functions of a database at the newest revision anew where names have changed.
+
+    PostgreSQL renames nothing in the text of a function.
+
+    Args:
+        connection: with a transaction open.
+    """
+    lock(connection)
+    context = MigrationContext.configure(connection, opts={"site": prepare(connection)})
+    with Operations.context(context):
+        for script in ScriptDirectory(str(_scripts())).walk_revisions():
+            if hasattr(script.module, "mend"):
+                script.module.mend()
+                return
 
 
 def installed(connection: Connection) -> str | None:
@@ -369,6 +396,11 @@ def marked(here: Site, catalogue: str, name: str) -> str | None:
         {"name": name, "catalogue": catalogue},
     )
     return comment.removeprefix(MARK) if comment and comment.startswith(MARK) else None
+
+
+def revision_of(name: str) -> Any:
+    """Return the module of a revision: a later one builds on what it has."""
+    return ScriptDirectory(str(_scripts())).get_revision(name).module
 
 
 def _scripts() -> Path:

@@ -114,7 +114,7 @@ def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
             alembic.upgrade(config(connection), "+1")
             connection.commit()
             dumps.append(timeless(shop.dump()))
-    assert len(dumps) == 8
+    assert len(dumps) == 9
     for dump in reversed(dumps[1:-1]):
         with shop.engine.begin() as connection:
             downgrade(connection, "-1")
@@ -447,9 +447,66 @@ def test_init_says_why_it_does_not_upgrade(ground: Ground, command: Command) -> 
         )
     done = command("init", DATABASE_URL=server.url(database).render_as_string(hide_password=False))
     assert done.returncode == 3
-    assert "simulate_sales(date,integer) is there already" in done.stderr
+    assert "simulate_sales(date, integer) is there already" in done.stderr
     assert done.stderr.count("\n") == 1
     server.drop_database(database)
+
+
+@on_postgresql
+def test_the_functions_follow_a_schema_that_is_renamed(shop: Shop) -> None:
+    for revision in ("0006", "head"):
+        with shop.engine.begin() as connection:
+            alembic.upgrade(config(connection), revision)
+        name = f'"it\'s {revision}"'
+        shop.execute(f"ALTER SCHEMA public RENAME TO {name}")
+        with shop.engine.begin() as connection:
+            upgrade(connection)
+        for call in ("new_sale(now())", "update_sale(now())", "delete_sale(now())", "sales(%s, 5)"):
+            called = call.replace("%s", f"'{DAY}'")
+            assert shop.rows(f"SELECT {name}.simulate_{called}") != [(None,)]
+        shop.execute(f"ALTER SCHEMA {name} RENAME TO public")
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    before = shop.dump()
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.dump() == before
+
+
+@each_shape
+def test_a_function_of_ours_that_was_changed_is_not_mended(shop: Shop) -> None:
+    if shop.server is None:
+        return
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute(
+        "CREATE OR REPLACE FUNCTION simulate_delete_sale(ts timestamp) RETURNS integer "
+        "LANGUAGE sql AS 'SELECT 7'",
+        "ALTER SCHEMA public RENAME TO shop",
+    )
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.value("SELECT shop.simulate_delete_sale(now())") == 7
+    assert shop.rows("SELECT shop.simulate_update_sale(now())") == [(None,)]
+
+
+@on_postgresql
+def test_an_overload_of_somebody_else_is_not_overwritten(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        alembic.upgrade(config(connection), "0006")
+    shop.execute(
+        "CREATE FUNCTION simulate_delete_sale(timestamptz) RETURNS integer LANGUAGE sql "
+        "AS 'SELECT 7'"
+    )
+    with shop.engine.connect() as connection, pytest.raises(MigrationRefused) as caught:
+        upgrade(connection)
+    said = str(caught.value)
+    renames = re.findall(r"ALTER ROUTINE .*?;", said)
+    assert len(renames) == 1
+    shop.execute(*renames)
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.value("SELECT simulate_delete_sale_earlier(now())") == 7
 
 
 def test_the_functions_and_the_library_hold_the_same_lock() -> None:

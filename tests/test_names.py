@@ -253,7 +253,8 @@ def variables(shop: Shop) -> set[str]:
     """Return the names of all parameters and variables of the functions that are installed."""
     rows = execute(
         shop,
-        "SELECT prosrc, proargnames FROM pg_proc WHERE proname LIKE 'simulate%' "
+        "SELECT prosrc, coalesce(proargnames, ARRAY[]::text[]) FROM pg_proc "
+        "WHERE proname LIKE 'simulate%' "
         "OR proname LIKE 'chinook_sim%'",
     )
     found = set()

@@ -508,28 +508,44 @@ END
     ),
 }
 
-INTERNAL = ("chinook_sim_in_step", "chinook_sim_any_tracks", "chinook_sim_any_sale")
-
 
 def upgrade() -> None:
     here = site()
     if not here.postgresql:
         leave_out("functions, which SQLite does not have")
         return
-    taken = here.look.scalars(
+    refuse_taken(here, "p.proname = ANY (:names)", names=list(FUNCTIONS))
+    install(here, FUNCTIONS, names_in(here))
+
+
+def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
+    """Refuse to replace functions of somebody else.
+
+    Args:
+        here: the database.
+        condition: which functions `p` of the shop's schema must not be there, as SQL.
+        parameters: of the condition.
+
+    Raises:
+        MigrationRefused: some are there; it gives the statements that rename them.
+    """
+    taken = here.look.execute(
         text(
-            "SELECT p.oid::regprocedure::text FROM pg_proc p "
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' "
+            "|| pg_get_function_identity_arguments(p.oid) || ')' AS routine, "
+            "quote_ident(p.proname || '_earlier') AS name FROM pg_proc p "
             "JOIN pg_namespace n ON n.oid = p.pronamespace "
-            "WHERE n.nspname = :schema AND p.proname = ANY (:names) ORDER BY 1"
+            f"WHERE n.nspname = :schema AND {condition} ORDER BY 1"
         ),
-        {"schema": here.schema, "names": list(FUNCTIONS)},
+        {"schema": here.schema, **parameters},
     ).all()
     if taken:
+        renames = " ".join(f"ALTER ROUTINE {one.routine} RENAME TO {one.name};" for one in taken)
         raise MigrationRefused(
-            f"not upgraded: {', '.join(taken)} is there already, and not ours; rename it "
-            f"(ALTER ROUTINE {taken[0]} RENAME TO …) or drop it, and run the upgrade again"
+            f"not upgraded: {', '.join(one.routine for one in taken)} is there already, and not "
+            f"made by chinook_sim. Rename or drop it, and upgrade again. Run: {renames} "
+            "(docs/from-the-earlier-simulator.md says more)"
         )
-    install(here, FUNCTIONS, names_in(here))
 
 
 def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[str, str]) -> None:
@@ -542,45 +558,63 @@ def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[
     """
     for name, (parameters, result, template) in functions.items():
         body = template.format(**names)
-        shops = "" if name in INTERNAL else f"{here.spell(here.schema or 'public')}, "
-        # Planning anew at each call takes longer than the look-ups of one sale.
-        plans = "" if name == "simulate_sales" else "SET plan_cache_mode = force_generic_plan "
-        quote = _dollars(body)
-        execute(
-            f"CREATE OR REPLACE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} "
-            f"LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, {shops}pg_temp "
-            f"{plans}AS {quote}{body}{quote}"
-        )
-        # So that a downgrade knows whether it is still the one that was installed.
-        digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
-        mark("FUNCTION", f"{here.ours(name)}({_types(parameters)})", f", {digest}")
+        install_one(here, name, parameters, result, body, settings_of(here, name))
+
+
+def settings_of(here: Site, name: str) -> str:
+    """Return the settings that a function runs with, as SQL."""
+    shops = f"{here.spell(here.schema or 'public')}, " if name.startswith("simulate_") else ""
+    # Planning anew at each call takes longer than the look-ups of one sale.
+    plans = "" if name == "simulate_sales" else " SET plan_cache_mode = force_generic_plan"
+    return f"SET search_path = pg_catalog, {shops}pg_temp{plans}"
+
+
+def install_one(
+    here: Site, name: str, parameters: str, result: str, body: str, settings: str
+) -> None:
+    """Create a function, or replace it by another of the same parameters and result."""
+    quote = _dollars(body)
+    # Only a name can bring a backslash in; the setting would make it an escape in a string.
+    strings = " SET standard_conforming_strings = on" if "\\" in body else ""
+    execute(
+        f"CREATE OR REPLACE FUNCTION {here.ours(name)}({parameters}) RETURNS {result} "
+        f"LANGUAGE plpgsql SECURITY INVOKER {settings}{strings} AS {quote}{body}{quote}"
+    )
+    # So that a downgrade knows whether it is still the one that was installed.
+    digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+    mark("FUNCTION", signature_of(here, name, parameters), f", {digest}")
 
 
 def downgrade() -> None:
     here = site()
     if not here.postgresql:
         return
-    for signature in refuse_changed(here):
+    for signature in refuse_changed(here, signatures(here)):
         execute(f"DROP FUNCTION {signature}")
 
 
-def refuse_changed(here: Site) -> list[str]:
-    """Return the signatures of the functions that are there, the last made first.
+def signatures(here: Site) -> list[str]:
+    """Return the signatures of the functions, the last made first."""
+    made = [signature_of(here, name, parameters) for name, (parameters, *_) in FUNCTIONS.items()]
+    return made[::-1]
+
+
+def refuse_changed(here: Site, signatures: list[str]) -> list[str]:
+    """Return the signatures of those functions that are there.
 
     Raises:
         MigrationRefused: one of them was changed since it was installed.
     """
     there = []
-    for name, (parameters, _, _) in reversed(FUNCTIONS.items()):
-        signature = f"{here.ours(name)}({_types(parameters)})"
+    for signature in signatures:
         found = here.look.scalar(
             text("SELECT md5(prosrc) FROM pg_proc WHERE oid = to_regprocedure(:signature)"),
             {"signature": signature},
         )
         if found is not None and marked(here, "pg_proc", signature) != f", {found}":
             raise MigrationRefused(
-                f"not downgraded: {signature} was changed since it was installed; rename it "
-                f"(ALTER FUNCTION {signature} RENAME TO …) to keep it, and run it again"
+                f"not migrated: {signature} was changed since it was installed. To keep it, rename "
+                f"it (ALTER FUNCTION {signature} RENAME TO …); or drop it. Then run it again"
             )
         if found is not None:
             there.append(signature)
@@ -595,8 +629,10 @@ def _dollars(body: str) -> str:
     return f"${tag}$"
 
 
-def _types(parameters: str) -> str:
-    return ", ".join(parameter.partition(" ")[2] for parameter in parameters.split(", "))
+def signature_of(here: Site, name: str, parameters: str) -> str:
+    """Return a function's name and the types of its parameters as SQL."""
+    types = ", ".join(parameter.partition(" ")[2] for parameter in parameters.split(", "))
+    return f"{here.ours(name)}({types})" if parameters else f"{here.ours(name)}()"
 
 
 NEW_LINES = "SELECT line, INSERT line, USAGE line_sequence"

@@ -12,12 +12,10 @@ new rows, and in all of them variables win over columns of the same name.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import Site, execute, site
+from chinook_sim.migrate import Site, execute, revision_of, site
 from chinook_sim.models import Customer
 
 revision = "0006"
@@ -229,30 +227,17 @@ def upgrade() -> None:
     execute(f"DELETE FROM {change} WHERE kind = 'prices known'")
     execute(f"ALTER TABLE {run} DROP COLUMN invoice_ids")
     if here.postgresql:
-        earlier = _earlier()
-        earlier.refuse_changed(here)
-        objects = earlier.objects_of(here) | {"run_invoices": ranges}
-        rights = f"{earlier.NEW_SALES}, SELECT run, INSERT run, INSERT run_invoices"
-        earlier.install(
-            here,
-            _functions(earlier.FUNCTIONS),
-            earlier.names_in(here)
-            | {
-                "revision": revision,
-                "run_invoices": ranges,
-                "missing_for_sales": earlier.missing(objects, rights),
-                "billing_print": _billing_print(here),
-                "lines_print": _lines_print(),
-            },
-        )
+        earlier = revision_of("0004")
+        earlier.refuse_changed(here, earlier.signatures(here))
+        earlier.install(here, functions(), names_in(here))
 
 
 def downgrade() -> None:
     here = site()
     run, change, ranges = (here.ledgers(name) for name in (RUN, CHANGE, RANGES))
     if here.postgresql:
-        earlier = _earlier()
-        earlier.refuse_changed(here)
+        earlier = revision_of("0004")
+        earlier.refuse_changed(here, earlier.signatures(here))
         earlier.install(here, earlier.FUNCTIONS, earlier.names_in(here))
     there = set(sa.inspect(here.look).get_table_names(schema=here.ledger_schema))
     if not {RUN, CHANGE, RANGES} <= there:
@@ -278,14 +263,9 @@ def downgrade() -> None:
     op.drop_table(RANGES, schema=here.ledger_schema)
 
 
-def _earlier() -> Any:
-    """Return revision 0004, which has the functions as they were, and what installs them."""
-    environment: Any = op.get_context().environment_context
-    return environment.script.get_revision("0004").module
-
-
-def _functions(earlier: dict[str, tuple[str, str, str]]) -> dict[str, tuple[str, str, str]]:
+def functions() -> dict[str, tuple[str, str, str]]:
     """Return the functions as they are from this revision on."""
+    earlier = revision_of("0004").FUNCTIONS
     functions = {
         # Columns are always qualified in them; a bare name means the variable.
         name: (parameters, result, f"\n#variable_conflict use_variable{body}")
@@ -293,6 +273,22 @@ def _functions(earlier: dict[str, tuple[str, str, str]]) -> dict[str, tuple[str,
     }
     parameters, result, _ = earlier["simulate_sales"]
     return functions | {"simulate_sales": (parameters, result, SIMULATE_SALES)}
+
+
+def names_in(here: Site) -> dict[str, str]:
+    """Return what stands in braces in the functions."""
+    earlier = revision_of("0004")
+    ranges = here.ledgers(RANGES)
+    objects = earlier.objects_of(here) | {"run_invoices": ranges}
+    rights = f"{earlier.NEW_SALES}, SELECT run, INSERT run, INSERT run_invoices"
+    names: dict[str, str] = earlier.names_in(here)
+    return names | {
+        "revision": revision,
+        "run_invoices": ranges,
+        "missing_for_sales": earlier.missing(objects, rights),
+        "billing_print": _billing_print(here),
+        "lines_print": _lines_print(),
+    }
 
 
 def _bound(here: Site, place: int) -> str:
