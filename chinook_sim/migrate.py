@@ -88,7 +88,8 @@ def upgrade(
             "the package"
         )
     if found == head():
-        mend(connection)
+        lock(connection)
+        mend(prepare(connection, spelling, ledger_schema))
         return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
@@ -125,16 +126,15 @@ def include_object(
     return not reflected or compare_to is not None or not is_chinook_name(name or "")
 
 
-def mend(connection: Connection) -> None:
+def mend(here: Site) -> None:
     """Write the SQL functions of a database at the newest revision anew where names have changed.
 
     PostgreSQL renames nothing in the text of a function.
 
     Args:
-        connection: with a transaction open.
+        here: the database, locked, in a transaction.
     """
-    lock(connection)
-    context = MigrationContext.configure(connection, opts={"site": prepare(connection)})
+    context = MigrationContext.configure(here.look, opts={"site": here})
     with Operations.context(context):
         for script in ScriptDirectory(str(_scripts())).walk_revisions():
             if hasattr(script.module, "mend"):
