@@ -183,6 +183,17 @@ def test_an_interruption_is_raised_instead_of_the_errors_it_led_to() -> None:
             raise ConnectionError from None
 
 
+def test_the_exit_status_holds_where_a_string_was_executed(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(
+        "import chinook_sim.cli as cli\n"
+        "cli.load_dotenv = lambda _: exec('raise KeyboardInterrupt')\n"
+        "cli.main()\n"
+    )
+    probe = [sys.executable, "-m", "probe"]
+    done = subprocess.run(probe, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 130
+
+
 class Works:
     """Commands, what each needs before it, and what must be there after it."""
 

@@ -97,6 +97,10 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     finish_output()
+    # With `python -m`, a KeyboardInterrupt that came while a string was executed, as dataclasses do
+    # when they are made, would end the process by SIGINT, also where it was handled. The next
+    # string that is executed resets that.
+    exec("")  # noqa: S102
     sys.exit(code)
 
 
