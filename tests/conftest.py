@@ -36,7 +36,7 @@ SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person do more of some things than there is time for every time."""
     parser.addoption("--kills", type=int, default=4, help="processes to kill, on each shop")
-    parser.addoption("--interrupts", type=int, default=2, help="signals to send, to each command")
+    parser.addoption("--interrupts", type=int, default=1, help="signals to send, to each command")
     parser.addoption("--steps", type=int, default=50, help="steps of the model, on each shop")
 
 
