@@ -77,6 +77,12 @@ class Arrivals:
         self._sales = 0
         self._at = 0.0
 
+    @property
+    def changes(self) -> bool:
+        """Whether updates or cancellations come among the sales."""
+        _, *others = self._mix
+        return any(others)
+
     def next(self) -> Arrival:
         """Return the next one; it stays the next."""
         if not self._next:

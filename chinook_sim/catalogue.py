@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 __all__ = ["BillingAddress", "Catalogue", "read_catalogue", "version_of"]
+
+logger = logging.getLogger(__name__)
 
 
 class BillingAddress(NamedTuple):
@@ -85,6 +88,7 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
     )
     _refuse_empty(connection, Customer.__table__, customers)
     _refuse_empty(connection, Track.__table__, tracks)
+    logger.debug("read the catalogue: customers %s, tracks %s", len(customers), len(tracks))
     return Catalogue(
         customer_ids=np.array([row[0] for row in customers], dtype=np.int64),
         billing=[BillingAddress(*row[1:]) for row in customers],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from chinook_sim.settings import Location
 
 __all__ = ["limit", "make_engine", "open_connection"]
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 15.0
 """Seconds in all that a database has to answer; a sleeping Neon endpoint takes about five."""
@@ -75,6 +78,9 @@ def _defaults(location: Location) -> dict[str, str | int]:
     defaults: tuple[tuple[str, str, str | int], ...] = (
         ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
         ("application_name", "PGAPPNAME", "chinook_sim"),
+        # By default it is the database's. As SQL_ASCII psycopg returns bytes, and in others it
+        # could not send a name that has to be refused by the server.
+        ("client_encoding", "PGCLIENTENCODING", "UTF8"),
         *((name, "", value) for name, value in KEEPALIVE.items()),
     )
     return {
@@ -155,7 +161,7 @@ def open_connection(
 ) -> Connection:
     """Connect, and try again for a while where waiting may help.
 
-    Only connecting is ever tried again: nothing has been asked of the database yet.
+    Nothing has been asked of the database yet, so nothing can happen twice.
 
     Args:
         engine: of `make_engine`.
@@ -176,13 +182,20 @@ def open_connection(
     pause = 0.5
     while True:
         try:
-            return engine.connect()
+            connection = engine.connect()
+            dialect = connection.dialect
+            version = ".".join(map(str, dialect.server_version_info or ()))
+            logger.info("connected to %s: %s %s", location.shown, dialect.name, version)
+            return connection
         except DBAPIError as error:
             reason = _reason(error, location)
-            if not _may_pass(error, location) or clock() + pause > end:
+            may_pass = _may_pass(error, location)
+            if not may_pass or clock() + pause > end:
                 raise DatabaseUnavailable(
-                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}"
+                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}",
+                    retryable=may_pass or "database is locked" in reason,
                 ) from None
+        logger.info("no connection: %s; the next attempt is in %s s", reason, pause)
         if pause == 0.5:
             say(f"waiting for {location.shown}: {reason}")
         sleep(pause)

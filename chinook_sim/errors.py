@@ -8,6 +8,7 @@
     │   ├── NoLedger              it has no ledger, which is needed for what was asked
     │   └── MigrationRefused      a migration would touch what is not ours, or lose something
     └── BatchFailed               a batch could not be written; everything of it was taken back
+        ├── CommitUnanswered      the answer to COMMIT was lost; it may have been committed
         ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
         ├── IdsExhausted          fewer ids are left than the batch needs
         └── UndoRefused           something depends on the run that was to be taken out
@@ -26,6 +27,7 @@ __all__ = [
     "BatchFailed",
     "CatalogueUnusable",
     "ChinookSimError",
+    "CommitUnanswered",
     "DatabaseUnavailable",
     "IdsExhausted",
     "InvalidInput",
@@ -49,7 +51,11 @@ FOREIGN_KEY = "23503"
 
 
 class ChinookSimError(Exception):
-    """Base of all errors of this library."""
+    """Base of all errors of this library. They can be pickled and copied, with their attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception would call the class with `args` alone, and some need more.
+        return _remade, (type(self), self.args), self.__dict__
 
 
 class InvalidInput(ChinookSimError, ValueError):
@@ -73,7 +79,20 @@ class KeyTaken(InvalidInput):
 
 
 class DatabaseUnavailable(ChinookSimError):
-    """The database could not be reached, or refused the connection."""
+    """The database could not be reached, or refused the connection.
+
+    Attributes:
+        sqlstate: the database's five-character error code where it gave one.
+        retryable: whether it may be there later, with nothing changed: it did not answer, or it is
+            starting.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.retryable = retryable
 
 
 class NotAChinook(DatabaseUnavailable):
@@ -101,13 +120,21 @@ class BatchFailed(ChinookSimError):
     """A batch could not be written, and nothing of it was kept.
 
     Attributes:
-        sqlstate: the database's five-character error code where it gave one. `40001`, `40P01` and
-            `23505` may succeed when the whole transaction is run again.
+        sqlstate: the database's five-character error code where it gave one.
+        retryable: whether it may succeed when the whole transaction is run again: `40001`, `40P01`,
+            and `23505` unless a unique index of your own was violated.
     """
 
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, retryable: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.retryable = sqlstate in RETRYABLE if retryable is None else retryable
+
+
+class CommitUnanswered(BatchFailed):
+    """The connection was lost between COMMIT and its answer: the batch may have been committed."""
 
 
 class CatalogueUnusable(BatchFailed):
@@ -132,3 +159,8 @@ class IdsExhausted(BatchFailed):
 
 class UndoRefused(BatchFailed):
     """A run was not taken out, because what it made was changed since."""
+
+
+def _remade(kind: type[ChinookSimError], args: tuple[object, ...]) -> ChinookSimError:
+    """Return an error without calling its class; its attributes are set by whoever copies it."""
+    return kind.__new__(kind, *args)

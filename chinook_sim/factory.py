@@ -11,7 +11,7 @@ from chinook_sim.batch import draw_batch
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import connection_of, recognise
+from chinook_sim.naming import check_session, connection_of, recognise
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import check_seed, draw_seed
 from chinook_sim.simulate import all_or_nothing, generate_day, translated, writing
@@ -66,8 +66,9 @@ class SaleFactory:
             profile: the shape of the sales, as for `generate_d1`.
 
         Raises:
-            InvalidInput: the seed is none, or the profile.
+            InvalidInput: the seed is none, or the profile, or it is no session.
         """
+        check_session(session)
         self.seed = draw_seed() if seed is None else check_seed(seed)
         self._profile = load_profile(profile)
         self._session = session
@@ -150,7 +151,10 @@ class SaleFactory:
             raise BatchFailed("an earlier flush of this session failed; roll it back first")
         invoice = self.build(at)
         known, _ = self._known or self._know()
-        given = known.invoice_ids.default and known.line_ids.default
+        # SQLite gives ids of deleted rows again, and `allocate` does not.
+        given = all(
+            ids.kind == "sequence" and ids.default for ids in (known.invoice_ids, known.line_ids)
+        )
         if not self._in_step:
             # The first under a savepoint, so that what is wrong with the shop is told as for a
             # batch: after a failed flush the database could not be asked any more.

@@ -7,6 +7,7 @@ sales than requested stays as it is, and is yielded with the differences.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from chinook_sim.catalogue import read_catalogue, version_of
-from chinook_sim.errors import FOREIGN_KEY, RETRYABLE, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.ledger import (
     made_between,
     once_key,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from chinook_sim.profile import Profile
 
 __all__ = ["backfill"]
+
+logger = logging.getLogger(__name__)
 
 KIND = "generate"
 """As `generate_d1` has it: a day made by either exists for both."""
@@ -196,7 +199,8 @@ class _Filler:
                     self._unanswered.add(day)
                     self._connection = None
                 self._known = None
-                again = lost or error.sqlstate in RETRYABLE or error.sqlstate == FOREIGN_KEY
+                logger.info("day %s, attempt %s of %s: %s", day, attempt, ATTEMPTS, error)
+                again = lost or error.retryable or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
                 # Not all who came in each other's way shall come back at the same moment.
@@ -246,6 +250,7 @@ class _Filler:
                 if row is None:
                     raise
                 return self._compared(summary_of(connection, row))
+        logger.debug("committed day %s", day)
         return replace(made, existed=made.existed and day not in self._unanswered)
 
     def _connected(self) -> Connection:

@@ -43,6 +43,7 @@ def initialise(
     scale: int = 1,
     source: Path | None = None,
     spelling: Spelling | None = None,
+    ledger_schema: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Made:
     """Make a database ready, in the transaction that is open.
@@ -56,6 +57,8 @@ def initialise(
         source: a dump of a PostgreSQL Chinook.
         spelling: `camel` or `snake`, of the stand-in's names; `camel` if None. A Chinook that is
             there, or in `source`, must have the same one, or any if None.
+        ledger_schema: a PostgreSQL schema for the ledger's tables, made if it is not there; by
+            default they are beside the shop's.
         progress: told the number of rows written, now and then.
 
     Raises:
@@ -76,7 +79,7 @@ def initialise(
         if source is not None:
             load_postgresql(source, connection)
             _check_spelling(recognise(connection), spelling)
-            upgrade(connection)
+            upgrade(connection, ledger_schema=ledger_schema)
             return "copy"
     elif source is not None:
         raise InvalidInput(
@@ -85,7 +88,7 @@ def initialise(
     else:
         # Before anything is made: an upgrade would complete what is not a whole Chinook.
         _check_spelling(recognise(connection), spelling)
-    upgrade(connection, spelling=spelling or "camel")
+    upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
     require(recognise(connection))
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
         return "nothing"

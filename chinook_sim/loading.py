@@ -51,7 +51,8 @@ def fetch(source: str, directory: Path) -> Path:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", source)
     if scheme is None:
         path = Path(source)
-        if not path.is_file():
+        # Unlike Path.is_file this keeps a slash at the end, which no file has.
+        if not os.path.isfile(source):  # noqa: PTH113
             raise InvalidInput(f"there is no file {source}; --from takes a file or a URL")
         return path
     if scheme[1].lower() not in ("http", "https", "file"):

@@ -18,7 +18,6 @@ from chinook_sim.batch import SLICE, IdRanges, Tally
 from chinook_sim.fingerprints import FINGERPRINT_SIZE, fingerprints
 from chinook_sim.ledger import LIVE, Asked, of_runs, replace_entry
 from chinook_sim.models import SIGN_UP, Change, Run, RunInvoices
-from chinook_sim.rights import grants, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from chinook_sim.batch import BatchSummary, SalePlan
-    from chinook_sim.naming import Chinook
 
-__all__ = ["Group", "lacking_rights", "merge"]
+__all__ = ["Group", "merge"]
 
 TRANSACTIONS = 500
 """Transactions of a merged run, at most."""
@@ -142,13 +140,6 @@ def _progressions(ids: Sequence[int]) -> Iterator[range]:
             end += 1
         yield range(ids[start], ids[end - 1] + 1, step)
         start = end
-
-
-def lacking_rights(connection: Connection, chinook: Chinook) -> str:
-    """Return the GRANTs that the current role lacks to merge; empty for none."""
-    if connection.dialect.name != "postgresql":
-        return ""
-    return grants(connection, needs(connection, chinook, "merge"))
 
 
 def merge(connection: Connection, group: Group) -> str | None:

@@ -16,11 +16,14 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Invoice, InvoiceLine, declare_key
+from chinook_sim.models import ChinookName, Invoice, InvoiceLine
 from chinook_sim.naming import (
     CHINOOK_TABLES,
+    LEDGER_MARK,
     SALE_TABLES,
+    VERSION_TABLE,
     hidden,
+    is_chinook_name,
     place_of,
     quoted,
     speak,
@@ -41,29 +44,30 @@ __all__ = [
     "demand",
     "execute",
     "head",
+    "include_object",
     "installed",
     "leave_out",
     "lock",
     "mark",
     "marked",
     "mend",
+    "new_schema",
     "prepare",
     "revision_of",
     "site",
     "upgrade",
 ]
 
-VERSION_TABLE = "chinook_sim_version"
-"""Not Alembic's default name: the database may be under migrations of its owner's as well."""
+PREFIX = "chinook_sim_"
+"""What the names of our tables begin with."""
 
 MIGRATION_LOCK = 0x6368696E6F6F6D
 """Key of the advisory lock that keeps a second upgrade waiting."""
 
 
-declare_key()
-
-
-def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
+def upgrade(
+    connection: Connection, *, spelling: Spelling = "camel", ledger_schema: str | None = None
+) -> str:
     """Bring a database up to the newest revision, in the transaction that is open; return it.
 
     If it is there already, the SQL functions are written anew where the schema that is in them, or
@@ -72,6 +76,7 @@ def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
     Args:
         connection: with a transaction open.
         spelling: of the tables that an empty database gets; ignored where there are any.
+        ledger_schema: a PostgreSQL schema for the ledger; by default the one of the shop.
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or a right is missing.
@@ -84,25 +89,30 @@ def upgrade(connection: Connection, *, spelling: Spelling = "camel") -> str:
             "the package"
         )
     if found == head():
-        mend(connection)
+        mend(connection, ledger_schema)
         return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
-    config.attributes.update(connection=connection, spelling=spelling)
+    config.attributes.update(connection=connection, spelling=spelling, ledger_schema=ledger_schema)
     command.upgrade(config, "head")
     return head()
 
 
-def mend(connection: Connection) -> None:
+def mend(connection: Connection, ledger_schema: str | None = None) -> None:
     """Write the SQL functions of a database at the newest revision anew where names have changed.
 
     PostgreSQL renames nothing in the text of a function.
 
     Args:
         connection: with a transaction open.
+        ledger_schema: where the ledger must be, if not None.
+
+    Raises:
+        MigrationRefused: the ledger is in another schema.
     """
     lock(connection)
-    context = MigrationContext.configure(connection, opts={"site": prepare(connection)})
+    here = prepare(connection, ledger_schema=ledger_schema)
+    context = MigrationContext.configure(connection, opts={"site": here})
     with Operations.context(context):
         for script in ScriptDirectory(str(_scripts())).walk_revisions():
             if hasattr(script.module, "mend"):
@@ -110,10 +120,38 @@ def mend(connection: Connection) -> None:
                 return
 
 
+def include_object(
+    thing: Any,
+    name: str | None,
+    kind: str,
+    reflected: bool,
+    compare_to: Any,
+) -> bool:
+    """Leave Chinook's tables and those of chinook_sim out of a comparison by your own Alembic.
+
+    Pass it to `context.configure(include_object=...)` in your `env.py`. Autogenerate then proposes
+    neither to drop these tables nor to change them, whether `target_metadata` is your metadata,
+    `chinook_sim.Base.metadata` or a list of both. A table of Chinook that your own metadata
+    declares is compared as any other.
+
+    Args:
+        thing: the object.
+        name: its name.
+        kind: `table`, `column`, `index` and others; only tables are left out.
+        reflected: whether it was read from the database.
+        compare_to: the object on the other side of the comparison, if there is one.
+    """
+    if kind != "table":
+        return True
+    if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
+        return False
+    return not reflected or compare_to is not None or not is_chinook_name(name or "")
+
+
 def installed(connection: Connection) -> str | None:
     """Return the revision a database is at, or None where it was never migrated."""
     place = place_of(connection)
-    schema = place.schema if place else None
+    schema = place.ledger_schema if place else None
     if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String), schema=schema)
@@ -134,12 +172,14 @@ class Site:
 
     Attributes:
         look: a connection to the database, that spells names as the Chinook does.
-        schema: where everything of ours is made: beside the Chinook; None on SQLite.
+        schema: where the Chinook is, and our sequences and functions; None on SQLite.
+        ledger_schema: where our tables are: beside the Chinook, or in a schema of their own.
         place: what is there of a Chinook; None in an empty database.
     """
 
     look: Connection
     schema: str | None
+    ledger_schema: str | None
     place: Place | None
 
     @property
@@ -152,9 +192,16 @@ class Site:
         return quoted(self.look, *names)
 
     def ours(self, name: str) -> str:
-        """Return the name of something of ours as SQL, with its schema."""
+        """Return the name of a function or sequence of ours as SQL, with its schema."""
+        return self._within(self.schema, name)
+
+    def ledgers(self, name: str) -> str:
+        """Return the name of a table of the ledger as SQL, with its schema."""
+        return self._within(self.ledger_schema, name)
+
+    def _within(self, schema: str | None, name: str) -> str:
         name = quoted(self.look, name)
-        return f"{quoted(self.look, self.schema)}.{name}" if self.schema else name
+        return f"{quoted(self.look, schema)}.{name}" if schema else name
 
     def sequence_of(self, table: Table) -> str | None:
         """Return the sequence that makes a table's ids, as SQL; None where nothing does."""
@@ -180,7 +227,8 @@ def demand(here: Site) -> None:
     """
     if here.postgresql:
         place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
-        needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(here.schema or 'public')}")]
+        schemas = {here.schema} if new_schema(here) else {here.schema, here.ledger_schema}
+        needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
         needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
         if place and any(not place.has(table) for table in CHINOOK_TABLES):
             there = [table for table in CHINOOK_TABLES if place.has(table)]
@@ -208,13 +256,17 @@ def leave_out(what: str) -> None:
         logging.getLogger("alembic.chinook_sim").info(line)
 
 
-def prepare(connection: Connection, spelling: Spelling = "camel") -> Site:
+def prepare(
+    connection: Connection, spelling: Spelling = "camel", ledger_schema: str | None = None
+) -> Site:
     """Find out what is there, and let a connection write names as they are there.
 
     Args:
         connection: with a transaction open.
         spelling: for a database without Chinook tables, which get the current schema; CamelCase
             by default, as in most Chinooks.
+        ledger_schema: where the ledger shall be, if there is none yet; by default beside the
+            Chinook.
 
     Raises:
         MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
@@ -234,8 +286,75 @@ def prepare(connection: Connection, spelling: Spelling = "camel") -> Site:
             'search_path as the current role\'s name. Run: ALTER SCHEMA "$user" RENAME TO chinook'
         )
     _refuse_what_is_no_chinook(connection, place)
-    speak(connection, place.spelling if place else spelling, schema)
-    return Site(connection, schema, place)
+    ledger_schema = _ledger_schema(connection, place, schema, ledger_schema)
+    speak(connection, place.spelling if place else spelling, schema, ledger_schema)
+    return Site(connection, schema, ledger_schema, place)
+
+
+def _ledger_schema(
+    connection: Connection, place: Place | None, schema: str | None, wanted: str | None
+) -> str | None:
+    """Return where the ledger is, or is to be.
+
+    Raises:
+        MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
+    """
+    there = place.ledger_schema if place else schema
+    _refuse_lost_ledger(connection, schema)
+    if wanted is None or wanted == there:
+        return there
+    if connection.dialect.name != "postgresql":
+        raise MigrationRefused(
+            f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
+        )
+    if installed(connection) is not None:
+        raise MigrationRefused(
+            f"the ledger is in the schema {quoted(connection, there or '')} already, and is not "
+            f"moved to {quoted(connection, wanted)}; leave the ledger schema out"
+        )
+    if inspect(connection).has_table(VERSION_TABLE, schema=wanted):
+        raise MigrationRefused(
+            f"the schema {quoted(connection, wanted)} has the ledger of another shop; name another "
+            "schema"
+        )
+    return wanted
+
+
+def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
+    """Refuse to make a second ledger where the shop's schema was renamed.
+
+    A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
+    renames nothing in a comment.
+    """
+    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+        return
+    lost = connection.scalar(
+        text(
+            "SELECT quote_ident(h.nspname) FROM pg_class m "
+            "JOIN pg_namespace h ON h.oid = m.relnamespace "
+            "WHERE m.relname = :marker "
+            "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
+            "AND NOT EXISTS (SELECT FROM pg_namespace n "
+            "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
+            "AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+            "WHERE n.nspname = :schema AND starts_with(obj_description(p.oid, 'pg_proc'), :ours))"
+        ),
+        {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
+    )
+    if lost is not None:
+        comment = f"{LEDGER_MARK}{schema}".replace("'", "''")
+        raise MigrationRefused(
+            f"the ledger in the schema {lost} is of a schema that was renamed. If it is that of "
+            f"this shop, run: COMMENT ON TABLE {lost}.{VERSION_TABLE} IS '{comment}'; then run "
+            "it again"
+        )
+
+
+def new_schema(here: Site) -> str | None:
+    """Return the statement that makes the ledger's schema, or None if it is there."""
+    if here.ledger_schema is None or here.ledger_schema in inspect(here.look).get_schema_names():
+        return None
+    return f"CREATE SCHEMA {quoted(here.look, here.ledger_schema)}"
 
 
 def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> None:

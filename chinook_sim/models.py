@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Column,
     DateTime,
@@ -32,9 +33,9 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    event,
     func,
     quoted_name,
+    text,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
@@ -113,6 +114,21 @@ class Money(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Make a Decimal of two places of what the driver returned."""
         return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class LedgerMoney(Money):
+    """An amount of the ledger, REAL in SQLite: a NUMERIC column there keeps 1.00 as an integer.
+
+    Readers that take the type of a column from its first row would fail on the next.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Declare and bind floats in SQLite."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(REAL())
+        return super().load_dialect_impl(dialect)
 
 
 # SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
@@ -383,6 +399,22 @@ class CreatedTable(Base):
     revision: Mapped[str] = mapped_column(String(32))
 
 
+class _OfStanding(Index):
+    """An index of the runs that are not undone.
+
+    The condition is set when it is first read. As an argument of the constructor it would load the
+    dialects of both databases whenever the models are imported: a tenth of the command's start.
+    """
+
+    @cached_property
+    def dialect_options(self) -> Any:
+        """Return the options of each dialect: the condition."""
+        options = super().dialect_options
+        for dialect in ("postgresql", "sqlite"):
+            options[dialect]["where"] = text("undone_at IS NULL")
+        return options
+
+
 class Run(Base):
     """The ledger: one row a batch, written in the batch's own transaction.
 
@@ -428,7 +460,7 @@ class Run(Base):
     parameters_hash: Mapped[str | None] = mapped_column(String(64))
     sales: Mapped[int] = mapped_column(server_default="0")
     lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    revenue: Mapped[Decimal] = mapped_column(Money(14), server_default="0")
+    revenue: Mapped[Decimal] = mapped_column(LedgerMoney(14), server_default="0")
     digest: Mapped[str | None] = mapped_column(String(64))
     first_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
     last_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -439,6 +471,9 @@ class Run(Base):
     version: Mapped[str] = mapped_column(String(40))
     undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     prices_known: Mapped[int | None] = mapped_column(BigInteger)
+
+    # An undone run frees its key.
+    __table_args__ = (_OfStanding("chinook_sim_run_key", "kind", "key", unique=True),)
 
 
 class RunInvoices(Base):
@@ -467,28 +502,6 @@ class RunInvoices(Base):
     fingerprints: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("chinook_sim_run_invoices_id", "first_id", "last_id"),)
-
-
-@lru_cache(maxsize=1)
-def declare_key() -> None:
-    """Declare the ledger's index of keys: an undone run frees its own.
-
-    Declared with the class, its conditions would load the dialects of both databases whenever the
-    models are imported: a tenth of the command's start.
-    """
-    Index(
-        "chinook_sim_run_key",
-        Run.kind,
-        Run.key,
-        unique=True,
-        postgresql_where=Run.undone_at.is_(None),
-        sqlite_where=Run.undone_at.is_(None),
-    )
-
-
-@event.listens_for(Run.__table__, "before_create")
-def _before_create(*_: object, **__: object) -> None:
-    declare_key()
 
 
 CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"

@@ -14,14 +14,15 @@ this engine changes, and on it only names of ours.
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sqlalchemy import Engine, Table, bindparam, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, Table, bindparam, text
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
@@ -40,18 +41,21 @@ from chinook_sim.models import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection, Dialect, TextClause
+    from sqlalchemy import Dialect, TextClause
 
 __all__ = [
     "CHINOOK_TABLES",
+    "LEDGER_MARK",
     "SALE_TABLES",
     "SPELLING_NAMES",
+    "VERSION_TABLE",
     "Chinook",
     "IdSource",
     "Place",
     "Spelling",
     "connection_of",
     "hidden",
+    "is_chinook_name",
     "place_of",
     "printing",
     "quoted",
@@ -60,6 +64,8 @@ __all__ = [
     "sql_text",
     "survey",
 ]
+
+logger = logging.getLogger(__name__)
 
 Spelling = Literal["camel", "snake"]
 
@@ -76,6 +82,13 @@ CHINOOK_TABLES: tuple[Table, ...] = tuple(
 
 LEDGER_TABLES = tuple(str(model.__table__.name) for model in (Run, RunInvoices, Change))
 """The tables of the ledger. Without the first there is none; without others it is outdated."""
+
+VERSION_TABLE = "chinook_sim_version"
+"""Not Alembic's default name: the database may be under migrations of its owner's as well."""
+
+LEDGER_MARK = "made by chinook_sim for the schema "
+"""How the comment of `VERSION_TABLE` begins where the ledger is in a schema of its own; the name of
+the shop's schema follows. Several shops in one database so have a ledger each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,17 @@ class IdSource:
     always: bool = False
     lockable: bool = True
 
+    @property
+    def shown(self) -> str:
+        """Where the ids come from, for a person to read."""
+        if self.kind == "sequence":
+            return f"sequence {self.sequence}"
+        return (
+            "SQLite's own"
+            if self.kind == "rowid"
+            else "none: taken from the highest id, under a lock"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Chinook:
@@ -117,7 +141,8 @@ class Chinook:
         invoice_ids: where the ids of Invoice come from.
         line_ids: where the ids of InvoiceLine come from.
         customer_ids: where the ids of Customer come from.
-        ledger: whether our ledger is beside its tables.
+        ledger: whether there is a ledger of ours for it.
+        ledger_schema: the PostgreSQL schema of the ledger; None on SQLite.
         outdated_ledger: whether there is one that cannot be used, as some of its tables are
             missing: it is of an earlier release, or somebody dropped them.
         today: the database's CURRENT_DATE when it was looked at.
@@ -130,6 +155,7 @@ class Chinook:
     line_ids: IdSource
     customer_ids: IdSource
     ledger: bool
+    ledger_schema: str | None
     outdated_ledger: bool
     today: date
 
@@ -139,7 +165,7 @@ class Chinook:
         return any(ids.default and not ids.usable for ids in (self.invoice_ids, self.line_ids))
 
 
-def recognise(bind: Session | Engine | Connection) -> Chinook:
+def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> Chinook:
     """Find out which Chinook a database holds, and let the engine speak its spelling.
 
     Call it when you only want to query a snake_case Chinook, or one that is not on the search
@@ -152,20 +178,32 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         NotAChinook: a table or column that sales need is missing, or there are several Chinooks
             and none comes first on the search path.
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+        InvalidInput: it is none of these, or its tables are renamed by `schema_translate_map`.
     """
     if isinstance(bind, Engine):
         with bind.connect() as connection:
             return recognise(connection)
-    connection = connection_of(bind) if isinstance(bind, Session) else bind
+    if isinstance(bind, Session | scoped_session):
+        connection = _connection_of(bind)
+    elif isinstance(bind, Connection):
+        connection = bind
+    else:
+        raise InvalidInput(
+            f"expected a Session, a Connection or an Engine, got {type(bind).__name__}"
+        )
+    _refuse_translation(connection)
     try:
         place = _choose(survey(connection))
     except NotAChinook as error:
         grant = hidden(connection)
-        if grant is None:
-            raise
-        raise NotAChinook(f"{error}: {grant}", missing=error.missing) from None
-    speak(connection, place.spelling, None if place.visible else place.schema)
-    return Chinook(
+        said = f"{error}: {grant}" if grant else str(error)
+        if connection.dialect.name == "postgresql":
+            # A URL without a database means one with the name of the role.
+            said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
+        raise NotAChinook(said, missing=error.missing) from None
+    schema = None if place.visible else place.schema
+    speak(connection, place.spelling, schema, place.separate_ledger or schema)
+    chinook = Chinook(
         place.spelling,
         place.schema,
         place.visible,
@@ -173,9 +211,19 @@ def recognise(bind: Session | Engine | Connection) -> Chinook:
         place.ids_of(InvoiceLine.__table__),
         place.ids_of(Customer.__table__),
         place.ledger,
+        place.ledger_schema,
         place.outdated_ledger,
         place.today,
     )
+    logger.debug(
+        "recognised a Chinook: %s names, schema %s, ids of invoices: %s, ids of lines: %s, %s",
+        SPELLING_NAMES[chinook.spelling],
+        chinook.schema,
+        chinook.invoice_ids.shown,
+        chinook.line_ids.shown,
+        "with a ledger" if chinook.ledger else "without a ledger",
+    )
+    return chinook
 
 
 def place_of(connection: Connection) -> Place | None:
@@ -191,8 +239,57 @@ def place_of(connection: Connection) -> Place | None:
 
 
 def connection_of(session: Session) -> Connection:
-    """Return the connection on which a session keeps the tables of Chinook."""
+    """Return the connection on which a session keeps the tables of Chinook, to write on it.
+
+    Raises:
+        InvalidInput: it is no session; or its connection has no transactions.
+    """
+    check_session(session)
+    connection = _connection_of(session)
+    refuse_autocommit(connection)
+    return connection
+
+
+def _connection_of(session: Session | scoped_session[Session]) -> Connection:
     return session.connection(bind_arguments={"mapper": Invoice})
+
+
+def refuse_autocommit(connection: Connection) -> None:
+    """Refuse a connection that commits every statement.
+
+    Raises:
+        InvalidInput: it is one.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    # Other values than True are those of sqlite3, where we begin the transaction.
+    if getattr(driver, "autocommit", False) is True:
+        raise InvalidInput(
+            "the connection is in AUTOCOMMIT mode, and a transaction is needed; use an engine with "
+            "another isolation level"
+        )
+
+
+def _refuse_translation(connection: Connection) -> None:
+    """Refuse a connection that renders our tables in another schema than the one we look in."""
+    translated: Any = connection.get_execution_options().get("schema_translate_map") or {}
+    if translated.get(None) is not None:
+        raise InvalidInput(
+            f"schema_translate_map to {translated[None]!r} is not supported; use an engine whose "
+            "search_path begins with that schema"
+        )
+
+
+def check_session(session: object) -> None:
+    """Refuse what is no session.
+
+    Raises:
+        InvalidInput: it is something else, such as asyncio's session, a connection or an engine.
+    """
+    if not isinstance(session, Session | scoped_session):
+        raise InvalidInput(
+            f"expected a Session, got {type(session).__name__}; pass `Session(engine)`, or from "
+            "asyncio `await session.run_sync(generate_d1, …)`"
+        )
 
 
 def check_engine(engine: object) -> None:
@@ -260,18 +357,20 @@ def printing(dialect: Dialect) -> Dialect:
     return printed
 
 
-def speak(connection: Connection, spelling: Spelling, schema: str | None) -> None:
-    """Make a connection's engine write names of Chinook in a spelling, and in a schema if given."""
+def speak(
+    connection: Connection, spelling: Spelling, schema: str | None, ledger_schema: str | None
+) -> None:
+    """Make a connection's engine write names of Chinook in a spelling, and in schemas if given."""
     current = connection.dialect.identifier_preparer
     spoken = (
-        (current.spelling, current.schema)
+        (current.spelling, current.schema, current.ledger_schema)
         if isinstance(current, _ChinookPreparer)
-        else ("camel", None)
+        else ("camel", None, None)
     )
-    if spoken == (spelling, schema):
+    if spoken == (spelling, schema, ledger_schema):
         return
     dialect = copy.copy(connection.dialect)
-    dialect.identifier_preparer = _preparer_for(current, spelling, schema)
+    dialect.identifier_preparer = _preparer_for(current, spelling, schema, ledger_schema)
     # The connection took its dialect from the engine when it was opened: both, or they disagree.
     connection.engine.dialect = connection.dialect = dialect
 
@@ -281,6 +380,7 @@ class _ChinookPreparer(IdentifierPreparer):
 
     spelling: Spelling
     schema: str | None
+    ledger_schema: str | None
 
     def quote(self, ident: str) -> str:
         return super().quote(_spell(ident, self.spelling))
@@ -289,18 +389,25 @@ class _ChinookPreparer(IdentifierPreparer):
         schema: str | None = obj.schema
         # What is selected from may also be an alias, which is in no metadata.
         if schema is None and getattr(obj, "metadata", None) is Base.metadata:
-            return self.schema
+            chinooks = isinstance(obj.name, ChinookName) or not isinstance(obj, Table)
+            return self.schema if chinooks else self.ledger_schema
         return schema
 
 
 def _preparer_for(
-    current: IdentifierPreparer, spelling: Spelling, schema: str | None
+    current: IdentifierPreparer, spelling: Spelling, schema: str | None, ledger_schema: str | None
 ) -> IdentifierPreparer:
     own = type(current)
     if not issubclass(own, _ChinookPreparer):
         own = type(f"Chinook{own.__name__}", (_ChinookPreparer, own), {})
     preparer = own.__new__(own)
-    preparer.__dict__.update(current.__dict__, spelling=spelling, schema=schema, _strings={})
+    preparer.__dict__.update(
+        current.__dict__,
+        spelling=spelling,
+        schema=schema,
+        ledger_schema=ledger_schema,
+        _strings={},
+    )
     return preparer
 
 
@@ -313,6 +420,7 @@ class _Column:
     column: str
     on_path: bool
     visible: bool
+    ledger_schema: str | None
     ledger: bool
     outdated_ledger: bool
     today: date
@@ -327,6 +435,7 @@ class Place:
     spelling: Spelling
     on_path: bool
     visible: bool
+    ledger_schema: str | None
     ledger: bool
     outdated_ledger: bool
     today: date
@@ -335,6 +444,11 @@ class Place:
     def spell(self, name: str) -> str:
         """Return a name of Chinook's as this place spells it."""
         return _spell(name, self.spelling)
+
+    @property
+    def separate_ledger(self) -> str | None:
+        """The schema of the ledger, if it is not the shop's."""
+        return None if self.ledger_schema == self.schema else self.ledger_schema
 
     def has(self, table: Table) -> bool:
         """Tell whether a table is there, whatever its columns."""
@@ -393,6 +507,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         on_path=found[0].on_path,
         # One table behind a temporary one of the same name, and all need their schema.
         visible=all(row.visible for row in found),
+        ledger_schema=found[0].ledger_schema,
         ledger=found[0].ledger,
         outdated_ledger=found[0].outdated_ledger,
         today=found[0].today,
@@ -411,6 +526,11 @@ def _spellings(table: str) -> list[Spelling]:
         for spelling in get_args(Spelling)
         if any(table == _spell(known.name, spelling) for known in CHINOOK_TABLES)
     ]
+
+
+def is_chinook_name(table: str) -> bool:
+    """Tell whether Chinook has a table of this name, in one of its spellings."""
+    return table in _names()
 
 
 def _names() -> set[str]:
@@ -459,6 +579,7 @@ _POSTGRESQL_COLUMNS = text(
            n.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid)
            AND ledger.visible AS visible, ledger.tables AS ledger_tables,
+           coalesce(apart.nspname, n.nspname) AS ledger_schema,
            CURRENT_DATE AS today,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
@@ -497,11 +618,20 @@ _POSTGRESQL_COLUMNS = text(
       LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
       LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
       LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
+      -- a ledger in a schema of its own has a table that names the shop's schema in its comment
+      LEFT JOIN (
+           SELECT DISTINCT ON (told) h.oid, h.nspname,
+                  pg_catalog.obj_description(m.oid, 'pg_class') AS told
+             FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
+            WHERE m.relname = :marker AND m.relkind = 'r'
+            ORDER BY told, h.nspname) apart
+        ON apart.told = CAST(:mark AS text) || n.nspname
      CROSS JOIN LATERAL (
            SELECT string_agg(l.relname, ',') AS tables,
-                  coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)), true) AS visible
+                  coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)
+                                    OR apart.oid IS NOT NULL), true) AS visible
              FROM pg_catalog.pg_class l
-            WHERE l.relnamespace = c.relnamespace AND l.relkind = 'r'
+            WHERE l.relnamespace = coalesce(apart.oid, c.relnamespace) AND l.relkind = 'r'
               AND l.relname IN :ledger) ledger
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -511,6 +641,8 @@ _POSTGRESQL_COLUMNS = text(
 ).bindparams(
     bindparam("names", expanding=True),
     bindparam("ledger", LEDGER_TABLES, expanding=True),
+    bindparam("marker", VERSION_TABLE),
+    bindparam("mark", LEDGER_MARK),
 )
 
 
@@ -561,6 +693,7 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.column_name,
             row.on_path,
             row.visible,
+            row.ledger_schema,
             *_ledger(row.ledger_tables),
             row.today,
             ids,
@@ -609,6 +742,7 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
                     column,
                     True,
                     True,
+                    None,
                     *_ledger(row.ledger_tables),
                     today,
                     ids,

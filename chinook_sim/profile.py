@@ -192,7 +192,8 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         )
     try:
         path = Path(given)
-        with path.open("rb") as file:
+        # Unlike Path.open this keeps a slash at the end, which no file has.
+        with open(given, "rb") as file:  # noqa: PTH123
             text = file.read(FILE_LIMIT + 1)
     # A name with a NUL byte is a ValueError, and one of another type a TypeError.
     except (OSError, ValueError, TypeError) as error:

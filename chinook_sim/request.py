@@ -123,7 +123,10 @@ class Request:
             # As d1 has it, and no round trip more.
             day = chinook.today - timedelta(days=1)
         if self.late.parts and day.toordinal() <= self.late.days:
-            raise InvalidInput(f"there are no {self.late.days} days before {day}")
+            raise InvalidInput(
+                f"the number of days back must be less than {day.toordinal():,} for {day}, "
+                f"got {self.late.days:,}"
+            )
         return Asked(
             kind=self._kind,
             day=day,

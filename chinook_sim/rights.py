@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.naming import Chinook
 
-__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "needs"]
+__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "lacking", "needs"]
 
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
@@ -43,11 +43,20 @@ Need = tuple[str, str]
 def grants(connection: Connection, needed: Iterable[Need]) -> str:
     """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
-    return "; ".join(
-        f"GRANT {right} ON {thing} TO {role}"
-        for right, thing in dict.fromkeys(needed)
-        if not _held(connection, right, thing)
-    )
+    lacking: list[Need] = []
+    for right, thing in dict.fromkeys(needed):
+        # The server answers no question about the tables of a schema that is closed to us.
+        closed = any(thing.startswith(f"{it.removeprefix('SCHEMA ')}.") for _, it in lacking)
+        if not closed and not _held(connection, right, thing):
+            lacking.append((right, thing))
+    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in lacking)
+
+
+def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
+    """Return the GRANTs that the current role lacks for something; empty for none."""
+    if connection.dialect.name != "postgresql":
+        return ""
+    return grants(connection, needs(connection, chinook, purpose))
 
 
 def _held(connection: Connection, right: str, thing: str) -> bool:
@@ -69,6 +78,9 @@ _QUESTIONS = {
 
 def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
     """Return the rights that something takes, on a recognised Chinook."""
+    # First, so that nothing is asked about tables in a schema that is closed.
+    if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
+        yield "USAGE", f"SCHEMA {quoted(connection, chinook.ledger_schema)}"
     if purpose == "merge":
         run, ranges, change = (
             quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)

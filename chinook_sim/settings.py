@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from chinook_sim.errors import InvalidInput
 
@@ -37,6 +38,11 @@ DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
 }
+
+# What other tools write into URLs.
+FOREIGN = frozenset(
+    ("connection_limit", "pgbouncer", "pool_timeout", "prepared_statements", "schema", "ssl")
+)
 
 EXAMPLES = "postgresql://user:password@host/database, or sqlite:///file.db"
 
@@ -71,9 +77,8 @@ class Location:
             return self.path.name if self.embedded else str(self.path)
         if self.environment:
             return "postgresql, " + ", ".join(f"{name}={value}" for name, value in self.environment)
-        host = f"{self.url.host or 'localhost'}{f':{self.url.port}' if self.url.port else ''}"
         user = f"{self.url.username}@" if self.url.username else ""
-        return f"postgresql://{user}{host}/{self.url.database or ''}"
+        return f"postgresql://{user}{_hosts(self.url)}/{self.url.database or ''}"
 
     @property
     def missing(self) -> bool:
@@ -82,15 +87,27 @@ class Location:
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110
 
 
+def _hosts(url: URL) -> str:
+    """Return the server, or the servers, of a URL, with their ports."""
+    given = url.query.get("host", ())
+    hosts = [given] if isinstance(given, str) else list(given)
+    host = url.host or ",".join(hosts) or "localhost"
+    if ":" in host and not hosts:
+        host = f"[{host}]"
+    port = url.port or url.query.get("port", "")
+    return f"{host}:{port}" if port and isinstance(port, int | str) else host
+
+
 def load_dotenv(directory: Path) -> None:
     """Add what the directory's `.env` sets to the environment, which wins where both do.
+
+    Of a name that is set twice, the last value counts.
 
     Raises:
         InvalidInput: the file cannot be read.
     """
     path = directory / ".env"
-    # A folder of that name is somebody's virtual environment.
-    if not path.is_file():
+    if not _is_dotenv(path):
         return
     from dotenv.parser import parse_stream
 
@@ -101,11 +118,36 @@ def load_dotenv(directory: Path) -> None:
         raise InvalidInput(
             f"{path} cannot be read; it must be a UTF-8 file of NAME=value lines"
         ) from None
+    settings: dict[str, str] = {}
     for line in lines:
         if line.error or "\0" in (line.value or "") or "=" in (line.key or ""):
             raise InvalidInput(f"{path} line {line.original.line} cannot be read; write NAME=value")
         if line.key and line.value is not None:
-            os.environ.setdefault(line.key, line.value)
+            settings[line.key] = line.value
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+def _is_dotenv(path: Path) -> bool:
+    """Return whether there is a file or a named pipe, such as a secret manager makes.
+
+    Raises:
+        InvalidInput: there is something else, whose settings would be missed.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return False
+        raise InvalidInput(f"{path} is a link to a file that does not exist; remove it") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode) and (path / "pyvenv.cfg").exists():
+        # A virtual environment of that name.
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise InvalidInput(f"{path} is not a file; it must be a file of NAME=value lines")
+    return True
 
 
 def find_database(
@@ -177,7 +219,7 @@ def read_url(text: str, source: str) -> URL:
     def refuse(why: str) -> InvalidInput:
         return InvalidInput(f"the database URL from {source} {why}")
 
-    text = text.strip()
+    text, hosts = _without_hosts(text.strip())
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+]*)://", text)
     if scheme is None:
         raise refuse(f"is none; it looks like {EXAMPLES}")
@@ -201,10 +243,15 @@ def read_url(text: str, source: str) -> URL:
     if url.drivername not in DRIVERS.values():
         raise refuse("names a driver; leave it out: the command brings its own")
     if url.drivername == "sqlite":
+        if url.host and not (url.database or url.username or url.query):
+            raise refuse("has two slashes; write three: sqlite:///file.db")
         if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
             raise refuse("names a database in memory, of which nothing would remain; name a file")
-        if url.host or url.query or url.database.startswith("file:"):
+        if "?" in text or url.host or url.database.startswith("file:"):
             raise refuse("must be a plain path: sqlite:///relative.db or sqlite:////absolute.db")
+        # Path would drop it, and mean a file of that name.
+        if os.path.basename(url.database) in ("", os.curdir):  # noqa: PTH119
+            raise refuse(f"must name a file, got the directory {url.database}")
         return url
     # Whatever stands before the last @ may be a part of the password: nothing of it is shown, nor
     # looked up as the name of a host.
@@ -219,7 +266,41 @@ def read_url(text: str, source: str) -> URL:
         (url.host or "").encode("idna")
     except UnicodeError:
         raise refuse("has a host name that cannot be") from None
-    return url
+    unknown = _unknown_parameter(url)
+    if unknown is not None:
+        raise refuse(f"has {unknown}; leave it out")
+    if hosts:
+        return url.update_query_dict({"host": hosts})
+    # A directory with a socket in it.
+    return url.set(host=unquote(url.host)) if url.host and "%2F" in url.host.upper() else url
+
+
+def _without_hosts(text: str) -> tuple[str, list[str]]:
+    """Return a URL of several hosts without them, and the hosts; any other as it is."""
+    parts = re.fullmatch(
+        r"(postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?]*@)?)([\w.-]+(?::\d+)?(?:,[\w.-]+(?::\d+)?)+)"
+        r"((?:/.*)?)",
+        text,
+        re.IGNORECASE | re.ASCII,
+    )
+    return (parts[1] + parts[3], parts[2].split(",")) if parts else (text, [])
+
+
+def _unknown_parameter(url: URL) -> str | None:
+    """Return what to call the first parameter that libpq does not know, if there is one.
+
+    Only well-known names are told: any other may be a part of a password.
+    """
+    if not url.query:
+        return None
+    from psycopg.pq import Conninfo
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    unknown = [name for name in url.query if name not in known]
+    if not unknown:
+        return None
+    named = next((name for name in unknown if name in FOREIGN), None)
+    return f"a parameter that libpq does not know{f', {named}' if named else ''}"
 
 
 def scrub(text: str, secrets: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ it keeps nothing of the batch.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +17,12 @@ import numpy as np
 from chinook_sim.batch import NOT_LATE, BatchSummary, IdRanges, SalePlan
 from chinook_sim.catalogue import read_catalogue
 from chinook_sim.changes import Changes, choose_changes, make_changes
-from chinook_sim.errors import BatchFailed, ChinookSimError
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.interrupts import interruptible
 from chinook_sim.ledger import made_already, record, require
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
-from chinook_sim.refusals import refusal_of
+from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 from chinook_sim.request import Request, draw_seed
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
 from chinook_sim.shop import ShopChanger
@@ -57,6 +59,8 @@ __all__ = [
     "translated",
     "writing",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 def generate_d1(
@@ -253,6 +257,7 @@ def make_batch(
         asked = request.settle(connection, chinook)
         found = None if moment else _found(connection, chinook, asked, locked=True)
         if found is not None:
+            logger.debug("key %s: exists as run %s", asked.key, found.run_id)
             return found
         if request.changes or chinook.outdated_ledger:
             require(chinook)
@@ -260,22 +265,30 @@ def make_batch(
         plan = _plan(asked, request, catalogue)
         if moment:
             plan = replace(plan, moments=moment.seconds)
+        logger.debug(
+            "plan: day %s, sales %s, seed %s, profile %s, key %s, run %s",
+            *(plan.day, plan.count, plan.seed, plan.profile.name, asked.key, asked.run_id),
+        )
         changed = Changes()
         if request.changes:
             plan, changed = _change(
                 session, connection, chinook, plan, request.changes, asked, moment
             )
+            logger.debug("changed: %s", ", ".join(f"{k} {n}" for k, n in asdict(changed).items()))
         tally = plan.tally()
+        logger.debug("sampled: sales %s, lines %s", tally.count, tally.lines)
         ids = IdRanges()
         writer = choose_writer(connection, chinook)
         if plan.count:
             ids = writer.write(plan, tally.lines, progress or (lambda _: None))
+            logger.debug("wrote the sales by %s", writer.way)
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=asked.run_id, key=asked.key)
             record(connection, asked, made, prices_known=plan.catalogue.as_of)
             if ids:
                 writer.record(asked.run_id, plan, ids)
+            logger.debug("wrote the run into the ledger")
     return made
 
 
@@ -406,7 +419,8 @@ def writing(connection: Connection) -> Iterator[None]:
 def translated() -> Iterator[None]:
     """Turn what the database refuses into BatchFailed; other errors pass."""
     try:
-        yield
+        with interruptible():
+            yield
     except ChinookSimError:
         raise
     except Exception as error:
@@ -417,8 +431,12 @@ def translated() -> Iterator[None]:
         refusal = refusal_of(error)
         if refusal is None:
             raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(f"nothing was written: {refusal.line}") from error
         raise BatchFailed(
-            f"the batch failed and nothing was written: {refusal.line}", sqlstate=refusal.sqlstate
+            f"the batch failed and nothing was written: {refusal.line}",
+            sqlstate=refusal.sqlstate,
+            retryable=refusal.retryable,
         ) from error
 
 

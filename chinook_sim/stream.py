@@ -7,6 +7,7 @@ transactions are as small as the database is quick.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 import threading
@@ -28,17 +29,18 @@ from chinook_sim.changes import recent_ids
 from chinook_sim.errors import (
     FOREIGN_KEY,
     LOCK_NOT_AVAILABLE,
-    RETRYABLE,
     BatchFailed,
+    CommitUnanswered,
     DatabaseUnavailable,
     InvalidInput,
 )
 from chinook_sim.ledger import LIVE, backend_of, outcome, require, stream_name
-from chinook_sim.merging import Group, lacking_rights, merge
+from chinook_sim.merging import Group, merge
 from chinook_sim.naming import check_engine, connection_of
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
 from chinook_sim.request import Request, check_seed, draw_seed
+from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, lacking
 from chinook_sim.sampling import SEED_LIMIT
 from chinook_sim.simulate import Moment, all_or_nothing, make_batch, translated, writing
 from chinook_sim.window import bounds, check_timezone, now
@@ -57,8 +59,11 @@ if TYPE_CHECKING:
     from chinook_sim.ledger import Backend
     from chinook_sim.naming import Chinook
     from chinook_sim.profile import Profile
+    from chinook_sim.rights import Purpose
 
 __all__ = ["LiveBatch", "LiveStream", "live"]
+
+logger = logging.getLogger(__name__)
 
 MOST = 1_000
 """Arrivals in a transaction; more wait for the next."""
@@ -331,7 +336,7 @@ class _Stream:
                 self._connection = self._connect()
                 with Session(self._connection) as session, session.begin():
                     self._prepare(connection_of(session))
-                    self._look(session)
+                    self._check_rights(session, self._look(session).chinook)
             self._began, self._end = self._clock(), seconds
             self.open = True
             with suppress(_Stopped):
@@ -343,6 +348,20 @@ class _Stream:
                 self._close()
             if self._connection is not None:
                 self._connection.close()
+
+    def _check_rights(self, session: Session, chinook: Chinook) -> None:
+        """Refuse to begin where a later transaction would be refused.
+
+        Raises:
+            BatchFailed: the role lacks privileges, all of which the message names.
+        """
+        purpose: Purpose = "changes" if self._arrivals.changes else "batch"
+        missing = lacking(connection_of(session), chinook, purpose)
+        if missing:
+            raise BatchFailed(
+                f"nothing was written: missing privileges. Run: {missing}",
+                sqlstate=INSUFFICIENT_PRIVILEGE,
+            )
 
     def _sell(self, seconds: float) -> Generator[LiveBatch, None, None]:
         """Make all that arrives for so long, or until it is to stop."""
@@ -460,13 +479,13 @@ class _Stream:
 
     def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
         """Return whether the role may merge; if not, tell which privileges are missing."""
-        lacking = lacking_rights(connection, chinook)
-        if lacking:
+        missing = lacking(connection, chinook, "merge")
+        if missing:
             self._say(
                 "missing privileges to merge transactions in the ledger, which takes more space "
-                f"without. Run: {lacking}"
+                f"without. Run: {missing}"
             )
-        return not lacking
+        return not missing
 
     def _persistently(self, due: list[Arrival]) -> _Sent:
         """Make the arrivals, all or the first few; again where something came in the way.
@@ -483,6 +502,7 @@ class _Stream:
                 done = self._write(due)
                 break
             except BatchFailed as error:
+                logger.info("transaction %s: %s", self._number, error)
                 sent, self._sent = self._sent, None
                 self._known = self._span = None
                 if self._connection is None or self._connection.invalidated:
@@ -497,7 +517,8 @@ class _Stream:
                     self._trouble.locked = True
                 else:
                     attempt += 1
-                    if error.sqlstate not in (*RETRYABLE, FOREIGN_KEY) or attempt == ATTEMPTS:
+                    again = error.retryable or error.sqlstate == FOREIGN_KEY
+                    if not again or attempt == ATTEMPTS:
                         raise
                     # Not all who came in each other's way shall come back at the same moment.
                     self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
@@ -634,9 +655,11 @@ class _Stream:
         if self._stop.is_set():
             return _Stopped()
         self._close()
+        waiting = self.waiting
+        lost = "1 arrival was" if waiting == 1 else f"{waiting:,} arrivals were"
         return DatabaseUnavailable(
             f"the connection was lost, and is not there {LAST_ATTEMPT:.0f} s after the end: "
-            f"{self.waiting:,} arrivals were not made"
+            f"{lost} not made"
         )
 
     def _was_committed(self, sent: _Sent) -> bool:
@@ -654,8 +677,8 @@ class _Stream:
                     raise self._unknown(sent)
         return bool(found)
 
-    def _unknown(self, sent: _Sent) -> BatchFailed:
-        return BatchFailed(
+    def _unknown(self, sent: _Sent) -> CommitUnanswered:
+        return CommitUnanswered(
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
             "whether it is there; `chinook-sim status` tells"
         )

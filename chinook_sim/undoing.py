@@ -41,6 +41,7 @@ from chinook_sim.references import references
 from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import check_day
+from chinook_sim.writers.ids import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -383,6 +384,7 @@ class _Undoing:
         self._put_back([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
+        remember(self._connection, self._chinook)
         self._lock(self._sales)
         if self._subjects:
             these = of_runs(self._connection, Change.run_id, self._ids)
@@ -439,7 +441,8 @@ class _Undoing:
             if left != run.sales and (left or others):
                 whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
                 gone = run.sales - left
-                raise self._refused(f"{gone} of {whose} {run.sales} sales were cancelled", others)
+                what = f"{run.sales} sales were" if run.sales > 1 else "1 sale was"
+                raise self._refused(f"{gone} of {whose} {what} cancelled", others)
         return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
 
     def _put_back(self, subjects: Sequence[Subject]) -> None:

@@ -29,6 +29,7 @@ from chinook_sim.migrate import (
     head,
     installed,
     lock,
+    new_schema,
     prepare,
 )
 from chinook_sim.models import Base
@@ -51,19 +52,26 @@ def run(connection: Connection) -> None:
     offline = context.is_offline_mode()
     if not offline:
         lock(connection)
-    site = prepare(connection, context.config.attributes.get("spelling", "camel"))
+    wanted = context.get_x_argument(as_dictionary=True).get("ledger_schema")
+    site = prepare(
+        connection,
+        context.config.attributes.get("spelling", "camel"),
+        wanted or context.config.attributes.get("ledger_schema"),
+    )
     if offline and "\t" in (site.schema or ""):
         raise MigrationRefused(
             f"no script is written for the schema {site.spell(site.schema or '')}: Alembic prints "
             "tabs as spaces; upgrade without --sql"
         )
-    if lent is None and site.place is not None and not site.place.visible:
-        # `alembic check` looks for tables on the search path only.
-        schema = site.spell(site.schema or "public")
+    apart = site.ledger_schema != site.schema
+    if lent is None and site.place is not None and (apart or not site.place.visible):
+        # `alembic check` looks for tables in the first schema of the search path only.
+        schemas = dict.fromkeys((site.ledger_schema or "public", site.schema or "public"))
+        schema = site.spell(*schemas)
         connection.execute(sql_text(f"SET LOCAL search_path = {schema}"))
 
     # Alembic leaves its table behind at base; nothing of ours shall stay.
-    versions = Table(VERSION_TABLE, MetaData(), schema=site.schema)
+    versions = Table(VERSION_TABLE, MetaData(), schema=site.ledger_schema)
 
     at_base = False
 
@@ -84,7 +92,7 @@ def run(connection: Connection) -> None:
         include_name=lambda name, kind, _: kind != "table" or is_ours(name),
         include_object=lambda thing, name, kind, *_: kind != "table" or is_ours(name),
         version_table=VERSION_TABLE,
-        version_table_schema=site.schema,
+        version_table_schema=site.ledger_schema,
         transactional_ddl=True,
         literal_binds=offline,
         site=site,
@@ -93,6 +101,9 @@ def run(connection: Connection) -> None:
     if not offline:
         if not context.get_context().opts.get("dont_mutate") and installed(connection) != head():
             demand(site)
+            make_schema = new_schema(site)
+            if make_schema is not None:
+                connection.execute(sql_text(make_schema))
         context.run_migrations()
         dry = context.get_context().opts.get("dont_mutate")
         if not dry and not context.get_context().get_current_heads():
@@ -103,6 +114,9 @@ def run(connection: Connection) -> None:
             for statement in SOUND:
                 context.execute(statement)
             context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        make_schema = new_schema(site)
+        if make_schema is not None:
+            context.execute(sql_text(make_schema))
         context.run_migrations()
         if at_base:
             # Alembic before 1.19 has dropped it in its script already.

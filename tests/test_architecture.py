@@ -19,7 +19,8 @@ MODELS = {"models"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
-    "refusals": set(),
+    "interrupts": ERRORS,
+    "refusals": {"errors"},
     "sampling": set(),
     "standin_words": set(),
     "naming": MODELS | ERRORS,
@@ -29,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprints": set(),
     "curves": {"sampling"},
     "profile": {"sampling"} | ERRORS,
-    "writers": {"batch", "fingerprints", "naming", "rights", "window", "writers"} | MODELS | ERRORS,
+    "writers": {"batch", "fingerprints", "ledger", "naming", "rights", "window", "writers"}
+    | MODELS
+    | ERRORS,
     "rights": {"naming"} | MODELS,
     "references": {"naming"} | MODELS,
     "content": {"content", "naming"} | MODELS,
@@ -43,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "lineage": {"ledger", "naming"} | MODELS | ERRORS,
     "simulate": {
         "writers",
+        "interrupts",
         "batch",
         "catalogue",
         "changes",
@@ -66,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "references",
         "batch",
         "window",
+        "writers",
     }
     | MODELS
     | ERRORS,
@@ -80,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | ERRORS,
     "arrivals": {"sampling"} | ERRORS,
-    "merging": {"batch", "fingerprints", "ledger", "rights"} | MODELS,
+    "merging": {"batch", "fingerprints", "ledger"} | MODELS,
     "stream": {
         "arrivals",
         "batch",
@@ -91,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
         "naming",
         "profile",
         "refusals",
+        "rights",
         "request",
         "sampling",
         "simulate",
@@ -116,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
     "connecting": {"settings"} | ERRORS,
+    "pytest_plugin": {"initialise", "naming"},
     "initialise": {
         "connecting",
         "ledger",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -14,20 +13,20 @@ import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
-from chinook_sim.cli import cli, main
+from chinook_sim.cli import cli
 from chinook_sim.cli.common import Common
 from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from conftest import Command, Ground, Shop
+    from conftest import Answer, Command, Ground, Shop
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = tuple(name for name in cli.commands if name != "profile")
@@ -38,55 +37,10 @@ def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
         return int(connection.execute(statement).fetchone()[0])
 
 
-class Answer(NamedTuple):
-    """What a command ended with."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Answer]]:
-    """Run the command inside this process: for many small cases, a tenth of the time."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*arguments: str, stdin: bytes = b"") -> Answer:
-        monkeypatch.setattr(sys, "argv", ["chinook-sim", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Answer(int(ended.value.code or 0), *capsys.readouterr())
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 # One server and no migration will do here: test_behaviour.py has the whole table.
 each_shape = pytest.mark.parametrize(
     "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
 )
-
-
-@pytest.fixture
-def stocked(tmp_path: Path, stand_in: Path) -> Path:
-    """A directory in which `generate` has been run before."""
-    path = tmp_path / "chinook.db"
-    path.write_bytes(stand_in.read_bytes())
-    return path
-
-
-@pytest.fixture(scope="session")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in Chinook, made once."""
-    directory = tmp_path_factory.mktemp("stand-in")
-    subprocess.run(
-        [sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True, timeout=120
-    )
-    return directory / "chinook.db"
 
 
 def test_one_command_makes_a_shop_and_its_sales(command: Command, tmp_path: Path) -> None:
@@ -490,17 +444,24 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
     with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         process = subprocess.Popen(
-            [sys.executable, "-m", "chinook_sim", "generate", "5", "--lock-timeout", "0", "-v"],
+            [
+                *(sys.executable, "-m", "chinook_sim", "generate", "5"),
+                *("--lock-timeout", "0", "-v", "--json"),
+            ],
             cwd=stocked.parent,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         assert process.stderr is not None
-        process.stderr.readline()
+        while b"connected to" not in process.stderr.readline():
+            pass
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().count(b"\n") == 0
+    error = json.loads(output)["error"]
+    assert (error["kind"], error["exit_status"]) == ("interrupted", 130)
 
 
 def test_what_is_told_on_the_way_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, cases, parameters
 from shapes import SHAPES, build_postgresql
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -26,7 +28,9 @@ from chinook_sim import (
     SaleFactory,
     UndoRefused,
     align,
+    backfill,
     generate_d1,
+    live,
     simulate_changes,
     undo,
 )
@@ -37,8 +41,6 @@ from chinook_sim.verification import verify_day
 from chinook_sim.window import d1
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Ground, Shop
     from postgres import Server
 
@@ -607,3 +609,56 @@ def test_tables_made_by_sqlalchemy_have_the_key_too(tmp_path: Path) -> None:
         [sys.executable, "-c", code, url], capture_output=True, text=True, check=True
     )
     assert done.stdout == "chinook_sim_run_key\n"
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([case for case in by_turns(migrated=True) if not case.major]),
+    indirect=True,
+)
+def test_each_column_of_the_ledger_has_one_storage_class(shop: Shop) -> None:
+    # Prices of whole dollars beside others, and rows of every kind of run.
+    shop.execute("UPDATE [Track] SET [UnitPrice] = 1 WHERE [TrackId] % 2 = 0")
+    with Session(shop.engine) as session, session.begin():
+        align(session)
+    for number in range(12):
+        made = make(shop, 1, seed=number, key=str(number), timezone="Europe/Paris")
+    take_back(shop, made.run_id)
+    make(shop, 0)
+    make(shop, 20, late=0.5, profile="realistic", new_customers=2, moves=2, price_changes=5)
+    make(shop, 20, updates=3, cancellations=3)
+    with Session(shop.engine) as session, session.begin():
+        simulate_changes(session, updates=2, cancellations=2)
+        SaleFactory(session).create_batch(3, day=DAY)
+    list(backfill(shop.engine, DAY - timedelta(days=3), DAY - timedelta(days=1), 5, seed=1))
+    list(live(shop.engine, 200, seed=7, mix=(6, 3, 1), duration=0.2))
+    assert any(revenue % 1 == 0 for (revenue,) in shop.rows("SELECT revenue FROM chinook_sim_run"))
+    with shop.engine.connect() as connection:
+        found = inspect(connection)
+        columns = [
+            (table, column["name"])
+            for table in found.get_table_names()
+            # Nothing was made in a shop that was there, so nothing is noted as made.
+            if table.startswith("chinook_sim_") and table != "chinook_sim_created_table"
+            for column in found.get_columns(table)
+        ]
+    kinds = {
+        f"{table}.{column}": {
+            kind
+            for (kind,) in shop.rows(
+                f"SELECT DISTINCT typeof({column}) FROM {table} WHERE {column} IS NOT NULL"
+            )
+        }
+        for table, column in columns
+    }
+    assert [column for column, classes in kinds.items() if len(classes) > 1] == []
+    assert [column for column, classes in kinds.items() if not classes] == []
+    assert kinds["chinook_sim_run.revenue"] == {"real"}
+    assert kinds["chinook_sim_run.day"] == {"text"}
+    assert kinds["chinook_sim_run_invoices.fingerprints"] == {"blob"}
+    # The shop's own columns have what they are declared as; the documented queries have one class.
+    guide = (Path(__file__).parents[1] / "docs" / "sqlite.md").read_text(encoding="utf-8")
+    cast, cents = re.findall(r"```sql\n(.*?);\n```", guide, re.DOTALL)
+    assert {type(row[2]) for row in shop.rows(cast)} == {float}
+    assert {type(row[1]) for row in shop.rows(cents)} == {int}
+    assert len(shop.rows("SELECT DISTINCT typeof([Total]) FROM [Invoice]")) == 2

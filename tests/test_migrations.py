@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,14 @@ from alembic import command as alembic
 from alembic.config import Config
 from conftest import by_turns, cases, parameters
 from shapes import SHAPES, TABLES, build_postgresql
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1
 from chinook_sim.errors import MigrationRefused, NoLedger
 from chinook_sim.migrate import head, installed, upgrade
+from chinook_sim.models import Run
 from chinook_sim.verification import verify_all
 from chinook_sim.writers.ids import ID_LOCK
 
@@ -112,7 +114,7 @@ def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
             alembic.upgrade(config(connection), "+1")
             connection.commit()
             dumps.append(timeless(shop.dump()))
-    assert len(dumps) == 8
+    assert len(dumps) == 9
     for dump in reversed(dumps[1:-1]):
         with shop.engine.begin() as connection:
             downgrade(connection, "-1")
@@ -538,19 +540,21 @@ def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: Shop) -> N
     before = shop.dump()
     up = script(shop, "upgrade", "head")
     assert shop.dump() == before
-    # Only what is ours by name is altered, and nothing is dropped but a column of the ledger.
+    # Only what is ours by name is altered, and nothing is dropped but columns of the ledger.
     of_others = r"(?m)^(TRUNCATE|(DELETE FROM|ALTER TABLE|UPDATE) (?!(\w+\.)?chinook_sim_))"
     assert not re.search(of_others, up)
-    assert re.findall(r"\bDROP .*", up) == ["DROP COLUMN invoice_ids;"]
+    dropped = ["DROP COLUMN invoice_ids;"]
+    dropped += ["DROP COLUMN revenue_before;"] if shop.server is None else []
+    assert re.findall(r"\bDROP .*", up) == dropped
     assert ("left out: functions" in up) == (shop.server is None)
     shop.run_script(up)
     by_script = shop.dump()
     assert "-- Running" not in script(shop, "upgrade", "head")
     down = script(shop, "downgrade", f"{head()}:base")
     # Only what is ours by name goes.
-    dropped = set(re.findall(r"DROP (\w+) (?:IF EXISTS )?(?:\w+\.)?(\w+)", down))
-    assert {kind for kind, _ in dropped} <= {"TABLE", "COLUMN", "INDEX", "SEQUENCE", "FUNCTION"}
-    assert {name for kind, name in dropped if kind == "TABLE"} == OURS
+    gone = set(re.findall(r"DROP (\w+) (?:IF EXISTS )?(?:\w+\.)?(\w+)", down))
+    assert {kind for kind, _ in gone} <= {"TABLE", "COLUMN", "INDEX", "SEQUENCE", "FUNCTION"}
+    assert {name for kind, name in gone if kind == "TABLE"} == OURS
     shop.run_script(down)
     assert shop.dump() == before
     with shop.engine.begin() as connection:
@@ -735,3 +739,32 @@ def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: Shop) -> None:
     with shop.engine.connect() as connection:
         wrong = [check for check in verify_all(connection) if not check.passed]
     assert [run.run_id for check in wrong for run in check.runs] == [first.run_id]
+
+
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in by_turns() if not case.major]), indirect=True
+)
+def test_the_revenue_of_runs_survives_an_upgrade(shop: Shop) -> None:
+    amounts = "SELECT run_id, revenue, typeof(revenue) FROM chinook_sim_run ORDER BY 1"
+    with shop.engine.begin() as connection:
+        alembic.upgrade(config(connection), "0006")
+    rows = [("1", 1), ("2", 1.98), ("3", 123456789012.34)]
+    shop.execute(
+        *(
+            "INSERT INTO chinook_sim_run (run_id, kind, revenue, version) "
+            f"VALUES ('{run}', 'generate', {revenue}, '')"
+            for run, revenue in rows
+        )
+    )
+    mixed = shop.rows(amounts)
+    assert {kind for *_, kind in mixed} == {"integer", "real"}
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    assert shop.rows(amounts) == [(run, float(revenue), "real") for run, revenue, _ in mixed]
+    with Session(shop.engine) as session:
+        found = {run.run_id: run.revenue for run in session.scalars(select(Run))}
+    assert found["1"] == Decimal("1.00")
+    assert found["3"] == Decimal("123456789012.34")
+    with shop.engine.begin() as connection:
+        downgrade(connection, "0006")
+    assert shop.rows(amounts) == mixed

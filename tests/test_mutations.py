@@ -593,7 +593,7 @@ WRONG = {
     ),
     "a run has no ids": Wrong(
         "DELETE FROM chinook_sim_run_invoices WHERE run_id = '{run_first}'",
-        first("no invoice ids in the ledger for 100 sales", ""),
+        first("0 invoice ids in the ledger for 100 sales", ""),
         strays="*",
     ),
     "a run has other fingerprints": Wrong(
@@ -968,7 +968,7 @@ class Seen(NamedTuple):
         runs = {
             run.run_id: {
                 **{kind: it.ids for kind, it in run.differences.items()},
-                **dict.fromkeys(run.figures, ()),
+                **dict.fromkeys(run.lines[len(run.differences) :], ()),
             }
             for run in found[MADE].runs
         }

@@ -570,7 +570,7 @@ def test_sales_that_somebody_deleted_are_missed(shop: Shop) -> None:
     for table in ("InvoiceLine", "Invoice"):
         shop.execute(*(f"DELETE FROM [{table}] WHERE [InvoiceId] = {id_}" for (id_,) in gone))
     (missed,) = (check for check in judged(shop, ORDINARY, None) if not check.passed)
-    assert f"12 days, 1 differ: 2025-11-27 has {peak.count - 2}, not " in missed.figure
+    assert f"12 days, 1 differs: 2025-11-27 has {peak.count - 2}, not " in missed.figure
 
 
 @in_turns

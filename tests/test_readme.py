@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sqlite3
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,10 @@ def made(command: Command, tmp_path: Path) -> Path:
     ours = [line.rpartition("&& ")[2] for line in commands if "chinook-sim" in line]
     assert len(ours) == 3
     for line in ours:
-        done = command(*shlex.split(line.removeprefix("uv run chinook-sim ")))
+        # Without --no-dev, uv installs the development tools, too.
+        program, arguments = line[:28], line[28:]
+        assert program == "uv run --no-dev chinook-sim "
+        done = command(*shlex.split(arguments))
         assert done.returncode == 0, done.stderr
     return tmp_path / "chinook.db"
 
@@ -60,7 +64,7 @@ def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
     program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 7
+    assert len(blocks("python")) == 8
     scope: dict[str, object] = {}
     exec(program, scope)
     scope["engine"].dispose()  # type: ignore[attr-defined]
@@ -87,7 +91,8 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
         batch = generate_d1(session, 50)
     with server.connect(database) as connection:
         found = [
-            connection.execute(question).fetchall() for question in questions("sql postgresql")
+            connection.execute(question).fetchall()
+            for question in questions("sql postgresql snake_case")
         ]
         (who,) = questions("sql ledger")
         runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()
@@ -114,3 +119,9 @@ def test_its_functions_work_when_pasted_line_by_line(server: Server) -> None:
 
 def test_the_version_is_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_uv_run_compiles_nothing_at_each_start() -> None:
+    # With it, uv compiles all installed files at every `uv run`, and says so.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "compile-bytecode" not in project["tool"].get("uv", {})

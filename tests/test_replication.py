@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -141,3 +143,32 @@ def changes_of(shop: Shop, key: str) -> dict[str, list[tuple[int, int]]]:
         assert before["Invoice"][0][key] == number
         found.setdefault(kind, []).append((number, len(before["InvoiceLine"])))
     return found
+
+
+GUIDE = Path(__file__).parents[1] / "docs" / "replication.md"
+
+TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = '{}'"
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]),
+    indirect=True,
+)
+def test_the_documented_publications_leave_the_ledger_out(shop: Shop) -> None:
+    guide = GUIDE.read_text(encoding="utf-8")
+    named, block, question = re.findall(r"```sql\n(.*?)```", guide, re.DOTALL)
+    named = re.sub(r'"(\w+)"', lambda name: shop.shape.spell(name[1]), named)
+    shop.execute("CREATE PUBLICATION everything FOR ALL TABLES", named, block)
+    everything = {name for _, name in shop.rows(TABLES.format("everything"))}
+    ours = {name for name in everything if name.startswith("chinook_sim_")}
+    assert {name for _, name in shop.rows(question)} == everything - ours
+    assert {name for _, name in shop.rows(TABLES.format("sales"))} == {
+        shop.sql(f"[{name}]").strip('"') for name in ("Invoice", "InvoiceLine")
+    }
+    assert len(ours) == 5
+    # The names are listed, and the pattern matches these and no others.
+    assert ours == set(re.findall(r"^\| `(chinook_sim_\w+)`", guide, re.MULTILINE))
+    (pattern,) = re.findall(r"^table.exclude.list=(.*)$", guide, re.MULTILINE)
+    excluded = re.compile(pattern.replace(r"\\", "\\"))
+    assert {name for name in everything if excluded.fullmatch(f"public.{name}")} == ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from dataclasses import dataclass, field
@@ -376,10 +377,43 @@ def test_an_upgrade_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
 
 
 @each
+def test_a_stream_that_may_not_change_sells_nothing(shop: Shop, role: Role) -> None:
+    lacking = spelled(shop, "UPDATE ON [Invoice]", "DELETE ON [Invoice]", "DELETE ON [InvoiceLine]")
+    role.grant("USAGE ON SCHEMA public", *(rights_of_a_stream(shop) - lacking))
+    url = shop.url.set(username=role.name, password="x")
+    engine = create_engine(url, poolclass=NullPool)
+    with pytest.raises(BatchFailed) as refused:
+        next(live(engine, 400, seed=7, mix=(90, 8, 2)))
+    named = set(re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", str(refused.value)))
+    assert {right.replace("public.", "") for right in named} == lacking
+    assert shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") == 0
+    # Sales alone need none of these.
+    stream = live(engine, 400, seed=7, mix=(1, 0, 0))
+    assert next(stream).made.count
+    stream.close()
+
+
+@each
+def test_status_shows_what_a_role_may_see(shop: Shop, role: Role, command: Command) -> None:
+    role.grant("USAGE ON SCHEMA public")
+    role.grant(*spelled(shop, "SELECT ON [Invoice]", "SELECT ON [Customer]"))
+    url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
+    told = json.loads(command("status", "--json", DATABASE_URL=url).stdout)
+    assert (told["invoices"], told["customers"]) == (30, 12)
+    for name in ("tracks", "revision", "runs"):
+        assert told[name].startswith("not readable: permission denied for table"), told
+    assert told["latest_runs"] == []
+    done = command("status", DATABASE_URL=url)
+    assert done.returncode == 0
+    assert "not readable: permission denied for table chinook_sim_version" in done.stdout
+
+
+@each
 def test_a_closed_schema_is_named(shop: Shop, role: Role, command: Command) -> None:
     url = shop.url.set(username=role.name, password="x")
     done = command("status", DATABASE_URL=url.render_as_string(hide_password=False))
     assert done.returncode == 3
+    assert f"database {shop.url.database}: no Chinook" in done.stderr
     assert f"GRANT USAGE ON SCHEMA public TO {role.name}" in done.stderr
     assert done.stderr.count("\n") == 1
     with pytest.raises(ChinookSimError), role.connect() as connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chinook_sim.errors import InvalidInput
-from chinook_sim.settings import find_database, load_dotenv, read_url, scrub
+from chinook_sim.settings import Location, find_database, load_dotenv, read_url, scrub
 
 HERE = Path("here")
 URL = "CHINOOK_SIM_DATABASE_URL"
@@ -58,6 +60,8 @@ def test_the_first_setting_that_is_set_wins(
         ("postgresql://h/d?sslmode=require", "postgresql+psycopg://h/d?sslmode=require"),
         ("postgresql://[::1]:5432/d", "postgresql+psycopg://[::1]:5432/d"),
         ("postgresql:///d", "postgresql+psycopg:///d"),
+        ("postgresql://u@%2Ftmp%2Fsocket/d", "postgresql+psycopg://u@/tmp/socket/d"),
+        ("postgresql://u@h1:1,h2/d", "postgresql+psycopg://u@/d?host=h1%3A1&host=h2"),
         ("sqlite:///shop.db", "sqlite:///shop.db"),
         ("sqlite+pysqlite:////var/shop.db", "sqlite:////var/shop.db"),
     ],
@@ -98,6 +102,10 @@ def test_a_path_may_have_any_character() -> None:
         ("redis://u:hunter2@h/d", "PostgreSQL or SQLite"),
         ("https://u:hunter2@h/d", "PostgreSQL or SQLite"),
         ("sqlite://", "in memory"),
+        ("sqlite://hunter2.db", "sqlite:///file.db"),
+        ("sqlite:///hunter2?.db", "plain path"),
+        ("postgresql://u:hunter2@h/d?pgbouncer=true", "does not know, pgbouncer"),
+        ("postgresql://u:p@h/d?hunter2=true", "does not know"),
         ("sqlite:///:memory:", "in memory"),
         ("sqlite:///file:hunter2?mode=memory&uri=true", "plain path"),
         ("sqlite:///shop.db?hunter2=1", "plain path"),
@@ -188,6 +196,58 @@ def test_a_line_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, line: str)
         load_dotenv(tmp_path)
 
 
+def test_of_a_name_that_is_set_twice_the_last_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("A_SETTING=first\nA_SETTING=last\nANOTHER=x\nANOTHER\n")
+    monkeypatch.setattr(os, "environ", {"ANOTHER": "mine"})
+    load_dotenv(tmp_path)
+    assert os.environ == {"A_SETTING": "last", "ANOTHER": "mine"}
+
+
+def test_dotenv_may_be_a_named_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / ".env")
+    writer = threading.Thread(target=(tmp_path / ".env").write_text, args=["A_SETTING=piped\n"])
+    writer.start()
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    load_dotenv(tmp_path)
+    writer.join()
+    assert os.environ["A_SETTING"] == "piped"
+
+
+@pytest.mark.parametrize("kind", ["directory", "link to nothing", "socket"])
+def test_a_dotenv_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ".env"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "socket":
+            listener.bind(str(path))
+        else:
+            path.symlink_to(tmp_path / "nothing")
+        with pytest.raises(InvalidInput, match=r"\.env"):
+            load_dotenv(tmp_path)
+    if kind == "directory":
+        # A virtual environment of that name.
+        (path / "pyvenv.cfg").touch()
+        load_dotenv(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://u:p@[::1]:5433/d", "postgresql://u@[::1]:5433/d"),
+        ("postgresql://u:p@[::1]/d", "postgresql://u@[::1]/d"),
+        ("postgresql://u:p@%2Ftmp%2Fsocket/d", "postgresql://u@/tmp/socket/d"),
+        ("postgresql://u:p@h1:1,h2:2/d", "postgresql://u@h1:1,h2:2/d"),
+        ("postgresql://u:p@/d?host=/tmp/socket&port=5433", "postgresql://u@/tmp/socket:5433/d"),
+        ("postgresql://u@/d", "postgresql://u@localhost/d"),
+    ],
+)
+def test_a_server_is_shown_as_it_was_given(given: str, shown: str) -> None:
+    assert Location(read_url(given, "X"), "X").shown == shown
+
+
 def test_a_password_in_dotenv_is_taken_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,8 +255,3 @@ def test_a_password_in_dotenv_is_taken_as_it_is(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     load_dotenv(tmp_path)
     assert os.environ["PGPASSWORD"] == "a${HOME}b"
-
-
-def test_a_folder_called_dotenv_is_none(tmp_path: Path) -> None:
-    (tmp_path / ".env").mkdir()
-    load_dotenv(tmp_path)

@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """A terminal of so many columns, and a command whose messages go to it."""
+    """A terminal of so many columns, and a command whose messages go to it.
 
-    def __init__(self, directory: Path, *arguments: str, columns: int = 120) -> None:
+    With `results`, its results go there, too.
+    """
+
+    def __init__(
+        self, directory: Path, *arguments: str, columns: int = 120, results: bool = False
+    ) -> None:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chinook_sim", *arguments],
             cwd=directory,
             env={name: it for name, it in os.environ.items() if name != "COLUMNS"},
-            stdout=subprocess.PIPE,
+            stdout=theirs if results else subprocess.PIPE,
             stderr=theirs,
         )
         os.close(theirs)
@@ -57,7 +62,7 @@ class Terminal:
         """Wait for the command to end; return what it printed as its result."""
         shown, _ = self.process.communicate(timeout=60)
         self._reader.join()
-        return shown.decode()
+        return (shown or b"").decode()
 
     def lines(self) -> list[str]:
         """Return what was ever to be seen on the lines, one after the other."""
@@ -100,3 +105,18 @@ def test_nobody_who_asks_for_quiet_is_told(tmp_path: Path) -> None:
         terminal = Terminal(tmp_path, *arguments)
         assert terminal.end() == ""
         assert terminal.said == b""
+
+
+def test_reports_fit_the_terminal(stocked: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "chinook_sim"]
+    subprocess.run([*run, "generate", "5", "--once", "--quiet"], cwd=stocked.parent, check=True)
+    for arguments in (("status",), ("verify", "--expect", "6")):
+        piped = subprocess.run(
+            [*run, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False
+        ).stdout
+        assert max(map(len, piped.splitlines())) > 70
+        terminal = Terminal(tmp_path, *arguments, columns=70, results=True)
+        terminal.end()
+        said = terminal.said.decode()
+        assert max(map(len, said.splitlines())) <= 70
+        assert said.split() == piped.split()

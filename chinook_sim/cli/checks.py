@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from chinook_sim.verification import Check
 
 __all__ = ["verify"]
+
+logger = logging.getLogger(__name__)
 
 CHECK_FAILED = 1
 """The exit status."""
@@ -76,7 +80,9 @@ def verify(
             of, checks = f"sales of {chosen}", verify_day(connection, chosen, expect=wanted)
         if shape:
             checks += verify_shape(connection, declared, day=None if everything else chosen)
-    failed = sum(not check.passed for check in checks)
+    logger.debug("checked: checks %s", len(checks))
+    wrong = [check for check in checks if not check.passed]
+    failed = len(wrong)
     width = max(len(check.name) for check in checks)
     settings.print(
         {
@@ -93,6 +99,10 @@ def verify(
             f"{failed} of {len(checks)} checks failed" if failed else "all checks passed",
         ],
     )
+    if settings.quiet and not settings.as_json:
+        # Whoever wants no results wants to know of errors all the same.
+        for check in wrong:
+            settings.warn(f"check failed: {check.name}: {check.figure}")
     if failed:
         raise click.exceptions.Exit(CHECK_FAILED)
 
@@ -105,6 +115,7 @@ def _record(check: Check) -> dict[str, Any]:
         "remark": check.remark,
         "figure": check.figure,
         "count": check.count,
+        **check.measured,
         "ids": list(check.ids),
         "runs": [
             {
@@ -114,11 +125,20 @@ def _record(check: Check) -> dict[str, Any]:
                     kind: {"count": it.count, "ids": list(it.ids)}
                     for kind, it in run.differences.items()
                 },
-                "figures": list(run.figures),
+                "figures": {
+                    name: {"expected": _number(it.expected), "found": _number(it.found)}
+                    for name, it in run.figures.items()
+                },
+                "text": run.lines,
             }
             for run in check.runs
         ],
     }
+
+
+def _number(value: object) -> object:
+    """Return a value for JSON, where amounts are text, as everywhere."""
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _lines(check: Check, width: int) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import re
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chinook_sim.cli.output import OutputFailed, deliver, fitted, to_json
 from chinook_sim.errors import InvalidInput
 from chinook_sim.settings import find_database, scrub
 
@@ -34,7 +34,10 @@ __all__ = [
     "read_number",
     "read_timezone",
     "timezone_option",
+    "working_directory",
 ]
+
+logger = logging.getLogger(__name__)
 
 DAY = 86_400
 """The longest timeout, in seconds."""
@@ -58,8 +61,10 @@ class Common:
 
     def find(self) -> Location:
         """Find the database that is meant."""
-        self.location = find_database(os.environ, option=self.database_url, directory=Path.cwd())
-        self.note(f"database: {self.location.shown} (from {self.location.source})")
+        self.location = find_database(
+            os.environ, option=self.database_url, directory=working_directory()
+        )
+        logger.info("database: %s (from %s)", self.location.shown, self.location.source)
         return self.location
 
     def say(self, line: str) -> None:
@@ -69,28 +74,49 @@ class Common:
 
     def warn(self, line: str) -> None:
         """Write one line to standard error, without any secret."""
-        secrets = self.location.secrets if self.location else ()
         # Nobody may be there to read it, which is no reason to fail.
         with suppress(OSError):
-            click.echo(scrub(" ".join(line.split()), secrets), err=True)
+            click.echo(self.clean(line), err=True)
 
-    def note(self, line: str) -> None:
-        """Tell a person who asked for details."""
-        if self.verbose:
-            self.say(line)
+    def clean(self, text: str) -> str:
+        """Return a text as one line, without any secret."""
+        return scrub(" ".join(text.split()), self.location.secrets if self.location else ())
+
+    def follow(self) -> None:
+        """Let what the library logs be told, with the seconds since the start and the last line."""
+        followed = logging.getLogger("chinook_sim")
+        followed.handlers[:] = [Follower(self)]
+        followed.setLevel(logging.DEBUG)
 
     def print(self, record: dict[str, Any], lines: list[str]) -> None:
-        """Print a result, for machines or for people."""
+        """Print a result, for machines or for people.
+
+        Raises:
+            OutputFailed: it could not be printed, and the command did nothing else.
+        """
+        if self.quiet and not self.as_json:
+            return
         try:
-            if self.as_json:
-                click.echo(json.dumps(record, ensure_ascii=False))
-            elif not self.quiet:
-                click.echo("\n".join(lines))
-        except OSError as error:
-            # What was asked for is done all the same. What is still in the buffer goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):
-                self.warn(f"done, but the result could not be printed: {error.strerror}")
+            deliver(to_json(record) if self.as_json else "\n".join(fitted(lines)))
+        except OutputFailed as error:
+            if not self.done:
+                raise
+            self.warn(f"done, but {error}")
+
+
+class Follower(logging.Handler):
+    """Tells a person what is logged, and when."""
+
+    def __init__(self, settings: Common) -> None:
+        super().__init__()
+        self._settings = settings
+        self._last = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it."""
+        now = record.relativeCreated / 1_000
+        self._settings.say(f"{now:.3f} s (+{now - self._last:.3f}): {record.getMessage()}")
+        self._last = now
 
 
 def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -105,13 +131,15 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
     @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
     @option("--quiet", "-q", is_flag=True, help="Print only errors, warnings, and requested JSON.")
-    @option("--verbose", "-v", is_flag=True, help="Tell what is done, on standard error.")
+    @option("--verbose", "-v", is_flag=True, help="Print steps and their times on standard error.")
     @click.pass_context
     @wraps(command)
     def with_common(context: click.Context, /, **options: Any) -> None:
         settings = context.ensure_object(Common)
         for name in ("database_url", "as_json", "quiet", "verbose"):
             setattr(settings, name, options.pop(name) or getattr(settings, name))
+        if settings.verbose:
+            settings.follow()
         command(settings, **options)
 
     decorated: Callable[..., None] = with_common
@@ -149,6 +177,20 @@ def limited(command: Callable[..., None]) -> Callable[..., None]:
 
     decorated: Callable[..., None] = with_limits
     return decorated
+
+
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        InvalidInput: it was deleted, or cannot be read.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise InvalidInput(
+            f"the working directory cannot be used: {error.strerror}; change to another one"
+        ) from None
 
 
 def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:

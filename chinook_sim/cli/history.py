@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chinook_sim.cli.common import Common, common, limited, option, profile_option, read_number
-from chinook_sim.cli.output import StatusLine, table
+from chinook_sim.cli.output import StatusLine, counted, table
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
@@ -85,14 +85,14 @@ def backfill(
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        if not total.days:
-            raise
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {so_far(total.days, days)}") from error
+        if total.days:
+            error.add_note(so_far(total.days, days))
+        raise
     except KeyboardInterrupt:
         status.end()
         settings.interrupted = f"interrupted; {so_far(total.days, days)}"
         raise
+    settings.done = True
     seconds = time.monotonic() - begun
     if total.first_different is not None:
         # Also with --quiet: the days are not what was requested.
@@ -119,14 +119,18 @@ def backfill(
         "sales": f"{total.sales:,}",
         "lines": f"{total.lines:,}",
         "revenue": f"{total.revenue:,}",
-        "rate": f"{total.sales / seconds:,.0f} sales a second",
+        "rate": f"{counted(round(total.sales / seconds), 'sale')} a second",
     }
     del shown["seeds"], shown["seed_count"]
     if len(total.seeds) > 1:
         shown["seed"] = f"{len(total.seeds):,} different seeds"
     settings.print(
         {"database": location.shown, **record},
-        [f"made {record['made']:,} of {days:,} days in {location.shown}", "", *table(shown)],
+        [
+            f"made {record['made']:,} of {counted(days, 'day')} in {location.shown}",
+            "",
+            *table(shown),
+        ],
     )
 
 
@@ -176,20 +180,23 @@ class Total:
         made = self.made
         # Days that were there took no time, and say nothing of the others.
         left = f"{duration((days - self.days) * passed / made)} left" if made else "passing over"
-        return f"{self.days:,} of {days:,} days, {self.sales / passed:,.0f} sales a second, {left}"
+        rate = counted(round(self.sales / passed), "sale")
+        return f"{self.days:,} of {counted(days, 'day')}, {rate} a second, {left}"
 
 
 def warning(different: int, days: int, first: BatchSummary) -> str:
     """Say how many days have other sales than requested, what differs, and what to do."""
-    named = {"number of sales": "{:,} sales, not {:,}"}
     told = "; ".join(
-        named.get(name, f"{name} {{}}, not {{}}").format(*pair)
-        for name, pair in first.differences.items()
+        f"{counted(was, 'sale')}, not {asked:,}"
+        if isinstance(was, int) and isinstance(asked, int) and name == "number of sales"
+        else f"{name} {was}, not {asked}"
+        for name, (was, asked) in first.differences.items()
     )
+    exist, were = ("exists", "was") if different == 1 else ("exist", "were")
     return (
-        f"Warning: {different:,} of {days:,} days exist with sales that differ from this request "
-        f"and were not changed; the first: {first.day} has {told}; to replace a day, run "
-        f"`chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
+        f"Warning: {different:,} of {counted(days, 'day')} {exist} with sales that differ from "
+        f"this request and {were} not changed; the first: {first.day} has {told}; to replace a "
+        f"day, run `chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
     )
 
 
@@ -201,7 +208,8 @@ def duration(seconds: float) -> str:
 
 def so_far(done: int, days: int) -> str:
     """Say how far it came, and how it goes on."""
-    return f"{done:,} of {days:,} days are done, and the same command goes on from there"
+    are = "is" if done == 1 else "are"
+    return f"{done:,} of {counted(days, 'day')} {are} done, and the same command goes on from there"
 
 
 def fill(

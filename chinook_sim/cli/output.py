@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
+import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from chinook_sim.errors import ChinookSimError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chinook_sim.cli.common import Common
 
-__all__ = ["StatusLine", "bar", "picture", "progress_bar", "table"]
+__all__ = [
+    "OutputFailed",
+    "StatusLine",
+    "bar",
+    "counted",
+    "deliver",
+    "discard_output",
+    "fitted",
+    "picture",
+    "progress_bar",
+    "table",
+    "to_json",
+]
 
 BAR = 40
 """Characters of the longest bar."""
+
+NARROWEST = 20
+"""Characters that a column must have for its text to be continued below it."""
 
 SHOWN, LOGGED = 1.0, 10.0
 """Seconds between one status line and the next, on a terminal and elsewhere."""
 
 
+class OutputFailed(ChinookSimError):
+    """A result could not be written to standard output."""
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """Return a record as one line of JSON, in ASCII, which is valid in any output encoding."""
+    return json.dumps(record)
+
+
+def deliver(text: str) -> None:
+    """Write a result to standard output.
+
+    A reader who has left has what it wanted, as in `| head -1`.
+
+    Raises:
+        OutputFailed: it could not be written.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        discard_output()
+        raise OutputFailed(f"the result could not be printed: {error.strerror}") from None
+
+
+def discard_output() -> None:
+    """Let nothing more be written to standard output, what is in its buffer included.
+
+    Otherwise Python writes the buffer when it exits, fails again, and changes the exit status.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
 def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
     """Show how far long work is, on a terminal only; length 0 is work too short for it."""
-    if not length or settings.quiet or sys.stderr is None or not sys.stderr.isatty():
+    if settings.verbose or settings.quiet:
+        length = 0
+    if not length or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     with click.progressbar(length=length, label=unit, file=sys.stderr) as bar:
@@ -43,7 +100,9 @@ class StatusLine:
 
     def __init__(self, settings: Common) -> None:
         self._settings = settings
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        # What is logged would come in the middle of it.
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = terminal and not settings.verbose
         self._shown = time.monotonic()
         self._width = 0
 
@@ -78,6 +137,39 @@ class StatusLine:
         """Tell a person something, on a line of its own."""
         self.end()
         self._settings.say(line)
+
+
+def fitted(lines: Iterable[str]) -> list[str]:
+    """Break lines that are wider than the terminal, between words.
+
+    The rest of a line stands below its last column that is wide enough. If the output is no
+    terminal, lines stay as they are, whatever their length.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return list(lines)
+    width = shutil.get_terminal_size().columns
+    return [part for line in lines for part in _broken(line, width)]
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    columns = [gap.end() for gap in re.finditer("  +(?=[^ ])", line)]
+    indent = max((start for start in columns if start <= width - NARROWEST), default=0)
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 sale", "2 sales"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table(record: dict[str, Any]) -> list[str]:

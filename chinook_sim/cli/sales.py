@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from chinook_sim.cli.common import (
     read_timezone,
     timezone_option,
 )
-from chinook_sim.cli.output import picture, progress_bar
+from chinook_sim.cli.output import counted, picture, progress_bar
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.cli.transactions import look, persistently
 from chinook_sim.errors import InvalidInput
@@ -133,8 +134,9 @@ def generate(
     idle = batch.new_customers - batch.count
     if idle > 0:
         settings.say(
-            f"new customers: {idle:,} of {batch.new_customers:,} buy nothing yet, as there are "
-            f"only {batch.count:,} sales"
+            f"new customers: {idle:,} of {batch.new_customers:,} "
+            f"{'buys' if idle == 1 else 'buy'} nothing yet, as there "
+            f"{'is' if batch.count == 1 else 'are'} only {counted(batch.count, 'sale')}"
         )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
@@ -163,7 +165,10 @@ def ask_count() -> str:
         answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
         return answer
     # A number fits; a file given by mistake is not worth reading to its end.
-    return sys.stdin.buffer.read(1024).decode("ascii", "replace").strip()
+    given = sys.stdin.buffer.read(1024)
+    if given.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInput("the number of sales on standard input must be UTF-8, got UTF-16")
+    return given.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").strip()
 
 
 def show_batch(
@@ -172,12 +177,14 @@ def show_batch(
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids
     changed = ", ".join(
-        f"{getattr(batch, name):,} {called(name)}" for name in CHANGES if getattr(batch, name)
+        counted(getattr(batch, name), called(name).removesuffix("s"))
+        for name in CHANGES
+        if getattr(batch, name)
     )
     done = "would add" if dry_run else "added"
-    headline = f"{done} {batch.count:,} sales to {location.shown}"
+    headline = f"{done} {counted(batch.count, 'sale')} to {location.shown}"
     if batch.existed:
-        headline = f"already there: {batch.count:,} sales in {location.shown}"
+        headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
     record = {
         "database": location.shown,
         "dry_run": dry_run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,13 +19,17 @@ from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Select
 
     from chinook_sim.initialise import Made
     from chinook_sim.naming import Spelling
     from chinook_sim.settings import Location
 
 __all__ = ["describe", "init", "make_missing_file"]
+
+T = TypeVar("T")
 
 ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for its progress bar."""
@@ -39,15 +43,27 @@ ROWS = 15_600
     metavar="CamelCase|snake_case",
     help='Names of the stand-in, "Invoice"."InvoiceId" or invoice.invoice_id. [default: CamelCase]',
 )
+@option(
+    "--ledger-schema",
+    metavar="NAME",
+    help="PostgreSQL schema for the ledger's tables. [default: the schema of the shop]",
+)
 @common
 @limited
-def init(settings: Common, scale: str, source: str | None, spelling: str | None) -> None:
+def init(
+    settings: Common,
+    scale: str,
+    source: str | None,
+    spelling: str | None,
+    ledger_schema: str | None,
+) -> None:
     """Make a database ready.
 
     A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
-    spelling is refused.
+    spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
+    ledger; the other commands find it by themselves.
     """
     from tempfile import TemporaryDirectory
 
@@ -56,6 +72,10 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
     times = read_number("the scale", scale, MAX_SCALE, least=1)
     wanted = None if spelling is None else read_spelling(spelling)
     location = settings.find()
+    if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
+        raise InvalidInput(
+            f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
+        )
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
@@ -68,8 +88,14 @@ def init(settings: Common, scale: str, source: str | None, spelling: str | None)
                 progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
             ):
                 made = initialise(
-                    connection, scale=times, source=path, spelling=wanted, progress=step
+                    connection,
+                    scale=times,
+                    source=path,
+                    spelling=wanted,
+                    ledger_schema=ledger_schema,
+                    progress=step,
                 )
+    settings.done = True
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)
     happened = {
@@ -132,7 +158,10 @@ def make_missing_file(
 
 
 def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
-    """Say which Chinook a database holds, what D-1 is there, and what is installed."""
+    """Return which Chinook a database holds, what D-1 is there, and what is installed.
+
+    Instead of what the role may not read there is a line that says so.
+    """
     from sqlalchemy import func, select
 
     from chinook_sim.listing import count_runs
@@ -145,21 +174,40 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     day = d1(connection, timezone)
     start, end = bounds(day)
     sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
-    last = connection.scalar(select(func.max(Invoice.invoice_date)))
+
+    def ask(question: Select[Any]) -> Any:
+        return read(connection, lambda: connection.scalar(question))
+
+    last = ask(select(func.max(Invoice.invoice_date)))
     return {
         "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
-        "ids": {
-            "none": "none: taken from the highest id, under a lock",
-            "sequence": f"sequence {chinook.invoice_ids.sequence}",
-            "rowid": "SQLite's own",
-        }[chinook.invoice_ids.kind],
-        "customers": connection.scalar(select(func.count()).select_from(Customer)),
-        "tracks": connection.scalar(select(func.count()).select_from(Track)),
-        "invoices": connection.scalar(select(func.count()).select_from(Invoice)),
+        "ids": chinook.invoice_ids.shown,
+        "customers": ask(select(func.count()).select_from(Customer)),
+        "tracks": ask(select(func.count()).select_from(Track)),
+        "invoices": ask(select(func.count()).select_from(Invoice)),
         "last_invoice": None if last is None else str(last),
         "d1": str(day),
-        "sales_of_d1": connection.scalar(sold),
-        "revision": installed(connection),
-        "runs": count_runs(connection) if chinook.ledger else None,
+        "sales_of_d1": ask(sold),
+        "revision": read(connection, lambda: installed(connection)),
+        "runs": read(connection, lambda: count_runs(connection)) if chinook.ledger else None,
     }
+
+
+def read(connection: Connection, question: Callable[[], T]) -> T | str:
+    """Return the answer to a question, or which privilege is missing for it."""
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.refusals import refusal_of
+    from chinook_sim.rights import INSUFFICIENT_PRIVILEGE
+
+    if connection.dialect.name != "postgresql":
+        return question()
+    try:
+        with connection.begin_nested():
+            return question()
+    except DBAPIError as error:
+        refusal = refusal_of(error)
+        if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:
+            raise
+        return f"not readable: {refusal.line.partition(';')[0]}"

@@ -87,7 +87,8 @@ def status(
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection, zone)
-        runs, matching = list_runs(connection, most, chosen, kinds) if shop["runs"] else ([], 0)
+        readable = isinstance(shop["runs"], int) and shop["runs"]
+        runs, matching = list_runs(connection, most, chosen, kinds) if readable else ([], 0)
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
@@ -259,7 +260,7 @@ def details(found: InvoiceHistory) -> list[str]:
         amounts = ("-" if total is None else str(total) for total in totals)
         lines.append((change.kind, *run_cells(change.run), *amounts, undone_cell(change.run)))
     for moved in found.alignments:
-        kind = f"{moved.days:+,} days"
+        kind = f"{moved.days:+,} day{'' if abs(moved.days) == 1 else 's'}"
         lines.append((kind, *run_cells(moved.run), "", "", undone_cell(moved.run)))
     return ["", *table(shown), *(["", *aligned(lines, right=(4, 5))] if lines[1:] else [])]
 

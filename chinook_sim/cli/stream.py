@@ -23,7 +23,7 @@ from chinook_sim.cli.common import (
     read_timezone,
     timezone_option,
 )
-from chinook_sim.cli.output import StatusLine, table
+from chinook_sim.cli.output import StatusLine, counted, table
 from chinook_sim.cli.shop import make_missing_file
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
@@ -102,8 +102,9 @@ def live(
             settings.done = True
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {tally.kept()}") if tally.transactions else error from None
+        if tally.transactions:
+            error.add_note(tally.kept())
+        raise
     except KeyboardInterrupt:
         status.end()
         if tally.transactions:
@@ -202,15 +203,17 @@ class Tally:
                 f"p50 {self.latency(0.5)} ms",
                 f"p99 {self.latency(0.99)} ms",
                 *([f"{left_out:,} left out"] if left_out else []),
-                f"{self.sales:,} sales",
-                f"{self.updates:,} updates",
-                f"{self.cancellations:,} cancellations",
+                counted(self.sales, "sale"),
+                counted(self.updates, "update"),
+                counted(self.cancellations, "cancellation"),
             ]
         )
 
     def kept(self) -> str:
         """Say what stays."""
-        return f"what was committed before stays: {self.sales:,} sales of {self.stream.name}"
+        return (
+            f"what was committed before stays: {counted(self.sales, 'sale')} of {self.stream.name}"
+        )
 
 
 class Notices:
@@ -263,7 +266,7 @@ def show(settings: Common, location: Location, tally: Tally, wanted: dict[str, A
     }
     settings.print(
         {"database": location.shown, **record},
-        [f"sold {tally.sales:,} times in {location.shown}", "", *table(shown)],
+        [f"sold {counted(tally.sales, 'time')} in {location.shown}", "", *table(shown)],
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chinook_sim.errors import RETRYABLE, BatchFailed, ChinookSimError, DatabaseUnavailable
+from chinook_sim.errors import BatchFailed, ChinookSimError, CommitUnanswered, DatabaseUnavailable
+from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,41 +22,49 @@ if TYPE_CHECKING:
 
 __all__ = ["look", "persistently", "transaction"]
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 ATTEMPTS = 4
 """How often a batch is tried that another transaction came in the way of."""
 
 
-class CommitUnanswered(BatchFailed):
-    """The connection was lost, or the command stopped, between COMMIT and its answer."""
-
-
 @contextmanager
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
-    from sqlalchemy.exc import DBAPIError
-
     from chinook_sim.connecting import limit, make_engine, open_connection
-    from chinook_sim.refusals import refusal_of
+    from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
-        with open_connection(engine, location, say=settings.say) as connection:
+        with (
+            interruptible(),
+            open_connection(engine, location, say=settings.say) as connection,
+        ):
             connection.begin()
             limit(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
             if writing:
                 commit(settings, connection)
-    except DBAPIError as error:
+    except Exception as error:
+        # COPY speaks to the driver itself, so its errors are not SQLAlchemy's.
         refusal = refusal_of(error)
-        said = refusal.line if refusal else type(error).__name__
+        if refusal is None:
+            raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(
+                f"{location.shown}, nothing was written: {refusal.line}"
+            ) from error
         if writing:
             raise BatchFailed(
-                f"{location.shown}, nothing was written: {said}",
-                sqlstate=refusal.sqlstate if refusal else None,
+                f"{location.shown}, nothing was written: {refusal.line}",
+                sqlstate=refusal.sqlstate,
+                retryable=refusal.retryable,
             ) from error
-        raise DatabaseUnavailable(f"{location.shown} refused: {said}") from error
+        raise DatabaseUnavailable(
+            f"{location.shown} refused: {refusal.line}", sqlstate=refusal.sqlstate
+        ) from error
 
 
 def commit(settings: Common, connection: Connection) -> None:
@@ -64,6 +74,7 @@ def commit(settings: Common, connection: Connection) -> None:
     try:
         connection.commit()
         settings.done = True
+        logger.debug("committed")
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
@@ -97,10 +108,11 @@ def persistently(
         What `work` returned, and how often it was begun again.
     """
     for retries in range(ATTEMPTS):
+        logger.debug("attempt %s of %s", retries + 1, ATTEMPTS)
         try:
             return commit_once(settings, location, work, undoing=undoing), retries
         except BatchFailed as error:
-            if error.sqlstate not in RETRYABLE or retries == ATTEMPTS - 1:
+            if not error.retryable or retries == ATTEMPTS - 1:
                 raise
             settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
             import random
@@ -166,6 +178,8 @@ def find_outcome(
     if committed is None:
         raise unanswered
     if not committed:
+        if isinstance(unanswered.__cause__, KeyboardInterrupt):
+            raise unanswered.__cause__
         raise BatchFailed(
             "the connection was lost while committing: not committed, nothing was written; "
             "run it again"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chinook_sim.cli.common import Common, common, limited, read_day
-from chinook_sim.cli.output import StatusLine, table
+from chinook_sim.cli.output import StatusLine, counted, table
 from chinook_sim.cli.transactions import persistently
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
@@ -93,7 +93,7 @@ def undo(
     elif gone.existed:
         said = f"what was run for {of} in {location.shown} was undone before"
     else:
-        said = f"undid {counted(len(gone.runs))} of {of} in {location.shown}"
+        said = f"undid {counted(len(gone.runs), 'run')} of {of} in {location.shown}"
     hidden = {"runs"} if len(gone.runs) < 2 else set()
     hidden |= set() if gone.run_id else {"run", "kind"}
     shown = {name: value for name, value in record.items() if name not in hidden}
@@ -118,10 +118,9 @@ def undo_backfill(settings: Common, first: date, last: date) -> None:
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
-        if not total.runs:
-            raise
-        kind = BatchFailed if isinstance(error, BatchFailed) else DatabaseUnavailable
-        raise kind(f"{error}; {total.so_far()}") from error
+        if total.runs:
+            error.add_note(total.so_far())
+        raise
     except KeyboardInterrupt:
         status.end()
         if settings.done:
@@ -139,7 +138,7 @@ def undo_backfill(settings: Common, first: date, last: date) -> None:
         "revenue": str(total.revenue),
         "seconds": round(time.monotonic() - begun, 1),
     }
-    said = f"undid {counted(total.runs)} of {first} to {last} in {location.shown}"
+    said = f"undid {counted(total.runs, 'run')} of {first} to {last} in {location.shown}"
     if total.existed:
         said = f"the backfill of {first} to {last} in {location.shown} was undone before"
     settings.print(
@@ -196,16 +195,11 @@ class Total:
     def line(self, passed: float) -> str:
         """Say how it goes, after so many seconds, and how long the rest will take."""
         left = round(self.left * passed / self.runs)
-        return f"{self.runs:,} of {self.runs + self.left:,} runs undone, {left:,} s left"
+        return f"{self.runs:,} of {counted(self.runs + self.left, 'run')} undone, {left:,} s left"
 
     def so_far(self) -> str:
         """Say what is undone, and how to go on."""
         return (
-            f"{self.runs:,} of {self.runs + self.left:,} runs are undone, and the same command "
-            "continues from there"
+            f"{self.runs:,} of {counted(self.runs + self.left, 'run')} "
+            f"{'is' if self.runs == 1 else 'are'} undone, and the same command continues from there"
         )
-
-
-def counted(runs: int) -> str:
-    """Write a number of runs."""
-    return f"{runs:,} run{'' if runs == 1 else 's'}"

@@ -115,12 +115,12 @@ class PostgresqlContent:
                     runs=runs,
                     subject=subject,
                 )
-            left_alone = {key, part.aside and quoted(self._connection, part.aside)}
-            others = [name for name in columns if name not in left_alone]
+            compared = [name for name in self._compared(part) if name in columns]
             self._run(
-                f"UPDATE {table} r SET {', '.join(map(_different, others))} "  # noqa: S608
+                f"UPDATE {table} r SET "  # noqa: S608
+                f"{', '.join(f'{name} = k.{name}' for name in compared)} "
                 f"FROM {self._one()} {kept} WHERE r.{key} = k.{key} "
-                "AND to_jsonb(r.*) <> to_jsonb(json_populate_record(r.*, a.value))",
+                f"AND NOT {self._same_row(part, 'r', 'k')}",
                 runs=runs,
                 subject=subject,
             )
@@ -177,30 +177,42 @@ class PostgresqlContent:
         """Return the condition that a subject's rows in a table are those of `c.after`."""
         table, key, owner = self._names(part)
         rows = self._rows("c.after", part)
-        # What is not in the record that a row is populated with stays as it is in the row.
-        kept = f"a.value - '{self._name(part.aside)}'" if part.aside else "a.value"
         return (
             # Of one that is gone there are no rows.
             f"(SELECT count(*) FROM {table} r WHERE r.{owner} = c.subject_id) "  # noqa: S608
             f"= (SELECT count(*) FROM {rows} a) "
             f"AND NOT EXISTS (SELECT 1 FROM {rows} a WHERE NOT EXISTS "
-            f"(SELECT 1 FROM {table} r WHERE r.{key} = {self._key('a.value', part)} "
-            f"AND to_jsonb(r.*) = to_jsonb(jsonb_populate_record(r.*, {kept}))))"
+            f"(SELECT 1 FROM {table} r, jsonb_populate_record(r.*, a.value) k "
+            f"WHERE r.{key} = {self._key('a.value', part)} AND {self._same_row(part, 'r', 'k')}))"
         )
 
     def _kept_same(self, part: Part) -> str:
         """Return the condition that the rows of `c.found` are those of `c.after`."""
         table = self._names(part)[0]
         after, found = self._rows("c.after", part), self._rows("c.found", part)
-        kept = f"a.value - '{self._name(part.aside)}'" if part.aside else "a.value"
-        # Read by the same session, in the columns that both have: see `_same`.
-        there = f"jsonb_populate_record(CAST(NULL AS {table}), r.value)"
+        # Read by the same session.
+        there, then = (f"jsonb_populate_record(CAST(NULL AS {table}), {row}.value)" for row in "ra")
         return (
             f"(SELECT count(*) FROM {found} r) = (SELECT count(*) FROM {after} a) "  # noqa: S608
-            f"AND NOT EXISTS (SELECT 1 FROM {after} a WHERE NOT EXISTS (SELECT 1 FROM {found} r "
+            f"AND NOT EXISTS (SELECT 1 FROM {after} a WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {found} r, {there} h, {then} k "
             f"WHERE {self._key('r.value', part)} = {self._key('a.value', part)} "
-            f"AND to_jsonb({there}) = to_jsonb(jsonb_populate_record({there}, {kept}))))"
+            f"AND {self._same_row(part, 'h', 'k')}))"
         )
+
+    def _same_row(self, part: Part, one: str, other: str) -> str:
+        """Return the condition that two rows have the same in the columns that are compared."""
+        names = self._compared(part)
+        left, right = (", ".join(f"{row}.{name}" for name in names) for row in (one, other))
+        return f"(({left}) IS NOT DISTINCT FROM ({right}))"
+
+    def _compared(self, part: Part) -> list[str]:
+        """Return Chinook's columns of a table, quoted, without the key and what is left alone.
+
+        Columns of the owner's are no part of a change: a trigger may set them at any time.
+        """
+        names = (column.name for column in part.table.columns)
+        return [quoted(self._connection, it) for it in names if it not in (part.key, part.aside)]
 
     def _rows(self, document: str, part: Part, kind: str = "jsonb") -> str:
         return f"{kind}_array_elements(CAST({document} AS {kind}) -> '{part.name}')"
@@ -228,10 +240,3 @@ class PostgresqlContent:
             table=table,
         )
         return list(found.scalars())
-
-
-def _different(name: str) -> str:
-    """Return the assignment that leaves a column alone where it holds the same, however spelled."""
-    # As jsonb, as not every type can be compared; NULL and a null of JSON are kept alike.
-    kept, there = (f"coalesce(to_jsonb({row}.{name}), 'null')" for row in "kr")
-    return f"{name} = CASE WHEN {kept} = {there} THEN r.{name} ELSE k.{name} END"

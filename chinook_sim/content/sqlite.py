@@ -119,7 +119,7 @@ class SqliteContent:
         latest: dict[int, Document | None],
     ) -> None:
         table, key = self._names(part)[:2]
-        columns = set(self._columns(part))
+        columns, compared = set(self._columns(part)), self._compared(part)
         statements: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for found, document in before.items():
             there = self._by_key(now.get(found), part)
@@ -136,31 +136,19 @@ class SqliteContent:
                     marks = ", ".join("?" * len(known))
                     insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
                     statements[insert].append(tuple(known.values()))
-                elif not self._same_row(part, there[number], row):
-                    values = [
-                        there[number][name] if self._is(name, part.aside) else row[name]
-                        for name in row
-                        if name in columns
-                    ]
-                    assigned = ", ".join(f"{name} = ?" for name in known)
+                elif not _same_row(there[number], row, compared):
+                    names = [it for it in row if it in columns and _folded(it) in compared]
+                    assigned = ", ".join(f"{_quote(name)} = ?" for name in names)
                     update = f"UPDATE {table} SET {assigned} WHERE {key} = ?"  # noqa: S608
-                    statements[update].append((*values, number))
+                    statements[update].append((*(row[name] for name in names), number))
         for statement, rows in statements.items():
             self._many(statement, rows)
 
     def _same(self, part: Part, now: Document | None, kept: Document | None) -> bool:
         there, then = self._by_key(now, part), self._by_key(kept, part)
+        compared = self._compared(part)
         return there.keys() == then.keys() and all(
-            self._same_row(part, there[number], row) for number, row in then.items()
-        )
-
-    def _same_row(self, part: Part, there: dict[str, Any], kept: dict[str, Any]) -> bool:
-        """Tell whether all columns that were taken down hold the same; one may be gone since."""
-        return all(
-            name not in there
-            or self._is(name, part.aside)
-            or (type(there[name]) is type(value) and there[name] == value)
-            for name, value in kept.items()
+            _same_row(there[number], row, compared) for number, row in then.items()
         )
 
     def _by_key(self, document: Document | None, part: Part) -> dict[int, dict[str, Any]]:
@@ -174,6 +162,14 @@ class SqliteContent:
         return known is not None and _folded(name) == _folded(
             quoted(self._connection, known).strip('"')
         )
+
+    def _compared(self, part: Part) -> set[str]:
+        """Return Chinook's columns of a table, folded, without those that are left alone.
+
+        Columns of the owner's are no part of a change: a trigger may set them at any time.
+        """
+        names = (column.name for column in part.table.columns if column.name != part.aside)
+        return {_folded(quoted(self._connection, name).strip('"')) for name in names}
 
     def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
         """Return the rows of those that are there."""
@@ -236,6 +232,16 @@ class SqliteContent:
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         if rows:
             self._connection.exec_driver_sql(statement, rows)
+
+
+def _same_row(there: dict[str, Any], kept: dict[str, Any], compared: set[str]) -> bool:
+    """Tell whether the columns that are compared hold the same; one may be gone since."""
+    return all(
+        name not in there
+        or _folded(name) not in compared
+        or (type(there[name]) is type(value) and there[name] == value)
+        for name, value in kept.items()
+    )
 
 
 def _slices(ids: Iterable[int]) -> Iterator[list[int]]:

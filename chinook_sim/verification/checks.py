@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.naming import recognise
+from chinook_sim.naming import recognise, refuse_autocommit
 from chinook_sim.verification import statements
 from chinook_sim.verification.alignment import check_alignment
 from chinook_sim.verification.changes import check_changes
@@ -62,10 +62,9 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
 
     Raises:
         NotAChinook: the database holds no Chinook.
+        InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    if not connection.in_transaction():
-        take_snapshot(connection)
-    chinook = recognise(connection)
+    chinook = _begin(connection)
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
     times: dict[str, Any] = {"start": start, "end": end, "day": day}
@@ -91,6 +90,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
     if chinook.ledger:
         cancelled, _ = query.ids(statements.CANCELLED_SINCE)
     wanted = "" if expect is None else f", {expect} expected"
+    expected = {} if expect is None else {"expected": expect}
     return [
         Check(
             "sales of the day",
@@ -98,6 +98,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
             f"{found}{f', {late} dated before it' if late else ''}"
             f"{f', and {cancelled} cancelled' if cancelled else ''}{wanted}",
             count=found,
+            measured={"late": late, "cancelled": cancelled, **expected},
         ),
         *_as_made(connection, chinook, day, baseline, back),
         _totals(query),
@@ -121,10 +122,9 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
 
     Raises:
         NotAChinook: the database holds no Chinook.
+        InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    if not connection.in_transaction():
-        take_snapshot(connection)
-    chinook = recognise(connection)
+    chinook = _begin(connection)
     baseline = _baseline(connection) if chinook.ledger else 0
     back = _days_back(connection) if chinook.ledger else 0
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
@@ -136,6 +136,7 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
             found == expect if expect is not None else found > 0,
             f"{found}{wanted}",
             count=found,
+            measured={} if expect is None else {"expected": expect},
         ),
         *_as_made(connection, chinook, None, baseline, back),
         _totals(query),
@@ -143,6 +144,14 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         *_orphans(query),
         *(check_changes(connection, baseline) if chinook.ledger else []),
     ]
+
+
+def _begin(connection: Connection) -> Chinook:
+    """Let all checks see the database as of one moment, and recognise it."""
+    refuse_autocommit(connection)
+    if not connection.in_transaction():
+        take_snapshot(connection)
+    return recognise(connection)
 
 
 def _rules_of_day(
@@ -287,6 +296,7 @@ def _runs(found: Comparison) -> Check:
         len(differing),
         tuple(sorted({*ids, *here.ids})[:SHOWN]),
         runs=tuple(differing),
+        measured={"compared": found.runs, "of_another_day": here.count},
     )
 
 
@@ -385,10 +395,12 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
         "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
     name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
+    measured: dict[str, float] = {"hours": len(rows)}
     if declared:
-        return Check(name, True, f"{hours}; {' and '.join(dict.fromkeys(declared))}")
+        said = " and ".join(dict.fromkeys(declared))
+        return Check(name, True, f"{hours}; {said}", measured=measured)
     if found < MIN_FOR_SPREAD:
-        return Check(name, True, f"{hours}; too few sales to judge")
+        return Check(name, True, f"{hours}; too few sales to judge", measured=measured)
     expected = found / 24
     seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
     chi_square = sum((count - expected) ** 2 / expected for count in seen)
@@ -396,4 +408,5 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
         name,
         chi_square <= SPREAD_LIMIT,
         f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
+        measured=measured | {"chi_square": chi_square, "limit": SPREAD_LIMIT},
     )

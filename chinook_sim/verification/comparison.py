@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,27 @@ class Difference:
 NONE = Difference()
 
 
+class Figure(NamedTuple):
+    """A figure of a run as a whole: what the ledger says it is, and what was found."""
+
+    expected: Any
+    found: Any
+
+    def told(self, name: str) -> str:
+        """Return it as text, for a person to read."""
+        if name == "invoice_ids":
+            ids, sales = self.found, self.expected
+            return (
+                f"{counted(ids, 'invoice id', 'invoice ids')} in the ledger for "
+                f"{counted(sales, 'sale', 'sales')}"
+            )
+        if name == "lines":
+            return f"{counted(self.found, 'line', 'lines')} instead of {self.expected:,}"
+        if name == "revenue":
+            return f"revenue {self.found:,} instead of {self.expected:,}"
+        return "the sales differ from its digest"
+
+
 @dataclass(frozen=True, slots=True)
 class RunDifference:
     """In what the sales of a run are not as it made them.
@@ -77,14 +99,14 @@ class RunDifference:
         run_id: the run.
         day: its day.
         differences: by the names in `KINDS`, those that there are.
-        figures: what the ledger says of the run as a whole and the tables do not, for a person to
-            read.
+        figures: what differs of the run as a whole: `invoice_ids` (how many there are in the
+            ledger), `digest`, `lines` or `revenue`.
     """
 
     run_id: str
     day: date
     differences: dict[str, Difference]
-    figures: tuple[str, ...]
+    figures: dict[str, Figure]
 
     @property
     def title(self) -> str:
@@ -99,7 +121,7 @@ class RunDifference:
             f"({'invoice' if it.count == 1 else 'invoices'} {listed(it.count, it.ids)})"
             for name, it in self.differences.items()
         ]
-        return [*told, *self.figures]
+        return [*told, *(it.told(name) for name, it in self.figures.items())]
 
 
 @dataclass(slots=True)
@@ -189,7 +211,7 @@ class _Run:
 
     def result(self) -> RunDifference | None:
         """Return in what the run differs; None where it does not."""
-        figures = self._figures() if self.whole else ()
+        figures = self._figures() if self.whole else {}
         differences = {
             kind: Difference(self.counts[kind], tuple(self.ids[kind]))
             for kind in KINDS
@@ -199,22 +221,22 @@ class _Run:
             return None
         return RunDifference(self.run_id, self.day, differences, figures)
 
-    def _figures(self) -> tuple[str, ...]:
-        """Tell in which figures of the whole run the ledger and the tables differ."""
+    def _figures(self) -> dict[str, Figure]:
+        """Return the figures of the whole run in which the ledger and the tables differ."""
         digest = hashlib.sha256(self.day.isoformat().encode())
         for column in self.columns:
             digest.update(column.digest())
-        told = []
+        figures = {}
         if self.recorded != self.sales:
-            told.append(f"{self.recorded:,} invoice ids in the ledger for {self.sales:,} sales")
+            figures["invoice_ids"] = Figure(self.sales, self.recorded)
         elif not self.counts and digest.hexdigest() != self.digest:
-            told.append("the sales differ from its digest")
+            figures["digest"] = Figure(self.digest, digest.hexdigest())
         if self.found_lines != self.lines:
-            told.append(f"{self.found_lines:,} lines instead of {self.lines:,}")
+            figures["lines"] = Figure(self.lines, self.found_lines)
         if self.found_cents != self.cents:
-            was, now = (f"{cents / 100:,.2f}" for cents in (self.cents, self.found_cents))
-            told.append(f"revenue {now} instead of {was}")
-        return tuple(told)
+            was, now = (Decimal(cents).scaleb(-2) for cents in (self.cents, self.found_cents))
+            figures["revenue"] = Figure(was, now)
+        return figures
 
 
 class _Expected(NamedTuple):
@@ -297,8 +319,8 @@ class _Comparer:
         self._finish(None)
         for row in query.rows(_WITHOUT_IDS):
             self._found.runs += 1
-            told = f"no invoice ids in the ledger for {row.sales:,} sales"
-            self._found.differing.append(RunDifference(row.run_id, date_of(row.day), {}, (told,)))
+            figures = {"invoice_ids": Figure(row.sales, 0)}
+            self._found.differing.append(RunDifference(row.run_id, date_of(row.day), {}, figures))
         self._found.differing.sort(key=lambda it: (it.day, it.run_id))
         self._find_copies()
         self._find_undone()

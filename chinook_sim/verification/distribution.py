@@ -17,7 +17,7 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.naming import recognise
 from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
 from chinook_sim.verification.comparison import date_of
-from chinook_sim.verification.query import Check, CheckQuery
+from chinook_sim.verification.query import Check, CheckQuery, counted
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
@@ -306,8 +306,9 @@ class _Judge:
             expected = per_day * _factor(self._profile, day)
             if not _rounded(made[day], expected):
                 wrong.append(f"{day} has {made[day]:,}, not {expected:,.2f} rounded")
-        told = f"{len(runs):,} days, {len(wrong):,} differ"
-        return [Check(name, not wrong, f"{told}: {wrong[0]}" if wrong else told)]
+        told = f"{counted(len(runs), 'day', 'days')}, {counted(len(wrong), 'differs', 'differ')}"
+        figure = f"{told}: {wrong[0]}" if wrong else told
+        return [Check(name, not wrong, figure, len(wrong), measured={"days": len(runs)})]
 
     def _by_day(self, question: str) -> dict[date, int]:
         return {date_of(row.day): row.sales for row in self._query.rows(question)}
@@ -316,21 +317,34 @@ class _Judge:
         """Compare what was seen with weights, by a chi-square test."""
         name = f"{self._profile.name}: {name}"
         count, total = sum(seen.values()), math.fsum(weights.values())
+        sales = counted(round(count), "sale", "sales")
         never = sum(number for cell, number in seen.items() if not weights.get(cell))
         if never:
-            return Check(name, False, f"{never:,.0f} of {count:,.0f} sales where there are none")
+            return Check(
+                name,
+                False,
+                f"{never:,.0f} of {sales} where there are none",
+                round(never),
+                measured={"sales": round(count)},
+            )
         expected = {cell: weight / total * count for cell, weight in weights.items() if weight}
         pairs = _merged([(it, seen.get(cell, 0)) for cell, it in expected.items()])
         if len(expected) < 2:
             return Check(name, True, "nothing to tell apart")
         if len(pairs) < 2:
-            return Check(name, True, f"{count:,.0f} sales; too few to judge")
+            return Check(name, True, f"{sales}; too few to judge", measured={"sales": round(count)})
         chi_square = math.fsum((found - it) ** 2 / it for it, found in pairs)
         chance = chance_of(chi_square, len(pairs) - 1)
         return Check(
             name,
             chance >= LEAST_CHANCE,
-            f"{count:,.0f} sales, chi-square {chi_square:.1f} of {len(pairs) - 1}, p {chance:.2g}",
+            f"{sales}, chi-square {chi_square:.1f} of {len(pairs) - 1}, p {chance:.2g}",
+            measured={
+                "sales": round(count),
+                "chi_square": chi_square,
+                "degrees": len(pairs) - 1,
+                "p": chance,
+            },
         )
 
 

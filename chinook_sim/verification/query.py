@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
@@ -38,6 +38,7 @@ class Check:
         remark: whether it tells something that is no failure: what was found and may be right, or
             what could not be checked.
         runs: the runs whose sales differ, and how.
+        measured: numbers that `figure` tells of beside `count`, by name, such as `expected`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Check:
     ids: tuple[int, ...] = ()
     remark: bool = False
     runs: tuple[RunDifference, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:

@@ -29,7 +29,13 @@ __all__ = ["Writer", "choose_writer"]
 
 
 class Writer(Protocol):
-    """Writes batches on one connection, inside the transaction that is open there."""
+    """Writes batches on one connection, inside the transaction that is open there.
+
+    Attributes:
+        way: how, for a person to read.
+    """
+
+    way: str
 
     def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
         """Write all sales of a plan and return the ids of their invoices, in order.

@@ -9,28 +9,35 @@ A sequence can be behind its table, after a restore or a writer who chose ids. T
 anything is taken, and the sequence moved forward: by `nextval`, which cannot go back whoever else
 uses the sequence; over a gap too wide for that by `setval`, which could, if somebody crossed the
 whole gap between our look and our step.
+
+A sequence never gives an id twice. Elsewhere the highest id is not enough, as its row may have been
+deleted: the ledger knows the invoices of all runs, undone ones too, and what was cancelled; and
+`remember` notes the highest ids before `undo` deletes rows, as lines are in the ledger nowhere.
 """
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, column, func, null, select, text
+from sqlalchemy import bindparam, column, func, null, select, text, update
 
 from chinook_sim.batch import IdRanges
 from chinook_sim.errors import BatchFailed, IdsExhausted
-from chinook_sim.models import Change, Customer, Invoice, InvoiceLine
+from chinook_sim.ledger import BASELINE
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices
 from chinook_sim.naming import quoted, sql_text
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Select
 
     from chinook_sim.naming import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "allocate", "allocate_customers", "catch_up", "hold"]
+__all__ = ["ID_LOCK", "allocate", "allocate_customers", "catch_up", "hold", "remember"]
 
 ID_LOCK = 0x6368696E6F6F6B
 """Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
@@ -38,6 +45,13 @@ holds until the end of its transaction when it takes ids by MAX or moves a seque
 
 STEPS = 1_000_000
 """The widest gap that is crossed by `nextval`: less than a second of work."""
+
+OVERLAPPING = 100
+"""Ranges of the ledger that are read for its highest invoice: those that begin last. One would do,
+but for streams that sold at the same time, whose merged ranges overlap."""
+
+_GIVEN = "given"
+"""Where the parameters of the ledger's first row have what `remember` noted, by table."""
 
 
 class _Wanted(NamedTuple):
@@ -162,7 +176,10 @@ def _positions(connection: Connection, chinook: Chinook, wanted: Sequence[_Wante
 
 
 class _Seen(NamedTuple):
-    """The highest id of a table, 0 for none, and the last its source gave, None for not known."""
+    """The highest id of a table that is known, 0 for none, and the last that its source gave.
+
+    The last is None if it is not known.
+    """
 
     source: IdSource
     highest: int
@@ -170,49 +187,110 @@ class _Seen(NamedTuple):
 
 
 def _look(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]) -> list[_Seen]:
-    columns = []
-    for table, source, _ in wanted:
-        (key,) = table.primary_key.columns
-        readable = source.kind != "sequence" or source.readable
-        columns.append(select(func.max(key)).scalar_subquery() if readable else null())
-        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
-        columns.append(_last(connection, table, source))
-        columns.append(_cancelled(chinook, table, source))
-    row = connection.execute(select(*columns)).one()
+    names: list[str | None] = [None] * len(wanted)
+    if any(source.kind == "rowid" for _, source, _ in wanted) and connection.scalar(
+        text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+    ):
+        names = [quoted(connection, table).strip('"').lower() for table, _, _ in wanted]
+    sources = tuple(
+        (table, source, name) for (table, source, _), name in zip(wanted, names, strict=True)
+    )
+    parameters, *found = connection.execute(_question(sources, ledger=chinook.ledger)).one()
+    noted = json.loads(parameters or "{}").get(_GIVEN, {})
     return [
-        _Seen(source, max(int(highest or 0), cancelled or 0), last)
-        for (_, source, _), highest, last, cancelled in zip(
-            wanted, row[::3], row[1::3], row[2::3], strict=True
+        _Seen(source, max(it or 0 for it in (highest, *known, noted.get(table.name))), last)
+        for (table, source, _), highest, last, *known in zip(
+            wanted, found[::4], found[1::4], found[2::4], found[3::4], strict=True
         )
     ]
 
 
-def _last(connection: Connection, table: Table, source: IdSource) -> Any:
+# `SaleFactory.create` asks for each sale, and the answer takes less than making the statement.
+@lru_cache(maxsize=64)
+def _question(
+    sources: tuple[tuple[Any, IdSource, str | None], ...], *, ledger: bool
+) -> Select[Any]:
+    """Return the statement that reads how far ids have been given.
+
+    Args:
+        sources: tables, where their ids come from, and their names in `sqlite_sequence`, if any.
+        ledger: whether there is one.
+
+    Returns:
+        One row: the parameters with what `remember` noted; for each table its highest id, the last
+        that its source gave, and two that the ledger has.
+    """
+    given = ledger and any(source.kind != "sequence" for _, source, _ in sources)
+    noted = select(Run.parameters).where(Run.run_id == BASELINE).scalar_subquery()
+    columns: list[Any] = [noted if given else null()]
+    for table, source, name in sources:
+        (key,) = table.primary_key.columns
+        readable = source.kind != "sequence" or source.readable
+        columns.append(select(func.max(key)).scalar_subquery() if readable else null())
+        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
+        columns.append(_last(source, name))
+        recorded = ledger and source.kind != "sequence"
+        columns += _recorded(table) if recorded else (null(), null())
+    return select(*columns)
+
+
+def _last(source: IdSource, name: str | None) -> Any:
     if source.kind == "sequence":
         return func.pg_sequence_last_value(func.to_regclass(source.sequence))
-    if source.kind == "rowid" and connection.scalar(
-        text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
-    ):
-        # SQLite promised never to give these again; the highest may be a deleted row's.
-        name = quoted(connection, table).strip('"').lower()
-        kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
-        given: Any = bindparam("name", name, unique=True)
-        return kept.bindparams(given).columns(column("seq")).scalar_subquery()
-    return null()
-
-
-def _cancelled(chinook: Chinook, table: Table, source: IdSource) -> Any:
-    """Return the highest id of a row that a run cancelled: never given again, as with a sequence.
-
-    So a pipeline that has not yet heard of the cancellation does not take a new sale for the old
-    one, and the old one can be put back.
-    """
-    if source.kind == "sequence" or not chinook.ledger or table is Customer.__table__:
+    if name is None:
         return null()
+    # SQLite promised never to give these again; the highest may be a deleted row's.
+    kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
+    bound: Any = bindparam("name", name, unique=True)
+    return kept.bindparams(bound).columns(column("seq")).scalar_subquery()
+
+
+def _recorded(table: Any) -> tuple[Any, Any]:
+    """Return the highest ids that the ledger has: of what was changed, and of what runs made.
+
+    So a pipeline that has not yet heard of a cancellation does not take a new sale for the old one,
+    and the old one can be put back.
+    """
     if table is InvoiceLine.__table__:
-        return select(func.max(Change.last_line_id)).scalar_subquery()
-    ids = select(func.max(Change.subject_id)).where(Change.subject == "invoice")
-    return ids.scalar_subquery()
+        return select(func.max(Change.last_line_id)).scalar_subquery(), null()
+    subject = "customer" if table is Customer.__table__ else "invoice"
+    changed = select(func.max(Change.subject_id)).where(Change.subject == subject)
+    made: Any = null()
+    if table is Invoice.__table__:
+        last = select(RunInvoices.last_id).order_by(RunInvoices.first_id.desc()).limit(OVERLAPPING)
+        made = select(func.max(last.subquery().c.last_id)).scalar_subquery()
+    return changed.scalar_subquery(), made
+
+
+def remember(connection: Connection, chinook: Chinook) -> None:
+    """Note the highest ids of invoices and lines in the ledger, so that they are not given again.
+
+    Args:
+        connection: in a transaction that is going to delete rows that runs made.
+        chinook: what was recognised, with a ledger.
+    """
+    keys = {
+        table.name: table.primary_key.columns[0]
+        for table, source in (
+            (Invoice.__table__, chinook.invoice_ids),
+            (InvoiceLine.__table__, chinook.line_ids),
+        )
+        if source.kind != "sequence"
+    }
+    if not keys:
+        return
+    highest = [select(func.max(key)).scalar_subquery() for key in keys.values()]
+    row = Run.run_id == BASELINE
+    # Locked, as another transaction may be noting something.
+    found = connection.execute(select(Run.parameters, *highest).where(row).with_for_update())
+    for text_, *last in found:
+        parameters = json.loads(text_)
+        noted = parameters.get(_GIVEN, {})
+        parameters[_GIVEN] = {
+            name: max(number or 0, noted.get(name, 0))
+            for name, number in zip(keys, last, strict=True)
+        }
+        connection.execute(update(Run).where(row).values(parameters=json.dumps(parameters)))
 
 
 def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:

@@ -15,6 +15,7 @@ from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
 from chinook_sim.naming import quoted, sql_text
 from chinook_sim.writers.ids import allocate
 from chinook_sim.writers.rows import numbered, recorded_ranges, timestamps
+from chinook_sim.writers.skipped import check_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +49,8 @@ class CopyWriter:
     does not grow with the batch. COPY writes ids into GENERATED ALWAYS columns as well.
     """
 
+    way = "COPY"
+
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
         self._chinook = chinook
@@ -68,8 +71,11 @@ class CopyWriter:
                 yield _line_text(batch, line_ids.tolist(), owners.tolist())
                 progress(batch.count)
 
-        self._copy(Invoice.__table__, _INVOICE_COLUMNS, invoices())
-        self._copy(InvoiceLine.__table__, _LINE_COLUMNS, invoice_lines())
+        for table, columns, blocks, sent in (
+            (Invoice.__table__, _INVOICE_COLUMNS, invoices(), plan.count),
+            (InvoiceLine.__table__, _LINE_COLUMNS, invoice_lines(), lines),
+        ):
+            check_written(self._connection, table, self._copy(table, columns, blocks), sent)
         return ids[0]
 
     def record(self, run_id: str, plan: SalePlan, ids: IdRanges) -> None:
@@ -87,14 +93,17 @@ class CopyWriter:
         """Write lines of invoices that are there; see `Writer.add_lines`."""
         UnnestWriter(self._connection, self._chinook).add_lines(owners, tracks, prices)
 
-    def _copy(self, table: Any, columns: list[str], blocks: Iterable[str]) -> None:
+    def _copy(self, table: Any, columns: list[str], blocks: Iterable[str]) -> int:
+        """Copy rows into a table; return how many the server counted."""
         driver: Any = self._connection.connection.driver_connection
         names = quoted(self._connection, *columns)
         statement = f"COPY {quoted(self._connection, table)} ({names}) FROM STDIN"
         try:
-            with driver.cursor() as cursor, cursor.copy(statement) as copy:
-                for block in blocks:
-                    copy.write(block)
+            with driver.cursor() as cursor:
+                with cursor.copy(statement) as copy:
+                    for block in blocks:
+                        copy.write(block)
+                return int(cursor.rowcount)
         except BaseException:
             # Interrupted while it began, psycopg leaves the connection in the middle of the COPY,
             # and no ROLLBACK can be sent.
@@ -157,6 +166,8 @@ class UnnestWriter:
     Where identity columns give the ids and we may not call `nextval`, the ids are left to them and
     read back; that is the one case in which an id is not known before the row is written.
     """
+
+    way = "INSERT of arrays"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
@@ -256,4 +267,7 @@ class UnnestWriter:
                 )
             )
         )
-        return list(result.scalars()) if ids is None else []
+        given = list(result.scalars()) if ids is None else []
+        written = len(given) if ids is None else result.rowcount
+        check_written(self._connection, table, written, len(arrays[-1].values))
+        return given

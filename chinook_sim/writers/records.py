@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.naming import quoted, sql_text
+from chinook_sim.writers.skipped import check_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,8 @@ def insert_records(connection: Connection, table: Any, rows: Sequence[Record]) -
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(names))
         values = [tuple(row.values()) for row in rows]
-        connection.exec_driver_sql(f"{into} VALUES ({marks})", values)
+        result = connection.exec_driver_sql(f"{into} VALUES ({marks})", values)
+        check_written(connection, table, result.rowcount, len(rows))
         return
     chosen = ", ".join(f"k.{name}" for name in names)
     _run(connection, f"{into} OVERRIDING SYSTEM VALUE SELECT {chosen} FROM", table, rows)
@@ -42,9 +44,10 @@ def update_records(connection: Connection, table: Any, rows: Sequence[Record]) -
     if connection.dialect.name == "sqlite":
         changed = ", ".join(f"{name} = ?" for name in names)
         values = [tuple(row.values()) for row in rows]
-        connection.exec_driver_sql(
+        result = connection.exec_driver_sql(
             f"{update} {changed} WHERE r.{key} = ?", [(*rest, first) for first, *rest in values]
         )
+        check_written(connection, table, result.rowcount, len(rows))
         return
     changed = ", ".join(f"{name} = k.{name}" for name in names)
     _run(connection, f"{update} {changed} FROM", table, rows, f"WHERE r.{key} = k.{key}")
@@ -56,10 +59,11 @@ def _run(
     spelled = {name: quoted(connection, name).strip('"') for name in rows[0]}
     records = [{spelled[name]: value for name, value in row.items()} for row in rows]
     of = quoted(connection, table)
-    connection.execute(
+    result = connection.execute(
         sql_text(
             f"{statement} jsonb_populate_recordset(CAST(NULL AS {of}), CAST(:rows AS jsonb)) k "
             f"{rest}"
         ),
-        {"rows": json.dumps(records, default=str)},
+        {"rows": json.dumps(records, default=str, ensure_ascii=False)},
     )
+    check_written(connection, table, result.rowcount, len(rows))

@@ -10,6 +10,7 @@ from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
 from chinook_sim.naming import quoted
 from chinook_sim.writers.ids import allocate
 from chinook_sim.writers.rows import numbered, recorded_ranges, timestamps
+from chinook_sim.writers.skipped import check_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ __all__ = ["SqliteWriter"]
 
 class SqliteWriter:
     """Writes on a connection whose transaction already holds SQLite's only write lock."""
+
+    way = "INSERT of rows"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
@@ -77,9 +80,11 @@ class SqliteWriter:
 
     def _insert(self, table: Any, *columns: list[Any]) -> None:
         # `zip` makes all rows in the same tuple.
-        self._insert_rows(table, zip(*columns, strict=True))
+        written = self._insert_rows(table, zip(*columns, strict=True))
+        check_written(self._connection, table, written, len(columns[0]))
 
-    def _insert_rows(self, table: Any, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _insert_rows(self, table: Any, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Insert rows; return how many the driver counted."""
         names = [column.name for column in table.columns]
         statement = (
             f"INSERT INTO {quoted(self._connection, table)} "  # noqa: S608
@@ -89,5 +94,6 @@ class SqliteWriter:
         cursor: Any = self._connection.connection.cursor()
         try:
             cursor.executemany(statement, rows)
+            return int(cursor.rowcount)
         finally:
             cursor.close()

@@ -14,7 +14,7 @@ from alembic import op
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.migrate import Site, execute, mark, marked, site
 from chinook_sim.models import Base, CreatedTable
-from chinook_sim.naming import CHINOOK_TABLES
+from chinook_sim.naming import CHINOOK_TABLES, LEDGER_MARK, VERSION_TABLE
 
 revision = "0001"
 down_revision = None
@@ -28,6 +28,10 @@ def upgrade() -> None:
     missing = [table for table in CHINOOK_TABLES if place is None or not place.has(table)]
     created = CreatedTable.__table__
     Base.metadata.create_all(op.get_bind(), tables=[created, *missing], checkfirst=False)
+    if here.ledger_schema != here.schema:
+        # By this it is found for the shop: see `naming`.
+        whose = f"{LEDGER_MARK}{here.schema}".replace("'", "''")
+        execute(f"COMMENT ON TABLE {here.ledgers(VERSION_TABLE)} IS '{whose}'")
     for table in missing:
         op.execute(sa.insert(created).values(name=str(table.name), revision=revision))
         if here.postgresql:

@@ -52,7 +52,7 @@ def upgrade() -> None:
         ),
         sa.Column("version", sa.String(40), nullable=False),
         sa.Column("undone_at", sa.DateTime(timezone=True)),
-        schema=here.schema,
+        schema=here.ledger_schema,
     )
     standing = sa.text("undone_at IS NULL")
     op.create_index(
@@ -60,18 +60,18 @@ def upgrade() -> None:
         RUN,
         ["kind", "key"],
         unique=True,
-        schema=here.schema,
+        schema=here.ledger_schema,
         postgresql_where=standing,
         sqlite_where=standing,
     )
     table = Invoice.__table__
     highest = f"coalesce(max({here.spell(table.c.InvoiceId.name)}), 0)"
     execute(
-        f"INSERT INTO {here.ours(RUN)} (run_id, kind, last_invoice_id, version) "
+        f"INSERT INTO {here.ledgers(RUN)} (run_id, kind, last_invoice_id, version) "
         f"SELECT 'baseline', 'baseline', {highest}, 'revision {revision}' FROM {here.spell(table)}"
     )
 
 
 def downgrade() -> None:
     # Somebody may have dropped it already, and wants it made again.
-    op.drop_table(RUN, schema=site().schema, if_exists=True)
+    op.drop_table(RUN, schema=site().ledger_schema, if_exists=True)

@@ -653,7 +653,7 @@ def objects_of(here: Site) -> dict[str, str]:
         "track": here.spell(track),
         "invoice": here.spell(invoice),
         "line": here.spell(line),
-        "run": here.ours("chinook_sim_run"),
+        "run": here.ledgers("chinook_sim_run"),
         "invoice_sequence": here.sequence_of(invoice) or here.ours("invoice_id_seq"),
         "line_sequence": here.sequence_of(line) or here.ours("invoice_line_id_seq"),
     }

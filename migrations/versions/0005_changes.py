@@ -20,7 +20,7 @@ CHANGE = "chinook_sim_change"
 
 
 def upgrade() -> None:
-    schema = site().schema
+    schema = site().ledger_schema
     op.create_table(
         CHANGE,
         sa.Column(
@@ -48,4 +48,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Somebody may have dropped it already, and wants it made again.
-    op.drop_table(CHANGE, schema=site().schema, if_exists=True)
+    op.drop_table(CHANGE, schema=site().ledger_schema, if_exists=True)

@@ -197,7 +197,7 @@ END
 
 def upgrade() -> None:
     here = site()
-    run, change, ranges = (here.ours(name) for name in (RUN, CHANGE, RANGES))
+    run, change, ranges = (here.ledgers(name) for name in (RUN, CHANGE, RANGES))
     op.create_table(
         RANGES,
         sa.Column("run_id", sa.String(36), primary_key=True),
@@ -205,9 +205,9 @@ def upgrade() -> None:
         sa.Column("last_id", sa.BigInteger, nullable=False),
         sa.Column("step", sa.BigInteger, nullable=False, server_default="1"),
         sa.Column("fingerprints", sa.LargeBinary),
-        schema=here.schema,
+        schema=here.ledger_schema,
     )
-    op.create_index(f"{RANGES}_id", RANGES, ["first_id", "last_id"], schema=here.schema)
+    op.create_index(f"{RANGES}_id", RANGES, ["first_id", "last_id"], schema=here.ledger_schema)
     first, last, step = (_bound(here, place) for place in range(3))
     parts = (
         "CROSS JOIN LATERAL jsonb_array_elements(CAST(r.invoice_ids AS jsonb)) AS p (value)"
@@ -234,15 +234,15 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     here = site()
-    run, change, ranges = (here.ours(name) for name in (RUN, CHANGE, RANGES))
+    run, change, ranges = (here.ledgers(name) for name in (RUN, CHANGE, RANGES))
     if here.postgresql:
         earlier = revision_of("0004")
         earlier.refuse_changed(here, earlier.signatures(here))
         earlier.install(here, earlier.FUNCTIONS, earlier.names_in(here))
-    there = set(sa.inspect(here.look).get_table_names(schema=here.schema))
+    there = set(sa.inspect(here.look).get_table_names(schema=here.ledger_schema))
     if not {RUN, CHANGE, RANGES} <= there:
         # Somebody may have dropped some of it already, and wants it made again.
-        op.drop_table(RANGES, schema=here.schema, if_exists=True)
+        op.drop_table(RANGES, schema=here.ledger_schema, if_exists=True)
         return
     execute(f"ALTER TABLE {run} ADD COLUMN invoice_ids TEXT DEFAULT '[]' NOT NULL")
     of_the_run = f"FROM {ranges} p WHERE p.run_id = {run}.run_id"
@@ -260,7 +260,7 @@ def downgrade() -> None:
         "WHERE r.prices_known IS NOT NULL"
     )
     execute(f"ALTER TABLE {run} DROP COLUMN prices_known")
-    op.drop_table(RANGES, schema=here.schema)
+    op.drop_table(RANGES, schema=here.ledger_schema)
 
 
 def functions() -> dict[str, tuple[str, str, str]]:
@@ -278,7 +278,7 @@ def functions() -> dict[str, tuple[str, str, str]]:
 def names_in(here: Site) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     earlier = revision_of("0004")
-    ranges = here.ours(RANGES)
+    ranges = here.ledgers(RANGES)
     objects = earlier.objects_of(here) | {"run_invoices": ranges}
     rights = f"{earlier.NEW_SALES}, SELECT run, INSERT run, INSERT run_invoices"
     names: dict[str, str] = earlier.names_in(here)

@@ -1,0 +1,110 @@
+"""Errors as a command ends with them: one line of text, an exit status, and JSON on request."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from chinook_sim.cli.output import OutputFailed, deliver, to_json
+from chinook_sim.errors import (
+    LOCK_NOT_AVAILABLE,
+    ChinookSimError,
+    DatabaseUnavailable,
+    InvalidInput,
+)
+
+if TYPE_CHECKING:
+    from chinook_sim.cli.common import Common
+
+__all__ = ["DONE", "WRONG_USAGE", "Failure", "failure_of", "print_failure", "report"]
+
+DONE, WRONG_USAGE, UNREACHABLE, FAILED, INTERRUPTED = 0, 2, 3, 4, 130
+"""Exit statuses; 1 is `verify`'s own."""
+
+TEMPORARY = {LOCK_NOT_AVAILABLE, "53300", "57P01", "57P02", "57P03"}
+"""SQLSTATEs of what passes: locks, too many connections, a server that restarts."""
+
+TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+"""What click reads as true in the variable of a flag."""
+
+
+class Failure(NamedTuple):
+    """What went wrong.
+
+    Attributes:
+        kind: what it is, as documented in docs/errors.md: the name of the error's class.
+        message: one line, without secrets.
+        exit_status: what the process ends with.
+        sqlstate: PostgreSQL's error code, if it gave one.
+        retryable: whether the same command may succeed later, with nothing changed.
+    """
+
+    kind: str
+    message: str
+    exit_status: int
+    sqlstate: str | None = None
+    retryable: bool = False
+
+
+def failure_of(error: BaseException, settings: Common) -> Failure:
+    """Return what an error is to whoever runs the command."""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Failure("interrupted", settings.clean(settings.interrupted), INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        said = error.format_message().rstrip(".")
+        command = context.command_path if context else "chinook-sim"
+        return Failure(
+            "usage_error", settings.clean(f"{said}; see `{command} --help`"), WRONG_USAGE
+        )
+    message = settings.clean("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    if not isinstance(error, ChinookSimError):
+        return Failure("unexpected", f"unexpected {type(error).__name__}: {message}", FAILED)
+    status = FAILED
+    if isinstance(error, InvalidInput):
+        status = WRONG_USAGE
+    elif isinstance(error, DatabaseUnavailable):
+        status = UNREACHABLE
+    return Failure(
+        re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower(),
+        message,
+        status,
+        getattr(error, "sqlstate", None),
+        _is_temporary(error),
+    )
+
+
+def _is_temporary(error: ChinookSimError) -> bool:
+    sqlstate = getattr(error, "sqlstate", None)
+    # SQLite has no SQLSTATE for it.
+    locked = "database is locked" in str(error)
+    return getattr(error, "retryable", False) or sqlstate in TEMPORARY or locked
+
+
+def report(settings: Common, failure: Failure) -> int:
+    """Say what went wrong, on standard error and as JSON on request; return the exit status."""
+    settings.warn(f"Error: {failure.message}")
+    print_failure(settings, failure)
+    return failure.exit_status
+
+
+def print_failure(settings: Common, failure: Failure) -> None:
+    """Print a failure as a JSON object, if JSON is asked for."""
+    if not (settings.as_json or _json_requested()):
+        return
+    try:
+        deliver(to_json({"error": failure._asdict()}))
+    except OutputFailed:
+        # The message on standard error and the exit status remain.
+        return
+
+
+def _json_requested() -> bool:
+    """Return whether JSON is asked for on a command line that could not be read to its end."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options or os.environ.get("CHINOOK_SIM_JSON", "").lower() in TRUE

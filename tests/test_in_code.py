@@ -1,0 +1,285 @@
+"""The library in somebody's code: worker processes, tests, sessions and engines of any kind."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, one_of_each, parameters
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import (
+    BatchSummary,
+    InvalidInput,
+    Invoice,
+    KeyTaken,
+    SaleFactory,
+    align,
+    backfill,
+    generate_d1,
+    invoice_history,
+    live,
+    load_profile,
+    recognise,
+    simulate_changes,
+    undo,
+)
+from chinook_sim import errors as tree
+from chinook_sim.errors import ChinookSimError, IdsExhausted
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Shop
+
+DAY = date(2026, 1, 30)
+
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+
+# --- worker processes ----------------------------------------------------------------------------
+
+
+def example(kind: type[ChinookSimError]) -> ChinookSimError:
+    """Make an error, with all that its kind has."""
+    if kind is KeyTaken:
+        return KeyTaken("taken", key="k", differences={"seed": (1, 2)})
+    if kind is IdsExhausted:
+        return IdsExhausted("few", table="Invoice", needed=3, left=1)
+    if issubclass(kind, tree.NotAChinook):
+        return kind("none", missing=("Track",))
+    return kind("wrong", sqlstate="40001") if issubclass(kind, tree.BatchFailed) else kind("wrong")
+
+
+ERRORS = [getattr(tree, name) for name in tree.__all__ if isinstance(getattr(tree, name), type)]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize(
+    "passed", [lambda it: pickle.loads(pickle.dumps(it)), copy.copy, copy.deepcopy]
+)
+def test_errors_can_be_sent_and_copied(
+    kind: type[ChinookSimError], passed: Callable[[Exception], Exception]
+) -> None:
+    error = example(kind)
+    error.add_note("seen in worker 3")
+    arrived = passed(error)
+    assert type(arrived) is kind
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)
+
+
+def generate_twice(url: str) -> None:
+    """Ask for the same day with another number: refused."""
+    engine = create_engine(url, poolclass=NullPool)
+    for number in (3, 4):
+        with Session(engine) as session, session.begin():
+            generate_d1(session, number, day=DAY, once=True)
+
+
+def generate_some(url: str) -> BatchSummary:
+    engine = create_engine(url, poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        return generate_d1(session, 3, day=DAY, seed=7)
+
+
+@both
+def test_what_a_worker_process_raises_and_returns_arrives(shop: Shop) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with pytest.raises(KeyTaken) as caught:
+            pool.submit(generate_twice, shop.text).result(timeout=60)
+        assert caught.value.key == f"once:{DAY}"
+        made = pool.submit(generate_some, shop.text).result(timeout=60)
+    assert made.count == len(made.invoice_ids) == 3
+
+
+@both
+def test_results_can_be_sent_and_copied(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        made = generate_d1(session, 5, day=DAY, seed=7, updates=1, cancellations=1)
+        results: list[Any] = [made, align(session, dry_run=True), recognise(session)]
+    results += backfill(shop.engine, DAY, DAY, 3, seed=7)
+    results.append(next(live(shop.engine, 400, seed=7)))
+    shop.execute(f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = {made.invoice_ids[0]}")
+    with shop.engine.connect() as connection:
+        results += verify_all(connection) + verify_day(connection, DAY)
+        results.append(invoice_history(connection, made.invoice_ids[0]))
+    with Session(shop.engine) as session, session.begin():
+        run = results[3].run_id
+        results.append(undo(session, run))
+    results.append(load_profile("realistic"))
+    for result in results:
+        for passed in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+            assert passed == result
+
+
+# --- tests of their own --------------------------------------------------------------------------
+
+THEIR_TEST = """
+import pytest
+from chinook_sim import generate_d1, undo, Invoice
+from sqlalchemy import create_engine, func, select
+
+{override}
+
+@pytest.mark.parametrize("turn", range(3))
+def test_of_a_pipeline(chinook_session, turn):
+    before = chinook_session.scalar(select(func.count()).select_from(Invoice))
+    assert before == {before}
+    made = generate_d1(chinook_session, 5, seed=7)
+    chinook_session.commit()
+    generate_d1(chinook_session, 5, seed=8)
+    chinook_session.rollback()
+    assert chinook_session.scalar(select(func.count()).select_from(Invoice)) == before + 5
+    undo(chinook_session, made.run_id)
+    chinook_session.commit()
+    assert chinook_session.scalar(select(func.count()).select_from(Invoice)) == before
+    generate_d1(chinook_session, 5, seed=7)
+    chinook_session.commit()
+"""
+
+OVERRIDE = """
+@pytest.fixture(scope="session")
+def chinook_engine():
+    return create_engine({url!r})
+"""
+
+
+def run_their_test(directory: Path, **parts: Any) -> None:
+    """Run a test file with the plugin, as a user's project does."""
+    (directory / "test_theirs.py").write_text(THEIR_TEST.format(**parts))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_theirs.py"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
+    run_their_test(tmp_path, override="", before=412)
+
+
+@both
+def test_it_does_so_in_a_chinook_of_theirs(shop: Shop, tmp_path: Path) -> None:
+    before = shop.snapshot()
+    run_their_test(tmp_path, override=OVERRIDE.format(url=shop.text), before=30)
+    assert shop.snapshot() == before
+
+
+# --- sessions and engines ------------------------------------------------------------------------
+
+WITH_A_SESSION: dict[str, Callable[[Any], object]] = {
+    "generate_d1": lambda session: generate_d1(session, 3, day=DAY),
+    "simulate_changes": lambda session: simulate_changes(session, updates=1, day=DAY),
+    "undo": lambda session: undo(session, day=DAY),
+    "align": align,
+    "SaleFactory.build": lambda session: SaleFactory(session).build(DAY),
+    "SaleFactory.create": lambda session: SaleFactory(session).create(DAY),
+    "SaleFactory.create_batch": lambda session: SaleFactory(session).create_batch(3, DAY),
+}
+
+WITH_AN_ENGINE: dict[str, Callable[[Any], object]] = {
+    "backfill": lambda engine: list(backfill(engine, DAY, DAY, 3)),
+    "live": lambda engine: next(live(engine, 400)),
+    "recognise": recognise,
+}
+
+WITH_A_CONNECTION: dict[str, Callable[[Any], object]] = {
+    "verify_all": verify_all,
+    "verify_day": lambda connection: verify_day(connection, DAY),
+    "invoice_history": lambda connection: invoice_history(connection, 1),
+}
+
+
+@both
+@pytest.mark.parametrize("call", WITH_A_SESSION)
+def test_what_is_no_session_is_refused(shop: Shop, call: str) -> None:
+    with shop.engine.connect() as connection:
+        for given in (connection, shop.engine, AsyncSession(), None):
+            with pytest.raises(InvalidInput, match="Session"):
+                WITH_A_SESSION[call](given)
+
+
+@both
+def test_a_scoped_session_is_a_session(shop: Shop) -> None:
+    session = scoped_session(sessionmaker(shop.engine))
+    recognise(session)
+    for name, work in WITH_A_SESSION.items():
+        if name != "undo":
+            work(session)
+    session.commit()
+    WITH_A_SESSION["undo"](session)
+    session.remove()
+
+
+@each
+@pytest.mark.parametrize("place", ["engine", "connection"])
+def test_a_translated_schema_is_refused_before_anything_is_written(shop: Shop, place: str) -> None:
+    before = shop.snapshot()
+    options = {"schema_translate_map": {None: "tenant2"}}
+    engine = shop.engine.execution_options(**options)
+    for work in WITH_A_SESSION.values():
+        if place == "engine":
+            with Session(engine) as session, pytest.raises(InvalidInput, match="translate"):
+                work(session)
+        else:
+            with (
+                shop.engine.connect().execution_options(**options) as connection,
+                Session(connection) as session,
+                pytest.raises(InvalidInput, match="translate"),
+            ):
+                work(session)
+    for work in WITH_AN_ENGINE.values():
+        with pytest.raises(InvalidInput, match="translate"):
+            work(engine)
+    with engine.connect() as connection:
+        for work in WITH_A_CONNECTION.values():
+            with pytest.raises(InvalidInput, match="translate"):
+                work(connection)
+    assert shop.snapshot() == before
+    # What concerns other schemas is none of ours.
+    other = shop.engine.execution_options(schema_translate_map={"theirs": "tenant2"})
+    with Session(other) as session, session.begin():
+        assert generate_d1(session, 3, day=DAY).count == 3
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([it for it in by_turns(migrated=True) if it.shape.postgresql][:2]),
+    indirect=True,
+)
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
+def test_an_engine_that_commits_every_statement_is_refused(shop: Shop, driver: str) -> None:
+    before = shop.snapshot()
+    engine = shop.engine_for(driver).execution_options(isolation_level="AUTOCOMMIT")
+    for work in WITH_A_SESSION.values():
+        with Session(engine) as session, pytest.raises(InvalidInput, match="AUTOCOMMIT"):
+            work(session)
+    for name in ("backfill", "live"):
+        with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
+            WITH_AN_ENGINE[name](engine)
+    assert shop.snapshot() == before
+    # To read single statements, it may be one.
+    recognise(engine)
+    with engine.connect() as connection:
+        assert connection.execute(Invoice.__table__.select()).all()
+        assert invoice_history(connection, 1).state == "exists"
+        for name in ("verify_all", "verify_day"):
+            with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
+                WITH_A_CONNECTION[name](connection)

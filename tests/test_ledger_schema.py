@@ -1,0 +1,196 @@
+"""The ledger in a schema of its own: found by itself, used by everything, and left by nothing."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command as alembic
+from conftest import by_turns, parameters
+from postgres import PASSWORD
+from shapes import SHAPES, build_postgresql
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+from test_migrations import alembic_process, config
+
+from chinook_sim import align, backfill, generate_d1, live, recognise, undo
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.migrate import head, installed, upgrade
+from chinook_sim.verification import verify_all
+
+if TYPE_CHECKING:
+    from conftest import Command, Shop
+    from postgres import Server
+
+DAY = date(2026, 1, 31)
+
+LEDGER = 'the "ledger" 50% :x'
+"""A name that must be quoted."""
+
+CASES = {case.id: case for case in by_turns()}
+
+on_two = pytest.mark.parametrize(
+    "shop",
+    parameters([CASES["postgres-neon-pg16"], CASES["postgres-snake-identity-pg18"]]),
+    indirect=True,
+)
+
+
+def ours(shop: Shop) -> set[tuple[str, str]]:
+    return set(
+        shop.rows(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE c.relname LIKE 'chinook_sim_%' AND c.relkind = 'r'"
+        )
+    )
+
+
+@on_two
+def test_everything_works_with_a_ledger_in_a_schema_of_its_own(
+    shop: Shop, command: Command
+) -> None:
+    done = command("init", "--ledger-schema", LEDGER, DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    # A publication of the shop's schema has none of our tables.
+    shop.execute("CREATE PUBLICATION all_of_it FOR TABLES IN SCHEMA public")
+    published = shop.rows("SELECT tablename FROM pg_publication_tables")
+    assert len(published) == 11
+    assert {schema for schema, _ in ours(shop)} == {LEDGER}
+    with Session(shop.engine) as session, session.begin():
+        assert recognise(session).ledger_schema == LEDGER
+        align(session)
+        generate_d1(session, 20, day=DAY, seed=1, once=True)
+        generate_d1(session, 20, day=DAY + timedelta(days=1), updates=3, cancellations=3)
+        assert generate_d1(session, 20, day=DAY, seed=1, once=True).existed
+    list(backfill(shop.engine, DAY - timedelta(days=3), DAY - timedelta(days=2), 5, seed=1))
+    list(live(shop.engine, 100, seed=7, mix=(6, 3, 1), duration=0.2))
+    assert shop.rows("SELECT sales FROM simulate_sales('2026-02-20', 7)") == [(7,)]
+    shop.execute("SELECT simulate_new_sale(localtimestamp)")
+    with shop.engine.connect() as connection:
+        assert [check for check in verify_all(connection) if not check.passed] == []
+    for arguments in (("status",), ("verify", "--all"), ("generate", "5", "--once")):
+        done = command(*arguments, DATABASE_URL=shop.text)
+        assert done.returncode == 0, done.stderr
+    done = command("init", "--ledger-schema", "other", DATABASE_URL=shop.text)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    shop.execute("DROP PUBLICATION all_of_it")
+    with shop.engine.begin() as connection:
+        alembic.downgrade(config(connection), "base")
+    assert ours(shop) == set()
+
+
+@on_two
+def test_a_script_makes_the_ledger_s_schema_too(shop: Shop) -> None:
+    given = ("-x", "ledger_schema=a ledger", "upgrade", "head")
+    done = alembic_process(*given, "--sql", DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    shop.run_script(done.stdout)
+    assert {schema for schema, _ in ours(shop)} == {"a ledger"}
+    for arguments in (("check",), ("downgrade", "base"), given):
+        done = alembic_process(*arguments, DATABASE_URL=shop.text)
+        assert done.returncode == 0, done.stderr
+    assert {schema for schema, _ in ours(shop)} == {"a ledger"}
+    with shop.engine.connect() as connection:
+        assert installed(connection) == head()
+        assert recognise(connection).ledger
+
+
+def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
+    database = server.create_database()
+    for place, schema in enumerate(("north", "south")):
+        build_postgresql(SHAPES[place], server, database, schema)
+    for schema in ("north", "south"):
+        engine = engine_in(server, database, schema)
+        with engine.begin() as connection:
+            upgrade(connection, ledger_schema=f"{schema} ledger")
+    for number, schema in enumerate(("north", "south"), 3):
+        with Session(engine_in(server, database, schema)) as session, session.begin():
+            generate_d1(session, number, day=DAY)
+            run = generate_d1(session, number, day=DAY + timedelta(days=1), key="k")
+        with server.connect(database) as other:
+            made = other.execute(
+                f"SELECT sales FROM \"{schema} ledger\".chinook_sim_run WHERE kind = 'generate'"
+            ).fetchall()
+        assert made == [(number,), (number,)]
+        with Session(engine_in(server, database, schema)) as session, session.begin():
+            undo(session, run.run_id or "")
+    with (
+        engine_in(server, database, "north").begin() as connection,
+        pytest.raises(MigrationRefused, match="is not moved"),
+    ):
+        upgrade(connection, ledger_schema="south ledger")
+    server.drop_database(database)
+
+
+@on_two
+def test_a_role_without_the_ledger_s_schema_is_told_the_grant(shop: Shop, command: Command) -> None:
+    assert shop.server is not None
+    with shop.engine.begin() as connection:
+        upgrade(connection, ledger_schema="a ledger")
+    role = f"clerk_{shop.url.database}"
+    shop.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        f'GRANT ALL ON ALL TABLES IN SCHEMA "a ledger" TO {role}',
+    )
+    try:
+        url = shop.url.set(username=role).render_as_string(hide_password=False)
+        done = command("generate", "5", DATABASE_URL=url)
+        assert done.returncode != 0
+        grant = f'GRANT USAGE ON SCHEMA "a ledger" TO {role}'
+        assert done.stderr.count("\n") == 1
+        assert grant in done.stderr
+        shop.execute(grant)
+        assert command("generate", "5", DATABASE_URL=url).returncode == 0
+    finally:
+        shop.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def engine_in(server: Server, database: str, schema: str) -> Engine:
+    return create_engine(
+        server.url(database),
+        poolclass=NullPool,
+        connect_args={"options": f"-c search_path={schema}"},
+    )
+
+
+def test_an_empty_database_gets_both(server: Server, command: Command) -> None:
+    database = server.create_database()
+    url = server.url(database).render_as_string(hide_password=False)
+    done = command("init", DATABASE_URL=url, CHINOOK_SIM_LEDGER_SCHEMA=LEDGER)
+    assert done.returncode == 0, done.stderr
+    # It is named once only.
+    done = command("generate", "5", "--once", DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
+    server.drop_database(database)
+
+
+def test_sqlite_has_no_schema_for_it(command: Command) -> None:
+    done = command("init", "--ledger-schema", "ledger", DATABASE_URL="sqlite:///shop.db")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+@on_two
+def test_schemas_that_are_renamed_are_found_or_refused(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection, ledger_schema="ledger")
+    shop.execute("ALTER SCHEMA ledger RENAME TO books")
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("SELECT simulate_sales('2026-01-31', 5)")
+    shop.execute('ALTER SCHEMA public RENAME TO "it\'s mine"')
+    with shop.engine.begin() as connection, pytest.raises(MigrationRefused) as caught:
+        upgrade(connection)
+    found = re.search(r"COMMENT ON .*?;", str(caught.value))
+    assert found
+    shop.execute(found[0])
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("SELECT \"it's mine\".simulate_sales('2026-01-31', 5)")
+    assert shop.value("SELECT count(*) FROM books.chinook_sim_run WHERE kind <> 'baseline'") == 2

@@ -1,0 +1,201 @@
+"""Unique indexes, constraints and triggers of the user's own, which refuse or skip rows."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from conftest import by_turns, one_of_each, parameters
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from chinook_sim import BatchFailed, SaleFactory, generate_d1, recognise, simulate_changes
+from chinook_sim.models import InvoiceLine
+from chinook_sim.refusals import refusal_of
+
+if TYPE_CHECKING:
+    from conftest import Command, Shop
+
+    from chinook_sim import BatchSummary
+
+FEW = [case for case in by_turns(migrated=True) if case.shape.name != "postgres-snake-serial"]
+
+
+class Rule(NamedTuple):
+    """What the user has, on PostgreSQL and on SQLite, and what our line says of it."""
+
+    postgresql: tuple[str, ...]
+    sqlite: tuple[str, ...]
+    says: str
+    names: tuple[str, str]
+
+
+def trigger(table: str, body: str, sqlite: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the statements that make a trigger before each insert."""
+    return (
+        (
+            f"CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body} END$$",
+            f"CREATE TRIGGER theirs BEFORE INSERT ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION theirs()",
+        ),
+        (f"CREATE TRIGGER theirs BEFORE INSERT ON {table} BEGIN {sqlite}; END",),
+    )
+
+
+def both(statement: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (statement,), (statement,)
+
+
+RULES = {
+    "unique": Rule(
+        *both("CREATE UNIQUE INDEX theirs ON [InvoiceLine] ([TrackId]) WHERE [InvoiceId] > 30"),
+        "a unique index",
+        ('"theirs"', "InvoiceLine.TrackId"),
+    ),
+    "unique customer": Rule(
+        *both("CREATE UNIQUE INDEX theirs ON [Invoice] ([CustomerId]) WHERE [InvoiceId] > 30"),
+        "a unique index",
+        ('"theirs"', "Invoice.CustomerId"),
+    ),
+    "raise": Rule(
+        *trigger(
+            "[Invoice]", "RAISE 'closed on Sundays';", "SELECT RAISE(ABORT, 'closed on Sundays')"
+        ),
+        "a trigger",
+        ("closed on Sundays", "closed on Sundays"),
+    ),
+    "skip invoices": Rule(
+        *trigger("[Invoice]", "RETURN NULL;", "SELECT RAISE(IGNORE)"),
+        "skipped 40 of 40 rows",
+        ("trigger", "trigger"),
+    ),
+    "skip lines": Rule(
+        *trigger("[InvoiceLine]", "RETURN NULL;", "SELECT RAISE(IGNORE)"),
+        "skipped",
+        ("trigger", "trigger"),
+    ),
+    "check": Rule(
+        *both("ALTER TABLE [Invoice] ADD COLUMN theirs INTEGER DEFAULT 1 CHECK ([Total] > 5000)"),
+        "the constraint does not allow",
+        ("check constraint", "CHECK constraint failed"),
+    ),
+}
+
+
+def batch(shop: Shop, count: int = 40) -> BatchSummary:
+    with Session(shop.engine) as session, session.begin():
+        return generate_d1(session, count, seed=5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
+def test_a_rule_of_the_user_s_is_named(shop: Shop, rule: str) -> None:
+    theirs = RULES[rule]
+    if rule == "check":
+        # Of invoices that are there, which all cost less.
+        shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
+    shop.execute(*(theirs.postgresql if shop.server else theirs.sqlite))
+    before = shop.snapshot()
+
+    with pytest.raises(BatchFailed) as caught:
+        batch(shop)
+
+    line = str(caught.value)
+    assert theirs.says in line
+    assert theirs.names[shop.server is None] in line
+    assert "another writer" not in line
+    assert "catalogue" not in line
+    assert not caught.value.retryable
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("driver", ["postgresql+pg8000"])
+@pytest.mark.parametrize("rule", ["unique", "skip invoices", "skip lines", "raise"])
+@pytest.mark.parametrize("shop", parameters(FEW[:1]), indirect=True)
+def test_a_rule_of_the_user_s_is_named_through_another_driver(
+    shop: Shop, rule: str, driver: str
+) -> None:
+    shop.execute(*RULES[rule].postgresql)
+
+    with (
+        pytest.raises(BatchFailed, match=RULES[rule].says) as caught,
+        Session(shop.engine_for(driver)) as session,
+        session.begin(),
+    ):
+        generate_d1(session, 40, seed=5)
+
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
+def test_customers_and_prices_that_a_trigger_skips_are_told(shop: Shop) -> None:
+    skip = trigger("[Customer]", "RETURN NULL;", "SELECT RAISE(IGNORE)")
+    shop.execute(*skip[shop.server is None])
+    before = shop.snapshot()
+
+    with (
+        pytest.raises(BatchFailed, match="skipped 3 of 3 rows"),
+        Session(shop.engine) as session,
+        session.begin(),
+    ):
+        simulate_changes(session, new_customers=3)
+
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_a_factory_names_the_index_too(shop: Shop) -> None:
+    shop.execute(*RULES["unique customer"].sqlite)
+
+    with Session(shop.engine) as session, pytest.raises(BatchFailed, match="a unique index"):
+        factory = SaleFactory(session, seed=5)
+        for _ in range(40):
+            factory.create(date(2024, 5, 1))
+
+
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in FEW if case.shape.postgresql]), indirect=True
+)
+def test_ids_that_a_trigger_gives_are_told(shop: Shop) -> None:
+    shop.execute(
+        *trigger("[Invoice]", "NEW.[InvoiceId] := NEW.[InvoiceId] + 1000; RETURN NEW;", "")[0]
+    )
+    before = shop.snapshot()
+
+    with pytest.raises(BatchFailed, match="gives them other ids"):
+        batch(shop)
+
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_the_command_does_not_try_again_against_a_rule(shop: Shop, command: Command) -> None:
+    shop.execute(*RULES["unique"].sqlite)
+
+    done = command("generate", "40", "--seed", "5", DATABASE_URL=shop.text)
+
+    assert done.returncode == 4
+    assert "trying again" not in done.stderr
+    assert RULES["unique"].names[shop.server is None] in done.stderr
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
+@pytest.mark.parametrize(
+    "shop", parameters([case for case in FEW if case.shape.ids == ""][:2]), indirect=True
+)
+def test_ids_that_another_writer_took_are_worth_another_try(shop: Shop, driver: str) -> None:
+    line = insert(InvoiceLine).values(
+        invoice_line_id=1, invoice_id=1, track_id=1, unit_price=1, quantity=1
+    )
+    engine = shop.engine_for(driver)
+    recognise(engine)
+
+    with pytest.raises(DBAPIError) as caught, engine.begin() as connection:
+        connection.execute(line)
+
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.retryable
+    assert "another writer took the same ids" in refusal.line
