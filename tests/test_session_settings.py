@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Case, by_turns, parameters
-from sqlalchemy import text
+from shapes import SHAPES, build_postgresql
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from chinook_sim import backfill, generate_d1, invoice_history, live, undo
 from chinook_sim.errors import BatchFailed
+from chinook_sim.migrate import upgrade
 from chinook_sim.simulate import plan_day
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
     from conftest import Command, Ground, Shop
+    from postgres import Server
 
 CASES = {case.id: case for case in by_turns(migrated=True)}
 TWO = [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]
@@ -208,3 +212,24 @@ def test_a_database_that_takes_no_writes_is_refused_in_one_line(
     assert command("status", DATABASE_URL=shop.text).returncode == 0
     with shop.engine.connect() as connection, pytest.raises(DBAPIError, match="read-only"):
         connection.execute(text("SELECT simulate_new_sale(now())"))
+
+
+def test_names_with_backslashes_do_not_depend_on_a_setting(server: Server) -> None:
+    database = server.create_database()
+    schema = r"a\tb\\'c"
+    build_postgresql(SHAPES[1], server, database, schema=schema)
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+    with server.connect(database) as connection:
+        connection.execute("SET standard_conforming_strings = off")
+        connection.execute("SET escape_string_warning = off")
+        for call in ("new_sale(now())", "sales('2026-01-31', 5)", "update_sale(now())"):
+            connection.execute(f'SELECT "{schema}".simulate_{call}')
+        connection.execute(
+            f'CREATE TABLE review (invoice integer REFERENCES "{schema}".invoice ON DELETE CASCADE)'
+        )
+        connection.execute(f'INSERT INTO review SELECT invoice_id FROM "{schema}".invoice')
+        call = f'SELECT "{schema}".simulate_delete_sale(now())'
+        assert connection.execute(call).fetchall() == [(None,)]
+    server.drop_database(database)
