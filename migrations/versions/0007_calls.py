@@ -1,7 +1,7 @@
 """SQL functions that take dates and now(), and leave alone sales that other tables refer to.
 
-Revision ID: 0008
-Revises: 0007
+Revision ID: 0007
+Revises: 0006
 
 `simulate_update_sale` and `simulate_delete_sale` take midnight for the whole day. Overloads for
 `timestamptz`, `date` and `text` make calls with `now()` work. Literals go to the one for `text`,
@@ -20,8 +20,8 @@ from sqlalchemy import text
 
 from chinook_sim.migrate import Site, execute, marked, revision_of, site
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

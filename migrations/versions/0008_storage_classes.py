@@ -1,7 +1,7 @@
 """One storage class for the revenue of runs in SQLite.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 
 SQLite keeps 1 in a NUMERIC column as an integer, and 1.98 as a floating-point number. Readers that
 take the type of a column from its first row fail where it changes. A REAL column has no integers.
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from chinook_sim.migrate import execute, site
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
