@@ -89,35 +89,14 @@ def upgrade(
             "the package"
         )
     if found == head():
-        mend(connection, ledger_schema)
+        lock(connection)
+        mend(prepare(connection, spelling, ledger_schema))
         return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes.update(connection=connection, spelling=spelling, ledger_schema=ledger_schema)
     command.upgrade(config, "head")
     return head()
-
-
-def mend(connection: Connection, ledger_schema: str | None = None) -> None:
-    """Write the SQL functions of a database at the newest revision anew where names have changed.
-
-    PostgreSQL renames nothing in the text of a function.
-
-    Args:
-        connection: with a transaction open.
-        ledger_schema: where the ledger must be, if not None.
-
-    Raises:
-        MigrationRefused: the ledger is in another schema.
-    """
-    lock(connection)
-    here = prepare(connection, ledger_schema=ledger_schema)
-    context = MigrationContext.configure(connection, opts={"site": here})
-    with Operations.context(context):
-        for script in ScriptDirectory(str(_scripts())).walk_revisions():
-            if hasattr(script.module, "mend"):
-                script.module.mend()
-                return
 
 
 def include_object(
@@ -146,6 +125,22 @@ def include_object(
     if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
         return False
     return not reflected or compare_to is not None or not is_chinook_name(name or "")
+
+
+def mend(here: Site) -> None:
+    """Write the SQL functions of a database at the newest revision anew where names have changed.
+
+    PostgreSQL renames nothing in the text of a function.
+
+    Args:
+        here: the database, locked, in a transaction.
+    """
+    context = MigrationContext.configure(here.look, opts={"site": here})
+    with Operations.context(context):
+        for script in ScriptDirectory(str(_scripts())).walk_revisions():
+            if hasattr(script.module, "mend"):
+                script.module.mend()
+                return
 
 
 def installed(connection: Connection) -> str | None:

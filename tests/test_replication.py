@@ -157,7 +157,7 @@ TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname 
 )
 def test_the_documented_publications_leave_the_ledger_out(shop: Shop) -> None:
     guide = GUIDE.read_text(encoding="utf-8")
-    named, block, question = re.findall(r"```sql\n(.*?)```", guide, re.DOTALL)
+    named, block, question = re.findall(r"```sql postgresql\n(.*?)```", guide, re.DOTALL)
     named = re.sub(r'"(\w+)"', lambda name: shop.shape.spell(name[1]), named)
     shop.execute("CREATE PUBLICATION everything FOR ALL TABLES", named, block)
     everything = {name for _, name in shop.rows(TABLES.format("everything"))}
