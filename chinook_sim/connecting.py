@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import DatabaseUnavailable
+from chinook_sim.pinned import PIN
 from chinook_sim.settings import scrub
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def make_engine(
         location.url,
         poolclass=NullPool,
         hide_parameters=True,
+        # Whatever default the role or the database has.
+        isolation_level="READ COMMITTED",
         # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
         # reach a server that has never seen what was prepared.
         connect_args={"prepare_threshold": None, **_defaults(location)},
@@ -93,13 +96,22 @@ def _defaults(location: Location) -> dict[str, str | int]:
 def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
     """Bound what a transaction may wait for, on PostgreSQL, until it ends; in seconds, 0 for ever.
 
+    The settings of `pinned` are pinned as well.
+
     Local to the transaction: behind a pooler the next one is somebody else's.
     """
     if connection.dialect.name == "postgresql":
         settings = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
-        for name, seconds in settings.items():
-            if seconds is not None:
-                connection.exec_driver_sql(f"SET LOCAL {name} = '{seconds}s'")
+        statements = [
+            f"SET LOCAL {name} = '{seconds}s'"
+            for name, seconds in settings.items()
+            if seconds is not None
+        ]
+        # SET, since a SELECT would take the snapshot; and all at once, which psycopg sends only
+        # without parameters.
+        connection.exec_driver_sql(
+            "; ".join((PIN, *statements)), execution_options={"no_parameters": True}
+        )
 
 
 def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:

@@ -28,6 +28,7 @@ from chinook_sim.ledger import (
     try_key,
 )
 from chinook_sim.naming import check_engine, connection_of, recognise
+from chinook_sim.pinned import pin
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.request import COUNT_LIMIT, Request, check_seed, draw_seed
 from chinook_sim.simulate import generate_day, translated, writing
@@ -156,7 +157,9 @@ class _Filler:
         """Return the days that are there already."""
         with translated(), Session(self._connected()) as session, session.begin():
             connection = connection_of(session)
-            require(recognise(connection))
+            chinook = recognise(connection)
+            require(chinook)
+            pin(connection, chinook)
             found = made_between(connection, KIND, start, end)
             return {made.day: self._compared(made) for made in found}
 
@@ -224,6 +227,7 @@ class _Filler:
                 self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
                 self._version = version
             chinook, catalogue = self._known
+            pin(connection, chinook)
             count = self._profile.count(self._per_day, day, self._seed)
             if count > COUNT_LIMIT:
                 raise InvalidInput(

@@ -13,6 +13,7 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger import baseline, in_range, require
 from chinook_sim.models import CANCELLATION, Change, Invoice, Run, RunInvoices
 from chinook_sim.naming import quoted, recognise
+from chinook_sim.pinned import pinned
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -141,7 +142,13 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
         raise InvalidInput(f"an invoice id must be an integer, got {invoice_id!r:.60}")
     if not 0 <= invoice_id <= LARGEST_ID:
         raise InvalidInput(f"an invoice id must be between 0 and {LARGEST_ID}, got {invoice_id}")
-    require(recognise(connection))
+    chinook = recognise(connection)
+    require(chinook)
+    with pinned(connection, chinook):
+        return _history(connection, invoice_id)
+
+
+def _history(connection: Connection, invoice_id: int) -> InvoiceHistory:
     # An id may be larger than the shop's columns hold.
     number = literal(invoice_id, BigInteger)
     invoice = connection.execute(

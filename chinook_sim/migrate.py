@@ -19,6 +19,7 @@ from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import ChinookName, Invoice, InvoiceLine
 from chinook_sim.naming import (
     CHINOOK_TABLES,
+    LEDGER_MARK,
     SALE_TABLES,
     VERSION_TABLE,
     hidden,
@@ -294,6 +295,7 @@ def _ledger_schema(
         MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
     """
     there = place.ledger_schema if place else schema
+    _refuse_lost_ledger(connection, schema)
     if wanted is None or wanted == there:
         return there
     if connection.dialect.name != "postgresql":
@@ -311,6 +313,36 @@ def _ledger_schema(
             "schema"
         )
     return wanted
+
+
+def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
+    """Refuse to make a second ledger where the shop's schema was renamed.
+
+    A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
+    renames nothing in a comment.
+    """
+    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+        return
+    lost = connection.scalar(
+        text(
+            "SELECT quote_ident(h.nspname) FROM pg_class m "
+            "JOIN pg_namespace h ON h.oid = m.relnamespace "
+            "WHERE m.relname = :marker "
+            "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
+            "AND NOT EXISTS (SELECT FROM pg_namespace n "
+            "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
+            "AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+            "WHERE n.nspname = :schema AND starts_with(obj_description(p.oid, 'pg_proc'), :ours))"
+        ),
+        {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
+    )
+    if lost is not None:
+        comment = f"{LEDGER_MARK}{schema}".replace("'", "''")
+        raise MigrationRefused(
+            f"the ledger in the schema {lost} is of a schema that was renamed. If it is that of "
+            f"this shop, run: COMMENT ON TABLE {lost}.{VERSION_TABLE} IS '{comment}'; then run "
+            "it again"
+        )
 
 
 def new_schema(here: Site) -> str | None:

@@ -37,6 +37,7 @@ from chinook_sim.models import (
     RunInvoices,
     Track,
 )
+from chinook_sim.pinned import UNUSUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -146,6 +147,7 @@ class Chinook:
         outdated_ledger: whether there is one that cannot be used, as some of its tables are
             missing: it is of an earlier release, or somebody dropped them.
         today: the database's CURRENT_DATE when it was looked at.
+        unusual_settings: whether session settings have to be pinned; see `pinned`.
     """
 
     spelling: Spelling
@@ -158,6 +160,7 @@ class Chinook:
     ledger_schema: str | None
     outdated_ledger: bool
     today: date
+    unusual_settings: bool
 
     @property
     def ids_come_back(self) -> bool:
@@ -214,6 +217,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
         place.ledger_schema,
         place.outdated_ledger,
         place.today,
+        place.unusual_settings,
     )
     logger.debug(
         "recognised a Chinook: %s names, schema %s, ids of invoices: %s, ids of lines: %s, %s",
@@ -424,6 +428,7 @@ class _Column:
     ledger: bool
     outdated_ledger: bool
     today: date
+    unusual_settings: bool
     ids: IdSource
 
 
@@ -439,6 +444,7 @@ class Place:
     ledger: bool
     outdated_ledger: bool
     today: date
+    unusual_settings: bool
     columns: dict[str, dict[str, IdSource]]
 
     def spell(self, name: str) -> str:
@@ -511,6 +517,7 @@ def _place(spelling: Spelling, found: Sequence[_Column]) -> Place:
         ledger=found[0].ledger,
         outdated_ledger=found[0].outdated_ledger,
         today=found[0].today,
+        unusual_settings=found[0].unusual_settings,
         columns=columns,
     )
 
@@ -580,7 +587,10 @@ _POSTGRESQL_COLUMNS = text(
            pg_catalog.pg_table_is_visible(c.oid)
            AND ledger.visible AS visible, ledger.tables AS ledger_tables,
            coalesce(apart.nspname, n.nspname) AS ledger_schema,
-           CURRENT_DATE AS today,
+           to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
+           """  # noqa: S608
+    + UNUSUAL
+    + """ AS unusual_settings,
            a.attidentity = 'a' AS always,
            CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                            WHEN 'int4'::regtype THEN 2147483647
@@ -634,7 +644,7 @@ _POSTGRESQL_COLUMNS = text(
             WHERE l.relnamespace = coalesce(apart.oid, c.relnamespace) AND l.relkind = 'r'
               AND l.relname IN :ledger) ledger
      WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
-       AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+       AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
        AND has_schema_privilege(n.oid, 'USAGE')
      ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname, a.attnum
     """
@@ -695,7 +705,8 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
             row.visible,
             row.ledger_schema,
             *_ledger(row.ledger_tables),
-            row.today,
+            date.fromisoformat(row.today),
+            row.unusual_settings,
             ids,
         )
 
@@ -745,5 +756,6 @@ def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
                     None,
                     *_ledger(row.ledger_tables),
                     today,
+                    False,
                     ids,
                 )

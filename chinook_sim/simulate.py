@@ -22,6 +22,7 @@ from chinook_sim.interrupts import interruptible
 from chinook_sim.ledger import made_already, record, require
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.naming import connection_of, recognise
+from chinook_sim.pinned import pinned
 from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
 from chinook_sim.request import Request, draw_seed
 from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
@@ -302,7 +303,8 @@ def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary
         connection = connection_of(session)
         chinook = recognise(connection)
         asked = request.settle(connection, chinook)
-        found = _found(connection, chinook, asked, locked=False)
+        with pinned(connection, chinook):
+            found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
         if request.changes or chinook.outdated_ledger:
@@ -381,7 +383,9 @@ def all_or_nothing(
         try:
             with writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
-                yield connection_of(session), chinook
+                connection = connection_of(session)
+                with pinned(connection, chinook):
+                    yield connection, chinook
         except BatchFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise

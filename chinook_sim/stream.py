@@ -37,6 +37,7 @@ from chinook_sim.errors import (
 from chinook_sim.ledger import LIVE, backend_of, outcome, require, stream_name
 from chinook_sim.merging import Group, merge
 from chinook_sim.naming import check_engine, connection_of
+from chinook_sim.pinned import pin
 from chinook_sim.profile import UNIFORM, load_profile
 from chinook_sim.refusals import refusal_of
 from chinook_sim.request import Request, check_seed, draw_seed
@@ -596,6 +597,7 @@ class _Stream:
                 require(chinook)
                 catalogue = read_catalogue(connection, changes=True)
             known = self._known = _Known(self._good_until(begun), version, chinook, catalogue)
+        pin(connection_of(session), known.chinook)
         return known
 
     def _recent(self, session: Session, known: _Known, day: date) -> tuple[int, int] | None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["bounds", "check_day", "check_timezone", "d1", "now", "parse_day"]
 
 # The end of a day is the start of the next, and there is none after 9999-12-31.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 LAST_DAY = date.max - timedelta(days=1)
 
 
@@ -38,8 +40,11 @@ def d1(connection: Connection, timezone: str | None = None) -> date:
         InvalidInput: there is no such time zone.
     """
     if timezone is None:
-        today = connection.scalar(text("SELECT CURRENT_DATE"))
-        today = today if isinstance(today, date) else date.fromisoformat(str(today))
+        # As text that no setting changes.
+        question = "CURRENT_DATE"
+        if connection.dialect.name == "postgresql":
+            question = f"to_char(CAST({question} AS timestamp), 'YYYY-MM-DD')"
+        today = date.fromisoformat(str(connection.scalar(text(f"SELECT {question}"))))
     else:
         today = now(connection, timezone).date()
     return today - timedelta(days=1)
@@ -65,9 +70,11 @@ def now(connection: Connection, timezone: str | None = None) -> datetime:
         told = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
         there = told if zone is None else told.replace(tzinfo=UTC).astimezone(zone)
     else:
-        # The clock's, and not the transaction's, which may have waited for a lock.
+        # The clock's, and not the transaction's, which may have waited for a lock. As a number:
+        # no setting changes how that is written.
         question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
-        told = connection.scalar(text(f"SELECT {question}"))
+        seconds = connection.scalar(text(f"SELECT extract(epoch FROM {question})"))  # noqa: S608
+        told = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
         there = told.astimezone(zone) if zone else told
     return there.replace(tzinfo=None)
 

@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "refusals": {"errors"},
     "sampling": set(),
     "standin_words": set(),
-    "naming": MODELS | ERRORS,
+    "pinned": set(),
+    "naming": {"pinned"} | MODELS | ERRORS,
     "window": ERRORS,
     "catalogue": {"naming"} | MODELS | ERRORS,
     "batch": {"sampling", "catalogue", "curves", "profile"},
@@ -43,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "request": {"batch", "changes", "ledger", "profile", "sampling", "window"} | ERRORS,
     "ledger": {"batch", "fingerprints", "sampling"} | MODELS | ERRORS,
     "listing": {"ledger"} | MODELS | ERRORS,
-    "lineage": {"ledger", "naming"} | MODELS | ERRORS,
+    "lineage": {"ledger", "naming", "pinned"} | MODELS | ERRORS,
     "simulate": {
         "writers",
         "interrupts",
@@ -52,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
         "changes",
         "ledger",
         "naming",
+        "pinned",
         "refusals",
         "request",
         "rights",
@@ -80,6 +82,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "catalogue",
         "naming",
+        "pinned",
         "profile",
         "window",
     }
@@ -94,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "merging",
         "naming",
+        "pinned",
         "profile",
         "refusals",
         "rights",
@@ -115,13 +119,13 @@ ALLOWED: dict[str, set[str]] = {
     }
     | MODELS
     | ERRORS,
-    "verification": {"verification", "naming", "profile", "window"} | MODELS | ERRORS,
+    "verification": {"verification", "naming", "pinned", "profile", "window"} | MODELS | ERRORS,
     "standin": {"standin_words", "people", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
     "migrate": {"naming", "rights"} | MODELS | ERRORS,
     "neon": ERRORS,
     "settings": {"neon"} | ERRORS,
-    "connecting": {"settings"} | ERRORS,
+    "connecting": {"pinned", "settings"} | ERRORS,
     "pytest_plugin": {"initialise", "naming"},
     "initialise": {
         "connecting",

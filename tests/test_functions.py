@@ -399,6 +399,8 @@ def test_a_day_for_which_too_few_ids_are_left_takes_none(shop: Shop) -> None:
     name = sequence(shop, "invoice_id")
     shop.execute(f"SELECT setval('{name}', {last})")
     refused(shop, [f"simulate_sales('{DAY}', 51)"], "has 50 ids left")
+    shop.execute(f'ALTER DATABASE "{shop.url.database}" SET quote_all_identifiers = on')
+    refused(shop, [f"simulate_sales('{DAY}', 51)"], "has 50 ids left")
     assert shop.value(f"SELECT last_value FROM {name}") == last
     shop.rows(f"SELECT simulate_sales('{DAY}', 50)")
 

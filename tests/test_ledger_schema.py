@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -173,3 +174,23 @@ def test_sqlite_has_no_schema_for_it(command: Command) -> None:
     done = command("init", "--ledger-schema", "ledger", DATABASE_URL="sqlite:///shop.db")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+@on_two
+def test_schemas_that_are_renamed_are_found_or_refused(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection, ledger_schema="ledger")
+    shop.execute("ALTER SCHEMA ledger RENAME TO books")
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("SELECT simulate_sales('2026-01-31', 5)")
+    shop.execute('ALTER SCHEMA public RENAME TO "it\'s mine"')
+    with shop.engine.begin() as connection, pytest.raises(MigrationRefused) as caught:
+        upgrade(connection)
+    found = re.search(r"COMMENT ON .*?;", str(caught.value))
+    assert found
+    shop.execute(found[0])
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    shop.execute("SELECT \"it's mine\".simulate_sales('2026-01-31', 5)")
+    assert shop.value("SELECT count(*) FROM books.chinook_sim_run WHERE kind <> 'baseline'") == 2

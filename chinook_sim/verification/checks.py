@@ -7,10 +7,12 @@ Amounts are compared in rounded cents: SQLite's are floating-point numbers, and 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.naming import recognise, refuse_autocommit
+from chinook_sim.pinned import pinned
 from chinook_sim.verification import statements
 from chinook_sim.verification.alignment import check_alignment
 from chinook_sim.verification.changes import check_changes
@@ -28,7 +30,7 @@ from chinook_sim.verification.sales import TIMESTAMP
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import date
 
     from sqlalchemy import Connection
@@ -64,7 +66,13 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         NotAChinook: the database holds no Chinook.
         InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    chinook = _begin(connection)
+    with _begun(connection) as chinook:
+        return _checks_of_day(connection, chinook, day, expect)
+
+
+def _checks_of_day(
+    connection: Connection, chinook: Chinook, day: date, expect: int | None
+) -> list[Check]:
     start, end = bounds(day)
     scope = "i.{date} >= :start AND i.{date} < :end"
     times: dict[str, Any] = {"start": start, "end": end, "day": day}
@@ -124,7 +132,11 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         NotAChinook: the database holds no Chinook.
         InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    chinook = _begin(connection)
+    with _begun(connection) as chinook:
+        return _checks_of_all(connection, chinook, expect)
+
+
+def _checks_of_all(connection: Connection, chinook: Chinook, expect: int | None) -> list[Check]:
     baseline = _baseline(connection) if chinook.ledger else 0
     back = _days_back(connection) if chinook.ledger else 0
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
@@ -146,12 +158,15 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
     ]
 
 
-def _begin(connection: Connection) -> Chinook:
+@contextmanager
+def _begun(connection: Connection) -> Iterator[Chinook]:
     """Let all checks see the database as of one moment, and recognise it."""
     refuse_autocommit(connection)
     if not connection.in_transaction():
         take_snapshot(connection)
-    return recognise(connection)
+    chinook = recognise(connection)
+    with pinned(connection, chinook):
+        yield chinook
 
 
 def _rules_of_day(

@@ -730,7 +730,8 @@ def _left(sequence: str, table: str, column: str) -> str:
         "/ q.seqincrement) FROM pg_sequence q, pg_attribute a "
         f"WHERE q.seqrelid = '{quote(sequence)}'::regclass "
         f"AND a.attrelid = '{quote(table)}'::regclass "
-        f"AND quote_ident(a.attname) = '{quote(column)}')"
+        # Not quote_ident, which depends on a setting.
+        f"AND a.attname = (parse_ident('{quote(column)}'))[1])"
     )
 
 

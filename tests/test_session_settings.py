@@ -1,0 +1,235 @@
+"""No setting of a session, role or database changes what commands, library and functions do."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import Case, by_turns, parameters
+from shapes import SHAPES, build_postgresql
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import backfill, generate_d1, invoice_history, live, undo
+from chinook_sim.errors import BatchFailed
+from chinook_sim.migrate import upgrade
+from chinook_sim.simulate import plan_day
+from chinook_sim.verification import verify_all, verify_day
+
+if TYPE_CHECKING:
+    from conftest import Command, Ground, Shop
+    from postgres import Server
+
+CASES = {case.id: case for case in by_turns(migrated=True)}
+TWO = [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]
+
+each_of_two = pytest.mark.parametrize("shop", parameters(TWO), indirect=True)
+
+one = pytest.mark.parametrize("shop", parameters(TWO[:1]), indirect=True)
+
+DAY = date(2026, 1, 31)
+
+SETTINGS = {
+    "DateStyle": ("'SQL, DMY'", "German", "'Postgres, MDY'"),
+    "IntervalStyle": ("sql_standard", "iso_8601"),
+    "extra_float_digits": ("-15",),
+    "bytea_output": ("escape",),
+    "TimeZone": ("'America/Sao_Paulo'", "'Asia/Kathmandu'"),
+    "standard_conforming_strings": ("off",),
+    "quote_all_identifiers": ("on",),
+    "default_transaction_isolation": ("'repeatable read'", "serializable"),
+    "client_min_messages": ("debug5",),
+    "plpgsql.extra_errors": ("'all'",),
+    "transform_null_equals": ("on",),
+    "array_nulls": ("off",),
+}
+PAIRS = [(name, value) for name, values in SETTINGS.items() for value in values]
+
+OWN_COLUMNS = {
+    "weight": ("float8", "0.1::float8 + 0.2"),
+    "patience": ("interval", "interval '-1 month +2 days -03:04:05.6'"),
+    "period": ("daterange", "daterange('2026-02-01', '2026-03-04')"),
+    "moments": ("tstzrange", "tstzrange('2026-02-01 03:04:05.678+00', NULL)"),
+    "raw": ("bytea", "decode('00ff5c', 'hex')"),
+}
+"""Columns of the owner's that are written as a setting has it: their types and values."""
+
+
+def stock(shop: Shop) -> None:
+    shop.execute(
+        *(f"ALTER TABLE [Invoice] ADD {name} {kind}" for name, (kind, _) in OWN_COLUMNS.items()),
+        "UPDATE [Invoice] SET [InvoiceDate] = '2026-01-20', "
+        + ", ".join(f"{name} = {value}" for name, (_, value) in OWN_COLUMNS.items()),
+    )
+
+
+def configure(shop: Shop, settings: list[tuple[str, str]]) -> None:
+    for name, value in settings:
+        shop.execute(f'ALTER DATABASE "{shop.url.database}" SET {name} = {value}')
+
+
+def contents(shop: Shop) -> list[Any]:
+    """Return all sales with the owner's columns, seen without the settings."""
+    assert shop.server is not None
+    with shop.server.connect(shop.url.database or "") as connection:
+        connection.execute("RESET ALL; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'")
+        connection.execute("SET extra_float_digits = 1; SET bytea_output = 'hex'; SET TimeZone = 0")
+        found: list[Any] = []
+        for table in ("Invoice", "InvoiceLine", "Customer", "Track"):
+            read = f"SELECT to_jsonb(t.*) FROM [{table}] t ORDER BY 1"
+            found.append(connection.execute(shop.sql(read)).fetchall())
+        return found
+
+
+def outcomes(shop: Shop) -> dict[str, Any]:
+    """Do everything once, and return what came of it."""
+    stock(shop)
+    said: dict[str, Any] = {"before": contents(shop)}
+    wishes: dict[str, Any] = {"day": DAY, "seed": 7, "updates": 5, "cancellations": 5, "moves": 2}
+    with Session(shop.engine) as session, session.begin():
+        said["planned"] = plan_day(session, 20, once=True, **wishes).digest
+        made = generate_d1(session, 20, once=True, new_customers=1, price_changes=2, **wishes)
+    said["made"] = made.digest, made.revenue, made.hours
+    with Session(shop.engine) as session, session.begin():
+        again = generate_d1(session, 20, once=True, new_customers=1, price_changes=2, **wishes)
+        assert (again.existed, again.run_id) == (True, made.run_id)
+        assert plan_day(session, 20, once=True, **wishes, new_customers=1, price_changes=2).existed
+    said["after"] = contents(shop)
+    with shop.engine.connect() as connection:
+        history = invoice_history(connection, made.invoice_ids[0])
+        assert history.made_by is not None
+        assert history.made_by.run_id == made.run_id
+    with shop.engine.connect() as connection:
+        said["verified"] = [(it.name, it.passed, it.figure) for it in verify_day(connection, DAY)]
+    with shop.engine.connect() as connection:
+        said["verified all"] = [(it.name, it.passed) for it in verify_all(connection)]
+    with Session(shop.engine) as session, session.begin():
+        undo(session, made.run_id or "")
+    assert contents(shop) == said["before"]
+    list(backfill(shop.engine, DAY, DAY + timedelta(days=1), per_day=3, seed=1))
+    days = list(backfill(shop.engine, DAY, DAY + timedelta(days=1), per_day=3, seed=1))
+    said["days"] = [(it.day, it.digest, it.existed) for it in days]
+    assert sum(batch.made.count for batch in live(shop.engine, 500, seed=3, duration=0.05)) > 0
+    with shop.engine.begin() as connection:
+        for call in (
+            "simulate_new_sale('2026-02-01 10:00')",
+            "simulate_sales('2026-02-01', 5)",
+            "simulate_update_sale(DATE '2026-02-01')",
+            "simulate_delete_sale('2026-02-01')",
+        ):
+            assert connection.execute(text(f"SELECT {call}")).scalar() is not None, call
+    return said
+
+
+@pytest.fixture(scope="module")
+def usual(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[Case, dict[str, Any]]:
+    """What comes of it under the settings that a server has by itself."""
+    found = {}
+    for case in TWO:
+        shop = ground.shop(case, tmp_path_factory.mktemp("usual"))
+        found[case] = outcomes(shop)
+        shop.close()
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), PAIRS)
+def test_no_setting_changes_what_comes_of_it(
+    ground: Ground,
+    usual: dict[Case, dict[str, Any]],
+    tmp_path: Any,
+    name: str,
+    value: str,
+) -> None:
+    case = TWO[PAIRS.index((name, value)) % 2]
+    shop = ground.shop(case, tmp_path)
+    configure(shop, [(name, value)])
+    assert outcomes(shop) == usual[case]
+    shop.close()
+
+
+@each_of_two
+def test_the_settings_of_the_callers_transaction_stay(shop: Shop) -> None:
+    settings = [
+        ("DateStyle", "SQL, DMY"),
+        ("IntervalStyle", "iso_8601"),
+        ("bytea_output", "escape"),
+    ]
+    with Session(shop.engine) as session, session.begin():
+        for name, value in settings:
+            session.execute(text(f"SET LOCAL {name} = '{value}'"))
+        session.execute(text("SET extra_float_digits = -3"))
+
+        def kept() -> None:
+            for name, value in [*settings, ("extra_float_digits", "-3")]:
+                assert session.scalar(text(f"SHOW {name}")) == value
+
+        made = generate_d1(session, 3, day=DAY, once=True)
+        kept()
+        verify_all(session.connection())
+        kept()
+        invoice_history(session.connection(), made.invoice_ids[0])
+        kept()
+        session.execute(
+            text(shop.sql("ALTER TABLE [InvoiceLine] ADD CHECK ([Quantity] > 5) NOT VALID"))
+        )
+        with pytest.raises(BatchFailed):
+            generate_d1(session, 3, day=DAY)
+        kept()
+        undo(session, made.run_id or "")
+        kept()
+
+
+@one
+def test_commands_work_under_all_settings_at_once(shop: Shop, command: Command) -> None:
+    configure(shop, [(name, values[0]) for name, values in SETTINGS.items()])
+    key = ("--once", "--day", str(DAY), "--seed", "7", "--cancellations", "2")
+    for _ in range(2):
+        done = command("generate", "20", *key, DATABASE_URL=shop.text)
+        assert done.returncode == 0, done.stderr
+    for arguments in (
+        ("status",),
+        ("status", "--invoice", "35"),
+        ("verify", "--all"),
+        ("undo", "--day", str(DAY)),
+        ("init",),
+    ):
+        done = command(*arguments, DATABASE_URL=shop.text)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
+@one
+def test_a_database_that_takes_no_writes_is_refused_in_one_line(
+    shop: Shop, command: Command
+) -> None:
+    configure(shop, [("default_transaction_read_only", "on")])
+    done = command("generate", "5", DATABASE_URL=shop.text)
+    assert done.returncode == 4
+    assert "read-only transaction; the database takes no writes" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert command("status", DATABASE_URL=shop.text).returncode == 0
+    with shop.engine.connect() as connection, pytest.raises(DBAPIError, match="read-only"):
+        connection.execute(text("SELECT simulate_new_sale(now())"))
+
+
+def test_names_with_backslashes_do_not_depend_on_a_setting(server: Server) -> None:
+    database = server.create_database()
+    schema = r"a\tb\\'c"
+    build_postgresql(SHAPES[1], server, database, schema=schema)
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+    with server.connect(database) as connection:
+        connection.execute("SET standard_conforming_strings = off")
+        connection.execute("SET escape_string_warning = off")
+        for call in ("new_sale(now())", "sales('2026-01-31', 5)", "update_sale(now())"):
+            connection.execute(f'SELECT "{schema}".simulate_{call}')
+        connection.execute(
+            f'CREATE TABLE review (invoice integer REFERENCES "{schema}".invoice ON DELETE CASCADE)'
+        )
+        connection.execute(f'INSERT INTO review SELECT invoice_id FROM "{schema}".invoice')
+        call = f'SELECT "{schema}".simulate_delete_sale(now())'
+        assert connection.execute(call).fetchall() == [(None,)]
+    server.drop_database(database)
