@@ -305,8 +305,10 @@ class IdRanges(Sequence[int]):
     def of(cls, ids: Sequence[int]) -> IdRanges:
         """Make them of ids that rise."""
         array = np.asarray(ids, dtype=np.int64)
-        parts = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
-        return cls([range(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)])
+        steps = np.diff(array)
+        step = int(steps.min()) if len(steps) else 1
+        parts = np.split(array, np.flatnonzero(steps != step) + 1)
+        return cls([range(int(part[0]), int(part[-1]) + 1, step) for part in parts if len(part)])
 
     def __len__(self) -> int:
         return sum(len(ids) for ids in self.ranges)

@@ -98,9 +98,12 @@ class IdSource:
 
     Attributes:
         kind: `none`, the database gives no id and an insert must bring one; `sequence`, a
-            PostgreSQL sequence (serial, identity, or one beside a plain column); `rowid`, SQLite.
+            PostgreSQL sequence (serial, identity, or one beside a plain column); `expression`,
+            another default; `rowid`, SQLite.
         limit: the largest id the column, and the sequence where there is one, can hold.
         sequence: the sequence's qualified and quoted name, if any.
+        expression: SQL that gives one id each time it is evaluated, if it is not `nextval` of a
+            sequence that counts up.
         increment: the sequence's step.
         usable: whether we may call `nextval`.
         default: whether an insert without an id gets one.
@@ -109,9 +112,10 @@ class IdSource:
         lockable: whether we may lock the table against other writers.
     """
 
-    kind: Literal["none", "sequence", "rowid"]
+    kind: Literal["none", "sequence", "expression", "rowid"]
     limit: int
     sequence: str | None = None
+    expression: str | None = None
     increment: int = 1
     usable: bool = True
     default: bool = True
@@ -120,10 +124,17 @@ class IdSource:
     lockable: bool = True
 
     @property
+    def counted(self) -> bool:
+        """Whether the next id is one more than the highest that was ever given."""
+        return self.kind in ("none", "rowid")
+
+    @property
     def shown(self) -> str:
         """Where the ids come from, for a person to read."""
         if self.kind == "sequence":
             return f"sequence {self.sequence}"
+        if self.kind == "expression":
+            return f"expression {self.expression}"
         return (
             "SQLite's own"
             if self.kind == "rowid"
@@ -597,6 +608,9 @@ _POSTGRESQL_COLUMNS = text(
                            ELSE 9223372036854775807 END AS column_limit,
            quote_ident(home.nspname) || '.' || quote_ident(maker.relname) AS sequence,
            s.seqmax, s.seqincrement,
+           CASE WHEN s.seqincrement < 0
+                THEN format('nextval(%L::regclass)', CAST(s.seqrelid AS regclass))
+                ELSE other.expression END AS expression,
            has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
            source.oid IS NOT NULL AS has_default,
            has_table_privilege(c.oid, 'SELECT') AS readable,
@@ -604,21 +618,32 @@ _POSTGRESQL_COLUMNS = text(
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_catalog.pg_attrdef f
+        ON f.adrelid = c.oid AND f.adnum = a.attnum AND a.attgenerated = ''
       LEFT JOIN LATERAL (
-           -- an identity column owns its sequence; a serial column's default depends on one
+           -- a call of something, and not a constant
+           SELECT pg_catalog.pg_get_expr(f.adbin, f.adrelid) AS expression) told
+        ON told.expression LIKE '%(%'
+      LEFT JOIN LATERAL (
+           -- an identity column owns its sequence; a serial column's default is nextval of one
            SELECT d.objid AS oid FROM pg_catalog.pg_depend d
             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
               AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
            UNION ALL
-           SELECT d.refobjid FROM pg_catalog.pg_attrdef f
-             JOIN pg_catalog.pg_depend d ON d.classid = 'pg_attrdef'::regclass
-              AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+           SELECT d.refobjid FROM pg_catalog.pg_depend d
              JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
-            WHERE f.adrelid = c.oid AND f.adnum = a.attnum
+            WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+              AND d.refclassid = 'pg_class'::regclass
+              -- a setting puts quotes around every name
+              AND replace(told.expression, '"', '')
+                  ~ '^nextval[(]E?''([^'']|'''')*''::regclass[)]$'
            LIMIT 1) source ON true
+      LEFT JOIN LATERAL (
+           SELECT told.expression WHERE source.oid IS NULL) other ON true
       -- a plain id column has no source, but may have a sequence beside it: ours, or the one of
       -- another program that numbers invoices
-      LEFT JOIN pg_catalog.pg_class beside ON source.oid IS NULL AND beside.relkind = 'S'
+      LEFT JOIN pg_catalog.pg_class beside ON beside.relkind = 'S'
+       AND source.oid IS NULL AND other.expression IS NULL
        AND beside.relnamespace = c.relnamespace AND beside.relname =
            CASE WHEN (c.relname, a.attname) IN (('Invoice', 'InvoiceId'), ('invoice', 'invoice_id'))
                 THEN 'invoice_id_seq'
@@ -678,7 +703,11 @@ def hidden(connection: Connection) -> str | None:
 
 def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
     for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(_names())}):
-        if row.sequence is None:
+        if row.expression is not None:
+            ids = IdSource(
+                "expression", row.column_limit, expression=row.expression, always=row.always
+            )
+        elif row.sequence is None:
             ids = IdSource(
                 "none",
                 row.column_limit,

@@ -98,7 +98,7 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             if ids.sequence is not None and not ids.always:
                 yield "USAGE", f"SEQUENCE {ids.sequence}"
             # The highest id, or the id that an identity column gave, is read.
-            if ids.sequence is None or (ids.always and not ids.usable):
+            if ids.counted or (ids.always and not ids.usable):
                 yield "SELECT", table
         if purpose != "batch":
             yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))

@@ -10,6 +10,9 @@ anything is taken, and the sequence moved forward: by `nextval`, which cannot go
 uses the sequence; over a gap too wide for that by `setval`, which could, if somebody crossed the
 whole gap between our look and our step.
 
+A column may have any other default: an expression of `nextval`, or a function of the owner's. It is
+evaluated once for each row before the rows are written, and nothing is known of its next ids.
+
 A sequence never gives an id twice. Elsewhere the highest id is not enough, as its row may have been
 deleted: the ledger knows the invoices of all runs, undone ones too, and what was cancelled; and
 `remember` notes the highest ids before `undo` deletes rows, as lines are in the ledger nowhere.
@@ -88,6 +91,39 @@ def allocate_customers(connection: Connection, chinook: Chinook, count: int) -> 
 def _allocate(
     connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]
 ) -> list[IdRanges]:
+    known = [it for it in wanted if it.source.kind != "expression"]
+    taken = dict(zip(known, _reserve(connection, chinook, known), strict=True)) if known else {}
+    return [taken[it] if it in taken else _evaluate(connection, it) for it in wanted]
+
+
+def _evaluate(connection: Connection, wanted: _Wanted) -> IdRanges:
+    """Return ids from the default of a column, which may be anything, before rows are written."""
+    table, source, count = wanted
+    name = quoted(connection, table)
+    evaluated = f"SELECT ({source.expression}) AS id FROM generate_series(1, :count)"  # noqa: S608
+    found = connection.scalars(sql_text(evaluated), {"count": count}).all()
+    ids = sorted({int(it) for it in found if it is not None})
+    if len(ids) < count:
+        raise BatchFailed(
+            f"the batch failed and nothing was written: the default of the id of {name} gave "
+            f"{len(ids)} ids for {count} rows: {source.expression}"
+        )
+    if count and ids[-1] > source.limit:
+        raise _exhausted(name, count, sum(it <= source.limit for it in ids))
+    return IdRanges.of(ids)
+
+
+def _exhausted(name: str, needed: int, left: int) -> IdsExhausted:
+    return IdsExhausted(
+        f"{name} has {left} ids left and the batch needs {needed}; "
+        f"make a smaller batch, or widen the id column of {name} to BIGINT",
+        table=name,
+        needed=needed,
+        left=left,
+    )
+
+
+def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]) -> list[IdRanges]:
     sequences = [it for it in wanted if it.source.kind == "sequence"]
     if all(it in sequences and it.source.readable for it in wanted):
         taken = _take(connection, wanted, looking=True)
@@ -100,14 +136,7 @@ def _allocate(
     for (table, source, count), position in zip(wanted, last, strict=True):
         left = max((source.limit - position) // source.increment, 0)
         if count > left:
-            name = quoted(connection, table)
-            raise IdsExhausted(
-                f"{name} has {left} ids left and the batch needs {count}; "
-                f"make a smaller batch, or widen the id column of {name} to BIGINT",
-                table=name,
-                needed=count,
-                left=left,
-            )
+            raise _exhausted(quoted(connection, table), count, left)
     taken = _take(connection, sequences, looking=False) if sequences else []
     return [
         taken[sequences.index(it)]
@@ -220,16 +249,16 @@ def _question(
         One row: the parameters with what `remember` noted; for each table its highest id, the last
         that its source gave, and two that the ledger has.
     """
-    given = ledger and any(source.kind != "sequence" for _, source, _ in sources)
+    given = ledger and any(source.counted for _, source, _ in sources)
     noted = select(Run.parameters).where(Run.run_id == BASELINE).scalar_subquery()
     columns: list[Any] = [noted if given else null()]
     for table, source, name in sources:
         (key,) = table.primary_key.columns
-        readable = source.kind != "sequence" or source.readable
+        readable = source.counted or (source.kind == "sequence" and source.readable)
         columns.append(select(func.max(key)).scalar_subquery() if readable else null())
         # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
         columns.append(_last(source, name))
-        recorded = ledger and source.kind != "sequence"
+        recorded = ledger and source.counted
         columns += _recorded(table) if recorded else (null(), null())
     return select(*columns)
 
@@ -275,7 +304,7 @@ def remember(connection: Connection, chinook: Chinook) -> None:
             (Invoice.__table__, chinook.invoice_ids),
             (InvoiceLine.__table__, chinook.line_ids),
         )
-        if source.kind != "sequence"
+        if source.counted
     }
     if not keys:
         return

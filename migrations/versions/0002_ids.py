@@ -32,7 +32,7 @@ def upgrade() -> None:
         leave_out("sequences, which SQLite does not have")
         return
     for name, table in SEQUENCES:
-        if here.place is None or here.sequence_of(table) is not None:
+        if here.place is None or here.place.ids_of(table).kind != "none":
             continue
         size = "integer" if here.place.ids_of(table).limit < 2**31 else "bigint"
         (key,) = table.primary_key.columns

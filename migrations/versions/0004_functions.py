@@ -556,9 +556,22 @@ def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[
         functions: parameters, result and body of each, by name.
         names: what stands in braces in the bodies.
     """
+    if other_defaults(here):
+        leave_out(f"functions, as {other_defaults(here)}")
+        return
     for name, (parameters, result, template) in functions.items():
         body = template.format(**names)
         install_one(here, name, parameters, result, body, settings_of(here, name))
+
+
+def other_defaults(here: Site) -> str:
+    """Say which ids the functions cannot take, as a column has a default of the owner's."""
+    found = []
+    for table in (Invoice.__table__, InvoiceLine.__table__):
+        ids = here.place.ids_of(table) if here.place and here.place.has(table) else None
+        if ids and ids.expression:
+            found.append(f"the ids of {here.spell(table)} are {ids.expression}")
+    return " and ".join(found)
 
 
 def settings_of(here: Site, name: str) -> str:

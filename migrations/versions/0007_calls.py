@@ -273,8 +273,9 @@ def upgrade() -> None:
         "p.oid = ANY (SELECT to_regprocedure(s) FROM unnest(CAST(:signatures AS text[])) AS s)",
         signatures=added(here),
     )
-    for routine in routines(here):
-        first.install_one(here, *routine)
+    if not first.other_defaults(here):
+        for routine in routines(here):
+            first.install_one(here, *routine)
 
 
 def downgrade() -> None:
@@ -291,7 +292,8 @@ def downgrade() -> None:
 def mend() -> None:
     """Write the functions anew that have names in them which are no longer the database's.
 
-    One that was changed since it was installed is left alone.
+    Where ids come from a default that the functions cannot take, they are dropped. One that was
+    changed since it was installed is left alone.
     """
     here = site()
     if not here.postgresql:
@@ -307,7 +309,9 @@ def mend() -> None:
             {"signature": signature},
         ).one_or_none()
         ours = row is not None and marked(here, "pg_proc", signature) == f", {row.digest}"
-        if row is not None and ours and row.prosrc != routine.body:
+        if ours and first.other_defaults(here):
+            execute(f"DROP FUNCTION {signature}")
+        elif row is not None and ours and row.prosrc != routine.body:
             first.install_one(here, *routine)
 
 

@@ -1,0 +1,210 @@
+"""Ids whose columns have other defaults than `nextval` of a sequence that counts up."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import Case, parameters
+from shapes import SHAPES
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from test_migrations import downgrade
+
+from chinook_sim import (
+    BatchFailed,
+    IdsExhausted,
+    SaleFactory,
+    generate_d1,
+    live,
+    recognise,
+    simulate_changes,
+    undo,
+)
+from chinook_sim.migrate import upgrade
+from chinook_sim.verification import verify_all
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+DAY = date(2026, 1, 20)
+
+CASES = [Case(shape, major) for shape, major in zip(SHAPES[:2], (16, 18), strict=True)]
+
+each = pytest.mark.parametrize("shop", parameters(CASES), indirect=True)
+one = pytest.mark.parametrize("shop", parameters(CASES[:1]), indirect=True)
+
+NEXT = "nextval('shard') * 16 + 3"
+
+DEFAULTS = {
+    "arithmetic": NEXT,
+    "function": "next_id()",
+    "by name": "nextval('shard'::text)",
+    "both": "nextval('shard') + nextval('other')",
+    "falling": "(1000000 - nextval('shard') * 7)",
+    "shuffled": "((nextval('shard') * 7919) % 1000003 + 2000)",
+    "counting down": "nextval('down')",
+    "quoted": r"""nextval('"it''s\here"') * 2""",
+}
+
+
+def give(shop: Shop, default: str, *tables: str) -> None:
+    """Let the ids of tables come from a default of the owner's."""
+    shop.execute(
+        "CREATE SEQUENCE shard START 100",
+        "CREATE SEQUENCE other START 100",
+        "CREATE SEQUENCE down INCREMENT -1 START 2000000 MAXVALUE 2000000",
+        r"""CREATE SEQUENCE "it's\here" START 100""",
+        f"CREATE FUNCTION next_id() RETURNS bigint LANGUAGE sql AS $$SELECT {NEXT}$$",
+        *(
+            f"ALTER TABLE [{table}] ALTER COLUMN [{table}Id] SET DEFAULT {default}"
+            for table in tables or ("Invoice", "InvoiceLine", "Customer")
+        ),
+    )
+
+
+def sequences(shop: Shop) -> list[tuple[Any, ...]]:
+    return shop.rows("SELECT sequencename, last_value FROM pg_sequences ORDER BY 1")
+
+
+def migrate(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+
+
+def sells(shop: Shop) -> None:
+    """Do everything that takes ids, with sales of the owner's in between."""
+    for seed in range(3):
+        with Session(shop.engine) as session, session.begin():
+            made = generate_d1(session, 20, day=DAY, seed=seed, new_customers=2)
+        assert len(made.invoice_ids) == len(set(made.invoice_ids)) == 20
+        with Session(shop.engine) as session, session.begin():
+            simulate_changes(session, day=DAY, updates=5, cancellations=2)
+        shop.insert_by_default()
+    with Session(shop.engine) as session, session.begin():
+        created = [SaleFactory(session).create(DAY) for _ in range(3)]
+        assert all(it.total == sum(line.unit_price for line in it.lines) for it in created)
+    assert sum(batch.made.count for batch in live(shop.engine, 500, seed=3, duration=0.05)) > 0
+    shop.insert_by_default()
+
+
+@pytest.mark.parametrize("default", DEFAULTS)
+@each
+def test_the_default_gives_the_ids(shop: Shop, default: str) -> None:
+    give(shop, DEFAULTS[default])
+    migrate(shop)
+    with Session(shop.engine) as session, session.begin():
+        before = shop.snapshot()
+        run = generate_d1(session, 20, day=DAY, seed=1).run_id
+    with Session(shop.engine) as session, session.begin():
+        undo(session, str(run))
+    assert shop.snapshot() == before
+    sells(shop)
+    with shop.engine.connect() as connection:
+        failed = [it for it in verify_all(connection) if not it.passed]
+    # What the owner inserted has a total of its own.
+    assert not failed, failed
+
+
+@each
+def test_only_what_the_default_calls_is_taken_from(shop: Shop) -> None:
+    give(shop, NEXT, "Invoice")
+    migrate(shop)
+    with Session(shop.engine) as session, session.begin():
+        made = generate_d1(session, 20, day=DAY, seed=1)
+    assert list(made.invoice_ids) == [(100 + step) * 16 + 3 for step in range(20)]
+    found = dict(sequences(shop))
+    assert found["shard"] == 119
+    assert "invoice_id_seq" not in found
+    assert found["invoice_line_id_seq"] is not None
+    with Session(shop.engine) as session:
+        ids = recognise(session).invoice_ids
+    assert (ids.kind, ids.sequence) == ("expression", None)
+    assert "16" in ids.shown
+
+
+@each
+def test_a_plain_nextval_is_a_sequence_whatever_its_name_and_the_settings(shop: Shop) -> None:
+    name = r'''"it's\here"'''
+    shop.execute(
+        f"CREATE SEQUENCE {name} START 500",
+        "ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] "
+        r"""SET DEFAULT nextval(E'"it\'s\\here"')""",
+        f'ALTER DATABASE "{shop.url.database}" SET quote_all_identifiers = on',
+    )
+    with Session(shop.engine) as session:
+        ids = recognise(session).invoice_ids
+        assert (ids.kind, ids.sequence) == ("sequence", f'"public".{name}')
+        session.execute(text("SET standard_conforming_strings = off"))
+        assert recognise(session).invoice_ids == ids
+
+
+@one
+def test_an_identity_column_that_counts_down(shop: Shop) -> None:
+    shop.execute(
+        "ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] ADD GENERATED ALWAYS AS IDENTITY "
+        "(INCREMENT -2 START 900000 MAXVALUE 900000)"
+    )
+    with Session(shop.engine) as session, session.begin():
+        made = generate_d1(session, 10, day=DAY)
+    assert list(made.invoice_ids) == list(range(900000 - 18, 900001, 2))
+
+
+@pytest.mark.parametrize("driver", ["postgresql+pg8000"])
+@one
+def test_through_another_driver(shop: Shop, driver: str) -> None:
+    give(shop, DEFAULTS["quoted"])
+    with Session(shop.engine_for(driver)) as session, session.begin():
+        assert generate_d1(session, 20, day=DAY).count == 20
+
+
+@pytest.mark.parametrize(
+    ("default", "says"), [("coalesce(NULL, 77)", "gave 1 ids for 20 rows"), ("abs(NULL)", "gave 0")]
+)
+@one
+def test_a_default_that_is_no_new_id_is_refused(shop: Shop, default: str, says: str) -> None:
+    give(shop, default, "Invoice")
+    before = shop.snapshot()
+    with pytest.raises(BatchFailed, match=says), Session(shop.engine) as session, session.begin():
+        generate_d1(session, 20, day=DAY)
+    assert shop.snapshot() == before
+
+
+@one
+def test_a_constant_is_no_source_of_ids(shop: Shop) -> None:
+    give(shop, "0", "Invoice")
+    with Session(shop.engine) as session, session.begin():
+        assert list(generate_d1(session, 2, day=DAY).invoice_ids) == [31, 32]
+
+
+@one
+def test_ids_beyond_the_column_are_refused_in_time(shop: Shop) -> None:
+    give(shop, "nextval('shard') * 20000000", "Invoice")
+    wanted = "has 8 ids left and the batch needs 20"
+    with (
+        pytest.raises(IdsExhausted, match=wanted),
+        Session(shop.engine) as session,
+        session.begin(),
+    ):
+        generate_d1(session, 20, day=DAY)
+
+
+@one
+def test_the_functions_are_left_out_and_come_back(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'simulate_%'"
+    give(shop, NEXT, "Invoice")
+    with caplog.at_level("INFO"):
+        migrate(shop)
+    assert "left out: functions, as the ids of" in caplog.text
+    assert shop.value(functions) == 0
+    with shop.engine.begin() as connection:
+        downgrade(connection)
+    shop.execute("ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT nextval('shard')")
+    migrate(shop)
+    assert shop.value(functions) > 5
+    shop.execute(f"ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT {NEXT}")
+    migrate(shop)
+    assert shop.value(functions) == 0
