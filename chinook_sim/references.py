@@ -92,7 +92,8 @@ _POSTGRESQL_REFERENCES = text(
         ON ours.attrelid = c.confrelid AND ours.attnum = pair.ours
      WHERE c.contype = 'f'
        AND c.confrelid IN (CAST(:invoice AS regclass), CAST(:line AS regclass))
-       AND c.conrelid <> CAST(:line AS regclass)
+       -- Each partition has a foreign key of its own.
+       AND c.conrelid <> CAST(:line AS regclass) AND c.conparentid = 0
     """
 )
 

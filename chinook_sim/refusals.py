@@ -70,6 +70,10 @@ class Refusal(NamedTuple):
 def refusal_of(error: BaseException) -> Refusal | None:
     """Return what a database refused with, or None where the error is not a database's."""
     original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, UnicodeError):
+        # A driver encodes and decodes text, and has no error of its own for what does not fit.
+        line = f"{original}; use a connection whose client_encoding is UTF8"
+        return Refusal(line, UNTRANSLATABLE, retryable=False)
     if original is None or not _is_a_drivers(original):
         return None
     sqlstate: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)

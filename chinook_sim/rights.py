@@ -42,14 +42,17 @@ Need = tuple[str, str]
 
 def grants(connection: Connection, needed: Iterable[Need]) -> str:
     """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
+    wanted = list(dict.fromkeys(needed))
+    schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
+    missing = _missing(connection, schemas)
+    # The server answers no question about the tables of a schema that is closed to us.
+    closed = tuple(f"{schema.removeprefix('SCHEMA ')}." for _, schema in missing)
+    others = [need for need in wanted if need not in schemas and not need[1].startswith(closed)]
+    missing += _missing(connection, others)
+    if not missing:
+        return ""
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
-    lacking: list[Need] = []
-    for right, thing in dict.fromkeys(needed):
-        # The server answers no question about the tables of a schema that is closed to us.
-        closed = any(thing.startswith(f"{it.removeprefix('SCHEMA ')}.") for _, it in lacking)
-        if not closed and not _held(connection, right, thing):
-            lacking.append((right, thing))
-    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in lacking)
+    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in missing)
 
 
 def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
@@ -59,20 +62,27 @@ def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
     return grants(connection, needs(connection, chinook, purpose))
 
 
-def _held(connection: Connection, right: str, thing: str) -> bool:
-    kind, _, name = thing.partition(" ")
-    if kind not in _QUESTIONS:
-        kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
-    question = text(f"SELECT {_QUESTIONS[kind]}")
-    return bool(connection.scalar(question, {"name": name, "right": right}))
+def _missing(connection: Connection, needed: list[Need]) -> list[Need]:
+    """Return those rights that the current role has not; one round trip for all."""
+    questions, values = [], {}
+    for place, (right, thing) in enumerate(needed):
+        kind, _, name = thing.partition(" ")
+        if kind not in _QUESTIONS:
+            kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
+        questions.append(_QUESTIONS[kind].format(place))
+        values |= {f"name{place}": name, f"right{place}": right}
+    if not questions:
+        return []
+    held = connection.execute(text(f"SELECT {', '.join(questions)}"), values).one()
+    return [need for need, yes in zip(needed, held, strict=True) if not yes]
 
 
 _QUESTIONS = {
     # A right to some columns may do; there is no such thing for DELETE.
-    "TABLE": "has_any_column_privilege(CAST(:name AS regclass), :right)",
-    "DELETE": "has_table_privilege(CAST(:name AS regclass), :right)",
-    "SEQUENCE": "has_sequence_privilege(CAST(:name AS regclass), :right)",
-    "SCHEMA": "has_schema_privilege(CAST(CAST(:name AS regnamespace) AS oid), :right)",
+    "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :right{0})",
+    "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :right{0})",
+    "SEQUENCE": "has_sequence_privilege(CAST(:name{0} AS regclass), :right{0})",
+    "SCHEMA": "has_schema_privilege(CAST(CAST(:name{0} AS regnamespace) AS oid), :right{0})",
 }
 
 

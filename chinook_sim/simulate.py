@@ -29,6 +29,7 @@ from chinook_sim.rights import INSUFFICIENT_PRIVILEGE, grants, needs
 from chinook_sim.shop import ShopChanger
 from chinook_sim.writers import choose_writer
 from chinook_sim.writers.ids import hold
+from chinook_sim.writers.postgresql import is_psycopg
 
 if TYPE_CHECKING:
     import os
@@ -384,7 +385,7 @@ def all_or_nothing(
             with writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
                 connection = connection_of(session)
-                with pinned(connection, chinook):
+                with pinned(connection, chinook), _encoding(connection):
                     yield connection, chinook
         except BatchFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
@@ -393,6 +394,21 @@ def all_or_nothing(
             if not lacking:
                 raise
             raise BatchFailed(f"{error}: {lacking}", sqlstate=error.sqlstate) from error
+
+
+@contextmanager
+def _encoding(connection: Connection) -> Iterator[None]:
+    """Close a connection for whose encoding a character was too much, but of psycopg.
+
+    Other drivers stop after they have sent a part of a statement, and would take the answer to it
+    for the answer to the next one.
+    """
+    try:
+        yield
+    except UnicodeError:
+        if not is_psycopg(connection):
+            connection.invalidate()
+        raise
 
 
 @contextmanager

@@ -239,6 +239,33 @@ def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: Shop) -> None
     assert shop.value("SELECT count(*) FROM shipment") == 2
 
 
+@pytest.mark.parametrize(
+    "shop",
+    parameters([it for it in by_turns(migrated=True) if it.shape.ids == "" and it.major]),
+    indirect=True,
+)
+def test_partitions_of_the_lines_are_tables_of_chinook(shop: Shop) -> None:
+    shop.execute(
+        "ALTER TABLE [InvoiceLine] RENAME TO whole",
+        "CREATE TABLE [InvoiceLine] (LIKE whole INCLUDING ALL) PARTITION BY HASH ([InvoiceLineId])",
+        *(
+            f"CREATE TABLE part{rest} PARTITION OF [InvoiceLine] "
+            f"FOR VALUES WITH (MODULUS 2, REMAINDER {rest})"
+            for rest in range(2)
+        ),
+        "ALTER TABLE [InvoiceLine] ADD FOREIGN KEY ([InvoiceId]) REFERENCES [Invoice]",
+        "INSERT INTO [InvoiceLine] SELECT * FROM whole",
+        "DROP TABLE whole",
+    )
+    before = sales(shop)
+    made = make(shop, 5)
+    changed = change(shop, updates=0, cancellations=5)
+    assert changed.cancellations == 5
+    for run in (changed, made):
+        take_back(shop, run.run_id)
+    assert sales(shop) == before
+
+
 @in_turns
 def test_runs_are_undone_in_the_reverse_order(shop: Shop) -> None:
     before = sales(shop)

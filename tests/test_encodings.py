@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING
 import pytest
 from postgres import MAJORS
 from shapes import SHAPES
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from chinook_sim import DatabaseUnavailable, generate_d1
+from chinook_sim.migrate import upgrade
+from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Command
+    from conftest import Command, Ground
     from postgres import Server
 
     Made = Callable[[str], str]
 
 
 @pytest.fixture
-def server(ground: object) -> Server:
-    return ground.server(MAJORS[0])  # type: ignore[attr-defined,no-any-return]
+def server(ground: Ground) -> Server:
+    return ground.server(MAJORS[0])
 
 
 @pytest.fixture
@@ -87,15 +94,41 @@ def test_a_character_that_does_not_fit_is_refused_in_a_line(
     assert count == 0
 
 
+def fill(server: Server, database: str) -> None:
+    """Make a Chinook without characters that Western encodings lack."""
+    with server.connect(database) as connection:
+        for statement in (*SHAPES[3].schema(), *SHAPES[3].contents()):
+            connection.execute(statement.replace("Łódź", "Poznan").encode())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
+def test_a_connection_in_the_encoding_of_its_database(
+    server: Server, database: Made, encoding: str, driver: str
+) -> None:
+    name = database(encoding)
+    fill(server, name)
+    engine = create_engine(server.url(name, driver=driver), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+        assert connection.scalar(text("SHOW client_encoding")) == encoding
+    wanted = r"nothing was written: .*UTF8"
+    with pytest.raises(DatabaseUnavailable, match=wanted), Session(engine) as session:
+        generate_d1(session, 5, seed=1, new_customers=60)
+    with Session(engine) as session, session.begin():
+        generate_d1(session, 5, seed=1, new_customers=1, updates=2, cancellations=2)
+        assert not [it for it in verify_all(session.connection()) if not it.passed]
+        for call in ("new_sale(now())", "sales('2026-02-01', 5)", "update_sale(now())"):
+            assert session.scalar(text(f"SELECT simulate_{call}")) is not None
+        assert session.scalar(text("SELECT simulate_delete_sale('2026-02-01')")) is not None
+
+
 def test_a_database_that_fits_takes_sales_and_refuses_a_person_who_does_not(
     server: Server, database: Made, command: Command
 ) -> None:
     name = database("LATIN1")
     url = server.url(name).render_as_string(hide_password=False)
-    shape = next(shape for shape in SHAPES if shape.name == "postgres-snake-identity")
-    with server.connect(name) as connection:
-        for statement in (*shape.schema(), *shape.contents()):
-            connection.execute(statement.replace("Łódź", "Poznan").encode())
+    fill(server, name)
     for arguments in (("init",), ("generate", "30", "--key", "night"), ("verify",)):
         done = command(*arguments, DATABASE_URL=url)
         assert done.returncode == 0, (arguments, done.stderr)

@@ -7,13 +7,13 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, one_of_each, parameters
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Shop
+    from conftest import Ground, Shop
+    from sqlalchemy import Engine
 
 DAY = date(2026, 1, 30)
 
@@ -123,6 +124,79 @@ def test_results_can_be_sent_and_copied(shop: Shop) -> None:
     for result in results:
         for passed in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
             assert passed == result
+
+
+SHARED = [by_turns(migrated=True)[place] for place in (0, 1, 4)]
+"""Two spellings on PostgreSQL, and SQLite."""
+
+
+def test_threads_with_engines_of_different_spelling(ground: Ground, tmp_path: Path) -> None:
+    shops = [ground.shop(case, tmp_path) for case in SHARED]
+    engines = [*(create_engine(shop.text) for shop in shops), shops[2].engine]
+
+    def work(engine: Engine) -> list[int]:
+        ids = []
+        for _ in range(3):
+            with Session(engine) as session, session.begin():
+                made = generate_d1(session, 4, day=DAY, updates=1)
+                ids += list(made.invoice_ids)
+                found = select(Invoice).where(Invoice.invoice_id.in_(list(made.invoice_ids)))
+                assert sum(it.total for it in session.scalars(found)) >= made.revenue
+                ids.append(SaleFactory(session).create(DAY).invoice_id)
+        return ids
+
+    with ThreadPoolExecutor(len(engines) * 2) as pool:
+        done = list(pool.map(work, engines * 2))
+    taken: dict[str, list[int]] = {shop.text: [] for shop in shops}
+    for engine, ids in zip(engines * 2, done, strict=True):
+        taken[engine.url.render_as_string(hide_password=False)] += ids
+    for shop in shops:
+        assert len(taken[shop.text]) == len(set(taken[shop.text]))
+        assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + len(taken[shop.text])
+        with shop.engine.connect() as connection:
+            assert not [it for it in verify_all(connection) if not it.passed]
+    for engine in engines:
+        engine.dispose()
+    for shop in shops:
+        shop.close()
+
+
+FORKED = """
+import multiprocessing, sys
+from datetime import date
+from chinook_sim import generate_d1, recognise
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+engine = create_engine(sys.argv[1])
+
+def work(_):
+    # What SQLAlchemy asks for: the connections are the parent's.
+    engine.dispose(close=False)
+    with Session(engine) as session, session.begin():
+        made = generate_d1(session, 5, day=date(2026, 1, 30))
+    return made.digest, made.run_id, list(made.invoice_ids)
+
+with Session(engine) as session, session.begin():
+    recognise(session)
+    first = generate_d1(session, 5, day=date(2026, 1, 30))
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    done = pool.map(work, range(4), chunksize=1)
+done.append((first.digest, first.run_id, list(first.invoice_ids)))
+assert len({digest for digest, _, _ in done}) == len({run for _, run, _ in done}) == 5
+assert len({number for _, _, ids in done for number in ids}) == 25
+"""
+
+
+@both
+def test_forked_workers_make_sales_of_their_own(shop: Shop, tmp_path: Path) -> None:
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    done = subprocess.run(
+        [sys.executable, script, shop.text], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 55
 
 
 # --- tests of their own --------------------------------------------------------------------------

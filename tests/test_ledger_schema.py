@@ -11,7 +11,8 @@ from alembic import command as alembic
 from conftest import by_turns, parameters
 from postgres import PASSWORD
 from shapes import SHAPES, build_postgresql
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from test_migrations import alembic_process, config
@@ -145,7 +146,13 @@ def test_a_role_without_the_ledger_s_schema_is_told_the_grant(shop: Shop, comman
         grant = f'GRANT USAGE ON SCHEMA "a ledger" TO {role}'
         assert done.stderr.count("\n") == 1
         assert grant in done.stderr
+        engine = create_engine(url, poolclass=NullPool)
+        with engine.connect() as connection, pytest.raises(DBAPIError) as refused:
+            connection.execute(text("SELECT simulate_sales('2026-01-31', 5)"))
+        assert grant in str(refused.value)
         shop.execute(grant)
+        with engine.begin() as connection:
+            connection.execute(text("SELECT simulate_sales('2026-01-31', 5)"))
         assert command("generate", "5", DATABASE_URL=url).returncode == 0
     finally:
         shop.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -661,7 +661,9 @@ def objects_of(here: Site) -> dict[str, str]:
     """Return the tables and sequences that the functions use, as SQL."""
     customer, track = Customer.__table__, Track.__table__
     invoice, line = Invoice.__table__, InvoiceLine.__table__
+    separate = here.ledger_schema if here.ledger_schema != here.schema else None
     return {
+        "ledger_schema": here.spell(separate) if separate else "",
         "customer": here.spell(customer),
         "track": here.spell(track),
         "invoice": here.spell(invoice),
@@ -730,7 +732,9 @@ def names_in(here: Site) -> dict[str, str]:
         "missing_for_delete_sale": missing(
             objects, f"{change}, DELETE invoice, SELECT line, DELETE line"
         ),
-        "missing_for_sales": missing(objects, f"{NEW_SALES}, SELECT run, INSERT run"),
+        "missing_for_sales": missing(
+            objects, f"{NEW_SALES}, USAGE ledger_schema, SELECT run, INSERT run"
+        ),
     }
 
 
@@ -754,11 +758,21 @@ def missing(objects: dict[str, str], rights: str) -> str:
     for right in rights.split(", "):
         verb, name = right.split()
         thing = quote(objects[name])
+        if name == "ledger_schema" and not thing:
+            continue
+        if name == "ledger_schema":
+            cases.append(
+                f"WHEN NOT has_schema_privilege('{thing}'::regnamespace::oid, '{verb}') "
+                f"THEN '{verb} ON SCHEMA {thing}'"
+            )
+            continue
         kind = "any_column" if verb in ("SELECT", "INSERT", "UPDATE") else "table"
         kind, of = ("sequence", "SEQUENCE ") if verb == "USAGE" else (kind, "")
+        # In a schema that is closed to the caller, a regclass is an error before anything is asked.
+        of_ledger = objects["ledger_schema"] and name.startswith("run")
+        table = f"'{thing}'::{'text' if of_ledger else 'regclass'}"
         cases.append(
-            f"WHEN NOT has_{kind}_privilege('{thing}'::regclass, '{verb}') "
-            f"THEN '{verb} ON {of}{thing}'"
+            f"WHEN NOT has_{kind}_privilege({table}, '{verb}') THEN '{verb} ON {of}{thing}'"
         )
     return "CASE " + "\n        ".join(cases) + " END"
 

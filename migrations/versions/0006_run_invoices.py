@@ -280,7 +280,9 @@ def names_in(here: Site) -> dict[str, str]:
     earlier = revision_of("0004")
     ranges = here.ledgers(RANGES)
     objects = earlier.objects_of(here) | {"run_invoices": ranges}
-    rights = f"{earlier.NEW_SALES}, SELECT run, INSERT run, INSERT run_invoices"
+    rights = (
+        f"{earlier.NEW_SALES}, USAGE ledger_schema, SELECT run, INSERT run, INSERT run_invoices"
+    )
     names: dict[str, str] = earlier.names_in(here)
     return names | {
         "revision": revision,
