@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bounds", "check_day", "check_timezone", "d1", "now", "parse_day"]
 
-# The end of a day is the start of the next, and there is none after 9999-12-31.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# The end of a day is the start of the next, and there is none after 9999-12-31.
 LAST_DAY = date.max - timedelta(days=1)
 
 
