@@ -64,7 +64,8 @@ def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
 
 def _missing(connection: Connection, needed: list[Need]) -> list[Need]:
     """Return those rights that the current role has not; one round trip for all."""
-    questions, values = [], {}
+    questions: list[str] = []
+    values: dict[str, str] = {}
     for place, (right, thing) in enumerate(needed):
         kind, _, name = thing.partition(" ")
         if kind not in _QUESTIONS:

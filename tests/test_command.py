@@ -24,9 +24,7 @@ from chinook_sim.cli.common import Common
 from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from conftest import Answer, Command, Ground, Shop
+    from conftest import Command, Ground, Shop
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = tuple(name for name in cli.commands if name != "profile")
@@ -43,15 +41,15 @@ each_shape = pytest.mark.parametrize(
 )
 
 
-def test_one_command_makes_a_shop_and_its_sales(command: Command, tmp_path: Path) -> None:
-    done = command("generate", "10")
+def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path) -> None:
+    done = process("generate", "10")
     assert done.returncode == 0
     assert "added 10 sales to chinook.db" in done.stdout
     assert "making chinook.db" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["chinook.db"]
     assert total(tmp_path / "chinook.db") == 412 + 10
-    assert command("verify", "--expect", "10").returncode == 0
-    assert command("verify", "--all", "--expect", "422").returncode == 0
+    assert process("verify", "--expect", "10").returncode == 0
+    assert process("verify", "--all", "--expect", "422").returncode == 0
 
 
 def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:
@@ -109,9 +107,9 @@ def test_every_shape_takes_a_batch_by_command(command: Command, shop: Shop) -> N
      ("ten", 2), (b"\xff\xfe", 2), (b"5\x00", 2), (b"1" * 100_000, 2)],
 )  # fmt: skip
 def test_the_number_of_sales_may_come_from_standard_input(
-    call: Callable[..., Answer], stocked: Path, given: str | bytes, status: int
+    command: Command, stocked: Path, given: str | bytes, status: int
 ) -> None:
-    done = call("generate", stdin=given if isinstance(given, bytes) else given.encode())
+    done = command("generate", stdin=given if isinstance(given, bytes) else given.encode())
     assert done.returncode == status
     if status:
         assert len(done.stderr.splitlines()) == 1
@@ -149,9 +147,9 @@ def test_the_number_of_sales_may_come_from_standard_input(
     ],
 )
 def test_wrong_usage_is_one_line_and_changes_nothing(
-    call: Callable[..., Answer], stocked: Path, arguments: list[str], said: str
+    command: Command, stocked: Path, arguments: list[str], said: str
 ) -> None:
-    done = call("generate", *arguments)
+    done = command("generate", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -398,9 +396,9 @@ def test_what_is_done_is_done_where_it_cannot_be_printed(
     assert total(stocked) == before + 5
 
 
-def test_a_character_that_the_output_has_not_is_escaped(command: Command, stocked: Path) -> None:
+def test_a_character_that_the_output_has_not_is_escaped(process: Command, stocked: Path) -> None:
     environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
-    done = command("generate", "5", "--key", "日本", "--json", cwd=stocked.parent, **environment)
+    done = process("generate", "5", "--key", "日本", "--json", cwd=stocked.parent, **environment)
     assert done.returncode == 0, done.stderr
     assert "\\u65e5" in done.stdout
 

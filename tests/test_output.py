@@ -31,7 +31,7 @@ from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from conftest import Answer, Command, Shop
 
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = f"{shlex.quote(sys.executable)} -m chinook_sim"
 
 
-def error_of(done: Answer | subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def error_of(done: Answer) -> dict[str, Any]:
     """Return the error that a command printed as its only line."""
     (line,) = done.stdout.splitlines()
     error = json.loads(line)["error"]
@@ -50,10 +50,10 @@ def error_of(done: Answer | subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
-def test_json_is_valid_in_any_encoding(command: Command, stocked: Path, encoding: str) -> None:
+def test_json_is_valid_in_any_encoding(process: Command, stocked: Path, encoding: str) -> None:
     environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
     key = f"😀 日本 é {encoding}"
-    done = command("generate", "1", "--key", key, "--json", cwd=stocked.parent, **environment)
+    done = process("generate", "1", "--key", key, "--json", cwd=stocked.parent, **environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["key"] == key
     assert done.stdout.isascii()
@@ -85,33 +85,31 @@ def test_bytes_that_are_no_text_come_back_in_json(stocked: Path) -> None:
     ],
 )
 def test_an_error_is_one_json_object(
-    call: Callable[..., Answer], stocked: Path, arguments: tuple[str, ...], kind: str, status: int
+    command: Command, stocked: Path, arguments: tuple[str, ...], kind: str, status: int
 ) -> None:
-    done = call(*arguments)
+    done = command(*arguments)
     assert (done.returncode, error_of(done)["kind"]) == (status, kind)
     assert not error_of(done)["retryable"]
 
 
 def test_json_of_errors_may_come_from_the_environment(
-    call: Callable[..., Answer], stocked: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, stocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHINOOK_SIM_JSON", "true")
-    assert error_of(call("generate", "--bogus"))["kind"] == "usage_error"
-    assert json.loads(call("profile").stdout)["error"]["kind"] == "usage_error"
+    assert error_of(command("generate", "--bogus"))["kind"] == "usage_error"
+    assert json.loads(command("profile").stdout)["error"]["kind"] == "usage_error"
     monkeypatch.setenv("CHINOOK_SIM_JSON", "0")
-    assert call("generate", "--bogus").stdout == ""
+    assert command("generate", "--bogus").stdout == ""
     # What comes after -- is no option.
-    assert call("generate", "--bogus", "--", "--json").stdout == ""
+    assert command("generate", "--bogus", "--", "--json").stdout == ""
 
 
-def test_an_error_names_the_class_of_the_library(
-    call: Callable[..., Answer], stocked: Path
-) -> None:
-    assert call("generate", "5", "--once", "--quiet").returncode == 0
-    assert error_of(call("generate", "6", "--once", "--json"))["kind"] == "key_taken"
+def test_an_error_names_the_class_of_the_library(command: Command, stocked: Path) -> None:
+    assert command("generate", "5", "--once", "--quiet").returncode == 0
+    assert error_of(command("generate", "6", "--once", "--json"))["kind"] == "key_taken"
     with closing(sqlite3.connect(stocked)) as connection, connection:
         connection.execute('DROP TABLE "Track"')
-    assert error_of(call("generate", "5", "--json"))["kind"] == "not_a_chinook"
+    assert error_of(command("generate", "5", "--json"))["kind"] == "not_a_chinook"
 
 
 def test_what_may_pass_is_retryable(command: Command, stocked: Path) -> None:
@@ -240,9 +238,9 @@ def test_a_deleted_working_directory_is_one_line(tmp_path: Path, arguments: str)
     ],
 )
 def test_standard_input_may_begin_with_a_byte_order_mark(
-    call: Callable[..., Answer], stocked: Path, given: bytes, status: int
+    command: Command, stocked: Path, given: bytes, status: int
 ) -> None:
-    done = call("generate", "--json", stdin=given)
+    done = command("generate", "--json", stdin=given)
     assert done.returncode == status, done.stderr
     if status:
         assert "number of sales" in error_of(done)["message"]
@@ -253,7 +251,7 @@ def test_standard_input_may_begin_with_a_byte_order_mark(
 
 @pytest.mark.parametrize("end", ["/", "/.", "//"])
 def test_a_file_has_no_slash_at_its_end(
-    call: Callable[..., Answer], stocked: Path, tmp_path: Path, end: str
+    command: Command, stocked: Path, tmp_path: Path, end: str
 ) -> None:
     (tmp_path / "good.toml").write_text("growth = 0.1\n")
     source = tmp_path / "source.db"
@@ -265,7 +263,7 @@ def test_a_file_has_no_slash_at_its_end(
         ("status", "--database-url", f"sqlite:///source.db{end}"),
         ("init", "--database-url", f"sqlite:///new.db{end}"),
     ):
-        done = call(*arguments)
+        done = command(*arguments)
         assert done.returncode == 2, arguments
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "new.db").exists()
@@ -277,36 +275,34 @@ def broken(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_failed_checks_are_told_with_quiet(call: Callable[..., Answer], stocked: Path) -> None:
-    assert call("generate", "4", "--quiet", "--day", "1999-05-05").returncode == 0
+def test_failed_checks_are_told_with_quiet(command: Command, stocked: Path) -> None:
+    assert command("generate", "4", "--quiet", "--day", "1999-05-05").returncode == 0
     wanted = ("verify", "--day", "1999-05-05", "--quiet", "--expect")
-    assert call(*wanted, "4") == (0, "", "")
-    done = call(*wanted, "5")
+    assert command(*wanted, "4") == (0, "", "")
+    done = command(*wanted, "5")
     assert done == (1, "", "check failed: sales of the day: 4, 5 expected\n")
     broken(stocked, 'UPDATE "Invoice" SET "Total" = 99 WHERE "InvoiceId" = 413')
-    done = call(*wanted, "4")
+    done = command(*wanted, "4")
     assert done.returncode == 1
     made, totals = done.stderr.splitlines()
     assert "1 of 1 run differs" in made
     assert "1 sale with another total (invoice 413)" in made
     assert totals == "check failed: totals equal the sum of their lines: 1 invoice differs: 413"
     # JSON has them.
-    done = call(*wanted, "4", "--json")
+    done = command(*wanted, "4", "--json")
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["passed"] is False
 
 
-def test_json_has_numbers_where_text_has_sentences(
-    call: Callable[..., Answer], stocked: Path
-) -> None:
-    made = json.loads(call("generate", "120", "--json", "--day", "1999-05-05").stdout)
+def test_json_has_numbers_where_text_has_sentences(command: Command, stocked: Path) -> None:
+    made = json.loads(command("generate", "120", "--json", "--day", "1999-05-05").stdout)
     broken(
         stocked,
         'UPDATE "chinook_sim_run" SET "lines" = "lines" + 3, revenue = revenue + 1000',
         'DELETE FROM "InvoiceLine" WHERE "InvoiceId" = 413',
         'DELETE FROM "Invoice" WHERE "InvoiceId" = 413',
     )
-    done = call("verify", "--day", "1999-05-05", "--expect", "120", "--shape", "--json")
+    done = command("verify", "--day", "1999-05-05", "--expect", "120", "--shape", "--json")
     assert done.returncode == 1
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     sales = checks["sales of the day"]
@@ -337,11 +333,11 @@ def test_json_has_numbers_where_text_has_sentences(
     ],
 )
 def test_one_is_singular(
-    call: Callable[..., Answer], stocked: Path, arguments: tuple[str, ...], said: str
+    command: Command, stocked: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     if "--once" in arguments:
-        call(*arguments)
-    assert said in call(*arguments).stdout
+        command(*arguments)
+    assert said in command(*arguments).stdout
 
 
 def test_long_lines_are_broken_between_words() -> None:

@@ -649,12 +649,12 @@ def test_the_command_gives_sales_a_shape_and_judges_it(
         assert "'summer' is no profile" in refused.stderr
 
 
-def test_the_command_draws_a_profile(command: Command, tmp_path: Path) -> None:
+def test_the_command_draws_a_profile(command: Command, process: Command, tmp_path: Path) -> None:
     shown = command("profile", "show", "realistic")
     assert shown.returncode == 0, shown.stderr
     assert "hours      ▂▁▁▁▁▁▂▃" in shown.stdout
     assert "11-27 x 2.5" in shown.stdout
-    plain = command("profile", "show", "realistic", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    plain = process("profile", "show", "realistic", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert plain.stdout.isascii()
     assert "#####" in plain.stdout
     told = json.loads(command("profile", "show", "realistic", "--json").stdout)

@@ -22,7 +22,7 @@ from chinook_sim import generate_d1
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Command, Shop
+    from conftest import Answer, Command, Shop
 
 # Processes take long to start.
 some = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)[::2]), indirect=True)
@@ -37,7 +37,7 @@ on_one = pytest.mark.parametrize(
 )
 
 
-def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def answer(done: Answer) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     record: dict[str, Any] = json.loads(done.stdout)
     return record

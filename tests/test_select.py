@@ -36,7 +36,7 @@ from chinook_sim.naming import recognise
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
+    from conftest import Answer, Command, Shop
 
     from chinook_sim import InvoiceHistory
     from chinook_sim.batch import BatchSummary
@@ -457,7 +457,7 @@ def test_an_invoice_that_no_run_made(shop: Shop) -> None:
 # --- the command -------------------------------------------------------------------------------
 
 
-def answer(done: subprocess.CompletedProcess[str]) -> Any:
+def answer(done: Answer) -> Any:
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
