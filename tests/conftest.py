@@ -36,6 +36,7 @@ SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person do more of some things than there is time for every time."""
+    parser.addoption("--full", action="store_true", help="run tests on every shop and driver")
     parser.addoption("--kills", type=int, default=4, help="processes to kill, on each shop")
     parser.addoption("--interrupts", type=int, default=1, help="signals to send, to each command")
     parser.addoption("--steps", type=int, default=50, help="steps of the model, on each shop")
@@ -171,6 +172,20 @@ def parameters(chosen: list[Case]) -> list[Any]:
 
 ALL = [*cases(), *cases(migrated=True)]
 
+DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
+"""Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
+
+
+def pairwise() -> list[tuple[Case, str]]:
+    """Return cases with drivers in which every two of shape, server, migration and driver meet."""
+    found = []
+    for place, shape in enumerate(SHAPES):
+        drivers = DRIVERS[shape.postgresql]
+        for turn, major in enumerate(MAJORS if shape.postgresql else (None, None)):
+            case = Case(shape, major, migrated=(place + turn) % 2 == 0)
+            found.append((case, drivers[(turn + place // 2) % len(drivers)]))
+    return found
+
 
 @dataclass
 class Shop:
@@ -297,24 +312,24 @@ def server(ground: Ground, request: pytest.FixtureRequest) -> Server:
     return ground.server(request.param)
 
 
-DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
-"""Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes a shop on every shop there is, unless it chooses for itself."""
-    chosen = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
-    if "shop" not in metafunc.fixturenames or any("shop" in names for names in chosen):
+    """Run a test that takes a shop on shops of every kind, unless it chooses for itself."""
+    own = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
+    if "shop" not in metafunc.fixturenames or any("shop" in names for names in own):
         return
+    if metafunc.config.getoption("--full"):
+        chosen = [(case, driver) for case in ALL for driver in DRIVERS[case.shape.postgresql]]
+    else:
+        chosen = pairwise()
     if "driver" in metafunc.fixturenames:
         pairs = [
             pytest.param(case, driver, id=f"{case.id}-{driver.rpartition('+')[2]}")
-            for case in ALL
-            for driver in DRIVERS[case.shape.postgresql]
+            for case, driver in chosen
         ]
         metafunc.parametrize(("shop", "driver"), pairs, indirect=["shop"])
     else:
-        metafunc.parametrize("shop", parameters(ALL), indirect=True)
+        shops = list(dict.fromkeys(case for case, _ in chosen))
+        metafunc.parametrize("shop", parameters(shops), indirect=True)
 
 
 @pytest.fixture
