@@ -154,7 +154,7 @@ def test_the_command_tells_the_truth_about_a_lost_commit(
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
     with Wire(shop.server.port) as wire:
-        wire.arm(when=b"COMMIT", **options)
+        wire.arm(when=b"COMMIT\0", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
         night = ("generate", "20", "--day", str(DAY), "--once", "--json")
         done = command(*night, DATABASE_URL=url)
@@ -186,7 +186,7 @@ def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -
         made["run"], sales = stream.name, sold if sales else 0
     before = shop.value("SELECT count(*) FROM [Invoice]")
     with Wire(shop.server.port) as wire:
-        wire.arm(when=b"COMMIT", **options)
+        wire.arm(when=b"COMMIT\0", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
         done = command("undo", *chosen.get(what, [made["run"]]), DATABASE_URL=url)
         assert wire.was_cut
