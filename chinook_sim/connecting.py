@@ -231,6 +231,10 @@ def _may_pass(error: DBAPIError, location: Location) -> bool:
     if location.path is not None or not isinstance(error, OperationalError):
         return False
     said = str(error.orig)
+    # libpq cannot use its settings: a service that is not in its file, a wrong sslmode.
+    tried = ("connection to server", "could not translate host name")
+    if said.startswith("connection is bad: ") and not any(words in said for words in tried):
+        return False
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
     # A server that answers FATAL has made up its mind, but for these.
     return "FATAL" not in said or any(word in said for word in waking)

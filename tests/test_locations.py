@@ -286,6 +286,20 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
         assert PASSWORD not in line
 
 
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://?service=nowhere", '"nowhere" not found'),
+        ("postgresql://u@127.0.0.1/d?sslmode=bogus", "invalid sslmode"),
+    ],
+)
+def test_what_libpq_cannot_use_is_not_tried_again(url: str, said: str) -> None:
+    (message,) = unreachable(find_database({}, option=url, directory=Path()), patience=5)
+    assert said in message
+    assert "service=nowhere cannot be used" in message or "service" not in url
+
+
 def unreachable(location: Any, *, patience: float) -> list[str]:
     """Return what is said while nobody answers, and at last."""
     said: list[str] = []
