@@ -122,6 +122,7 @@ def test_a_path_may_have_any_character() -> None:
         ("postgresql://u:hunter2@/d?port=x", "port"),
         ("postgresql://u:hunter2@/d?host=a,b&port=1,2,3", "as many ports"),
         ("postgresql://u:hunter2@a,b/d?hostaddr=::1", "addresses"),
+        ("postgresql://u:hunter2@/d?hostaddr=::1,127.0.0.1&port=1,2,3", "as many ports"),
         ("postgresql:///?dbname=postgresql://u:hunter2@h/d", "another URL"),
         ("postgresql:///host=h%20password=hunter2", "another URL"),
         ("postgresql://u:hunter2@h/d?pgbouncer=true", "does not know, pgbouncer"),
