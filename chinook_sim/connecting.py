@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, event
@@ -65,14 +65,15 @@ def make_engine(
     if path is not None:
         return _sqlite_engine(path, writing=writing, create=create, patience=patience)
     return create_engine(
-        location.url,
+        "postgresql+psycopg://",
         poolclass=NullPool,
         hide_parameters=True,
         # Whatever default the role or the database has.
         isolation_level="READ COMMITTED",
         # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
         # reach a server that has never seen what was prepared.
-        connect_args={"prepare_threshold": None, **_defaults(location)},
+        # Past SQLAlchemy, which takes `host=a,b&port=1` for an error.
+        connect_args={"prepare_threshold": None, **_defaults(location), **location.parameters},
     )
 
 
@@ -89,7 +90,7 @@ def _defaults(location: Location) -> dict[str, str | int]:
     return {
         name: value
         for name, variable, value in defaults
-        if name not in location.url.query and not os.environ.get(variable)
+        if name not in location.parameters and not os.environ.get(variable)
     }
 
 
@@ -196,6 +197,9 @@ def open_connection(
         try:
             connection = engine.connect()
             dialect = connection.dialect
+            if location.path is None:
+                driver: Any = connection.connection.driver_connection
+                location.connected(driver.info)
             version = ".".join(map(str, dialect.server_version_info or ()))
             logger.info("connected to %s: %s %s", location.shown, dialect.name, version)
             return connection
@@ -204,12 +208,12 @@ def open_connection(
             may_pass = _may_pass(error, location)
             if not may_pass or clock() + pause > end:
                 raise DatabaseUnavailable(
-                    f"{location.shown} cannot be used: {reason}; {_advice(location, reason)}",
+                    f"{location.asked} cannot be used: {reason}; {_advice(location, reason)}",
                     retryable=may_pass or "database is locked" in reason,
                 ) from None
         logger.info("no connection: %s; the next attempt is in %s s", reason, pause)
         if pause == 0.5:
-            say(f"waiting for {location.shown}: {reason}")
+            say(f"waiting for {location.asked}: {reason}")
         sleep(pause)
         pause *= 2
 
@@ -227,6 +231,10 @@ def _may_pass(error: DBAPIError, location: Location) -> bool:
     if location.path is not None or not isinstance(error, OperationalError):
         return False
     said = str(error.orig)
+    # libpq cannot use its settings: a service that is not in its file, a wrong sslmode.
+    tried = ("connection to server", "could not translate host name")
+    if said.startswith("connection is bad: ") and not any(words in said for words in tried):
+        return False
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
     # A server that answers FATAL has made up its mind, but for these.
     return "FATAL" not in said or any(word in said for word in waking)

@@ -11,16 +11,20 @@ import re
 import stat
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 
 from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from psycopg import ConnectionInfo
     from sqlalchemy import URL
+
+    Refuse = Callable[[str], InvalidInput]
 
 __all__ = ["EMBEDDED", "Location", "find_database", "load_dotenv", "read_url", "scrub"]
 
@@ -29,12 +33,20 @@ EMBEDDED = "chinook.db"
 
 URL_VARIABLES = ("CHINOOK_SIM_DATABASE_URL", "DATABASE_URL")
 
-# Those of libpq's variables that say where a database is; the others only say how to get there.
-LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE")
+# Those of libpq's variables that say where a database is, and the parameters that they stand for;
+# the others only say how to get there.
+LIBPQ_VARIABLES = {
+    "PGHOST": "host",
+    "PGHOSTADDR": "hostaddr",
+    "PGPORT": "port",
+    "PGSERVICE": "service",
+    "PGDATABASE": "dbname",
+}
 
 DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
 }
@@ -44,19 +56,22 @@ FOREIGN = frozenset(
     ("connection_limit", "pgbouncer", "pool_timeout", "prepared_statements", "schema", "ssl")
 )
 
+NOT_ENCODED = "a special character is not percent-encoded (@ is %40, : is %3A, / is %2F)"
+
 EXAMPLES = "postgresql://user:password@host/database, or sqlite:///file.db"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Location:
     """Where a database is.
 
     Attributes:
-        url: what SQLAlchemy makes an engine of.
+        url: what names it.
         source: which setting named it.
         embedded: whether it is the default file, because nothing named another.
-        environment: the libpq variables that name it, where they do.
+        environment: the libpq variables that say what the URL leaves open.
         secrets: every form in which its password may turn up in somebody's message.
+        server: what the last connection was made to; None before the first, and for SQLite.
     """
 
     url: URL
@@ -64,6 +79,7 @@ class Location:
     embedded: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    server: str | None = None
 
     @property
     def path(self) -> Path | None:
@@ -71,14 +87,48 @@ class Location:
         return Path(self.url.database or "") if self.url.drivername == "sqlite" else None
 
     @property
+    def parameters(self) -> dict[str, str]:
+        """The libpq parameters that the URL sets, its password included."""
+        url = self.url
+        given = {
+            "user": url.username,
+            "password": url.password,
+            "host": url.host,
+            "port": None if url.port is None else str(url.port),
+            "dbname": url.database,
+            **{name: values[-1] for name, values in url.normalized_query.items()},
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
     def shown(self) -> str:
-        """The database as it may be shown: without any password."""
+        """The database as it may be shown: what was connected to, or else what the settings say."""
+        return self.server or self.asked
+
+    @property
+    def asked(self) -> str:
+        """The database as the settings name it, without any password."""
         if self.path is not None:
             return self.path.name if self.embedded else str(self.path)
-        if self.environment:
-            return "postgresql, " + ", ".join(f"{name}={value}" for name, value in self.environment)
-        user = f"{self.url.username}@" if self.url.username else ""
-        return f"postgresql://{user}{_hosts(self.url)}/{self.url.database or ''}"
+        variables = [f"{name}={value}" for name, value in self.environment]
+        return ", ".join(
+            [_server(self.parameters) if self.parameters else "postgresql", *variables]
+        )
+
+    def connected(self, info: ConnectionInfo) -> None:
+        """Note what a connection was made to, for `shown`."""
+        found = {
+            "user": info.user,
+            "host": info.host,
+            "port": str(info.port),
+            "dbname": info.dbname,
+        }
+        # The address of a name is shown only if something else than the name may have decided it.
+        # psycopg looks a PGHOST up even where the service names another host.
+        named = {*self.parameters, *(LIBPQ_VARIABLES[name] for name, _ in self.environment)}
+        if named & {"hostaddr", "service"} and info.hostaddr != info.host:
+            found["hostaddr"] = info.hostaddr
+        self.server = _server(found)
 
     @property
     def missing(self) -> bool:
@@ -87,15 +137,25 @@ class Location:
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110
 
 
-def _hosts(url: URL) -> str:
-    """Return the server, or the servers, of a URL, with their ports."""
-    given = url.query.get("host", ())
-    hosts = [given] if isinstance(given, str) else list(given)
-    host = url.host or ",".join(hosts) or "localhost"
-    if ":" in host and not hosts:
-        host = f"[{host}]"
-    port = url.port or url.query.get("port", "")
-    return f"{host}:{port}" if port and isinstance(port, int | str) else host
+def _server(parameters: Mapping[str, str]) -> str:
+    """Write libpq parameters as a URL for people: as they are, and only those that say where."""
+    user, host, port, database, address, service = (
+        parameters.get(name, "")
+        for name in ("user", "host", "port", "dbname", "hostaddr", "service")
+    )
+    hosts, ports = (host or address).split(","), port.split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    servers = [
+        (f"[{name}]" if ":" in name and name[0] != "/" else name) + (f":{number}" if number else "")
+        for name, number in zip_longest(hosts, ports, fillvalue="")
+    ]
+    others = {"hostaddr": address if host else "", "service": service}
+    query = "&".join(f"{name}={value}" for name, value in others.items() if value)
+    return (
+        f"postgresql://{user}{'@' if user else ''}{','.join(servers)}/{database}"
+        f"{'?' if query else ''}{query}"
+    )
 
 
 def load_dotenv(directory: Path) -> None:
@@ -167,34 +227,41 @@ def find_database(
         DatabaseUnavailable: neonctl could not be asked.
     """
     if option:
-        return _locate(option, "--database-url")
+        return _locate(option, "--database-url", environ)
     for name in URL_VARIABLES:
         if environ.get(name):
-            return _locate(environ[name], name)
-    libpq = tuple((name, environ[name]) for name in LIBPQ_VARIABLES if environ.get(name))
-    if libpq:
-        # libpq reads its variables, its service file and its password file itself.
-        url = read_url("postgresql://", libpq[0][0])
-        secrets = _spellings(environ.get("PGPASSWORD"))
-        return Location(url, libpq[0][0], environment=libpq, secrets=secrets)
+            return _locate(environ[name], name, environ)
+    for name in LIBPQ_VARIABLES:
+        if environ.get(name):
+            # libpq reads its variables, its service file and its password file itself.
+            return _locate("postgresql://", name, environ)
     if environ.get("NEON_PROJECT_ID"):
         from chinook_sim.neon import connection_string
 
-        return replace(_locate(connection_string(environ), "neonctl"), source="NEON_PROJECT_ID")
+        location = _locate(connection_string(environ), "neonctl", environ)
+        return replace(location, source="NEON_PROJECT_ID")
     from sqlalchemy import URL
 
     embedded = URL.create("sqlite", database=str(directory / EMBEDDED))
     return Location(embedded, "the default", embedded=True)
 
 
-def _locate(text: str, source: str) -> Location:
-    url = read_url(text, source)
-    # A parameter that is given twice comes as a tuple.
-    given = [url.query.get(name, ()) for name in ("password", "sslpassword")]
-    found = [
-        value for values in given for value in ([values] if isinstance(values, str) else values)
-    ]
-    return Location(url, source, secrets=_spellings(url.password, *found))
+def _locate(text: str, source: str, environ: Mapping[str, str]) -> Location:
+    location = Location(read_url(text, source), source)
+    if location.path is not None:
+        return location
+    given = location.parameters
+    passwords = (given.get("password"), given.get("sslpassword"), environ.get("PGPASSWORD"))
+    location.secrets = _spellings(location.url.password, *passwords)
+    location.environment = tuple(
+        (name, environ[name])
+        for name, parameter in LIBPQ_VARIABLES.items()
+        if environ.get(name) and parameter not in given
+    )
+    for name, value in location.environment:
+        if _holds_url(value):
+            raise InvalidInput(f"{name} is a URL; set DATABASE_URL to it instead")
+    return location
 
 
 def _spellings(*passwords: str | None) -> tuple[str, ...]:
@@ -204,7 +271,7 @@ def _spellings(*passwords: str | None) -> tuple[str, ...]:
 
 
 def read_url(text: str, source: str) -> URL:
-    """Read a database URL.
+    """Read a database URL: of PostgreSQL as libpq does, of SQLite as SQLAlchemy does.
 
     Args:
         text: the URL; `postgres://` and `postgresql://` both mean psycopg.
@@ -213,94 +280,153 @@ def read_url(text: str, source: str) -> URL:
     Raises:
         InvalidInput: it cannot be read, or names a database that is not supported.
     """
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
 
     def refuse(why: str) -> InvalidInput:
         return InvalidInput(f"the database URL from {source} {why}")
 
-    text, hosts = _without_hosts(text.strip())
+    text = text.strip()
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+]*)://", text)
     if scheme is None:
         raise refuse(f"is none; it looks like {EXAMPLES}")
-    if re.search(r"[\s\x00-\x1f\x7f]", text) and not scheme[1].startswith("sqlite"):
-        raise refuse("has a space or a control character in it; write a space as %20")
-    if "\0" in text:
+    if "\0" in text or "%00" in text:
         raise refuse("has a control character in it")
-    try:
-        url = make_url(text)
-        url.port  # noqa: B018
-    except (ArgumentError, ValueError):
-        raise refuse(
-            "cannot be read: the port is no number, or a special character is not "
-            "percent-encoded (@ is %40, : is %3A, / is %2F)"
-        ) from None
-    name = url.drivername.lower()
-    if name in DRIVERS:
-        url = url.set(drivername=DRIVERS[name])
-    if url.get_backend_name() not in ("postgresql", "sqlite"):
+    name = scheme[1].lower()
+    if name.partition("+")[0] not in DRIVERS:
         raise refuse("names a kind of database that is not supported; use PostgreSQL or SQLite")
-    if url.drivername not in DRIVERS.values():
+    if name not in DRIVERS:
         raise refuse("names a driver; leave it out: the command brings its own")
-    if url.drivername == "sqlite":
-        if url.host and not (url.database or url.username or url.query):
-            raise refuse("has two slashes; write three: sqlite:///file.db")
-        if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
-            raise refuse("names a database in memory, of which nothing would remain; name a file")
-        if "?" in text or url.host or url.database.startswith("file:"):
-            raise refuse("must be a plain path: sqlite:///relative.db or sqlite:////absolute.db")
-        # Path would drop it, and mean a file of that name.
-        if os.path.basename(url.database) in ("", os.curdir):  # noqa: PTH119
-            raise refuse(f"must name a file, got the directory {url.database}")
-        return url
+    read = _read_sqlite if DRIVERS[name] == "sqlite" else _read_postgresql
+    return read(text[scheme.end() :], refuse)
+
+
+def _read_sqlite(rest: str, refuse: Refuse) -> URL:
+    """Read what follows `sqlite://`."""
+    from sqlalchemy import make_url
+
+    try:
+        unquote(rest, errors="strict")
+        url = make_url(f"sqlite://{rest}")
+    except ValueError:
+        raise refuse("cannot be read; write sqlite:///file.db, and in its name % as %25") from None
+    if url.host and not (url.database or url.username or url.query):
+        raise refuse("has two slashes; write three: sqlite:///file.db")
+    if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
+        raise refuse("names a database in memory, of which nothing would remain; name a file")
+    if "?" in rest or url.host or url.database.startswith("file:"):
+        raise refuse(
+            "must be a plain path: sqlite:///relative.db or sqlite:////absolute.db; in a name "
+            "write ? as %3F"
+        )
+    # Path would drop it, and mean a file of that name.
+    if os.path.basename(url.database) in ("", os.curdir):  # noqa: PTH119
+        raise refuse(f"must name a file, got the directory {url.database}")
+    return url
+
+
+def _read_postgresql(rest: str, refuse: Refuse) -> URL:
+    """Read what follows `postgresql://`."""
+    from psycopg import OperationalError
+    from psycopg.pq import Conninfo
+    from sqlalchemy import URL
+
+    if re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise refuse("has a space or a control character in it; write a space as %20")
+    account = re.match(r"[^:/@]*(?::([^@]*))?@", rest)
+    password = (account and account[1]) or ""
     # Whatever stands before the last @ may be a part of the password: nothing of it is shown, nor
     # looked up as the name of a host.
-    if text.count("@") > 1:
+    if (
+        rest.count("@") > 1
+        or re.search(r"/.*\?", password)
+        or ("@" in rest.partition("?")[0] and not account)
+    ):
         raise refuse("has an @ that is not percent-encoded; in a password write it as %40")
-    if url.port is not None and not (0 < url.port < 65536 and f":{url.port}" in text):
-        raise refuse("has a port that no server can have")
-    # libpq would stop reading at it, and go to a default server.
-    if "%00" in text:
-        raise refuse("has a control character in it")
     try:
-        (url.host or "").encode("idna")
+        if account and password:
+            # Special characters other than @ need not be encoded, as in SQLAlchemy's URLs.
+            encoded = quote(unquote_to_bytes(password), safe="")
+            rest = rest[: account.start(1)] + encoded + rest[account.end(1) :]
+        options = Conninfo.parse(f"postgresql://{_with_one_list_of_hosts(rest)}".encode())
+        given = {it.keyword.decode(): it.val.decode() for it in options if it.val is not None}
+    except (OperationalError, UnicodeError):
+        unreadable = f"cannot be read: a parameter is not name=value, or {NOT_ENCODED}"
+        raise refuse(_unknown_parameter(rest) or unreadable) from None
+    _check_servers(given, refuse)
+    # One in the parameters wins over it, and both are secrets.
+    secret = unquote(password) or given.get("password")
+    if given.get("password") == secret:
+        given.pop("password", None)
+    # SQLAlchemy's class has no room for the ports of several hosts.
+    several = {name: given.pop(name) for name in ("host", "port") if "," in given.get(name, "")}
+    port = given.pop("port", "")
+    return URL.create(
+        "postgresql+psycopg",
+        username=given.pop("user", None),
+        password=secret,
+        host=given.pop("host", None),
+        port=int(port) if port else None,
+        database=given.pop("dbname", None),
+        query={**given, **several},
+    )
+
+
+def _check_servers(given: Mapping[str, str], refuse: Refuse) -> None:
+    """Refuse what libpq would not connect to, or could not."""
+    hosts, addresses, ports = (
+        given[name].split(",") if given.get(name) else [] for name in ("host", "hostaddr", "port")
+    )
+    for port in filter(None, ports):
+        if not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+            raise refuse(f"has a port that is no number from 1 to 65535, or {NOT_ENCODED}")
+    servers = len(hosts or addresses)
+    if servers and (len(addresses) not in (0, servers) or len(ports) not in (0, 1, servers)):
+        raise refuse("has not as many ports or addresses as hosts; give each host its own")
+    try:
+        for host in hosts:
+            # Any other is a directory with a socket in it.
+            if not host.startswith("/"):
+                host.encode("idna")
     except UnicodeError:
         raise refuse("has a host name that cannot be") from None
-    unknown = _unknown_parameter(url)
-    if unknown is not None:
-        raise refuse(f"has {unknown}; leave it out")
-    if hosts:
-        return url.update_query_dict({"host": hosts})
-    # A directory with a socket in it.
-    return url.set(host=unquote(url.host)) if url.host and "%2F" in url.host.upper() else url
+    if any(_holds_url(given.get(name, "")) for name in ("user", *LIBPQ_VARIABLES.values())):
+        raise refuse("has another URL in a parameter; give that one alone")
 
 
-def _without_hosts(text: str) -> tuple[str, list[str]]:
-    """Return a URL of several hosts without them, and the hosts; any other as it is."""
-    parts = re.fullmatch(
-        r"(postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?]*@)?)([\w.-]+(?::\d+)?(?:,[\w.-]+(?::\d+)?)+)"
-        r"((?:/.*)?)",
-        text,
-        re.IGNORECASE | re.ASCII,
-    )
-    return (parts[1] + parts[3], parts[2].split(",")) if parts else (text, [])
+def _with_one_list_of_hosts(rest: str) -> str:
+    """Return what follows `postgresql://` with SQLAlchemy's `?host=h1:1&host=h2:2` as `h1:1,h2:2`.
+
+    libpq would take the last of them only.
+    """
+    place, _, query = rest.partition("?")
+    parameters = query.split("&")
+    hosts = [it.removeprefix("host=") for it in parameters if it.startswith("host=")]
+    if len(hosts) < 2:
+        return rest
+    user, at, place = place.rpartition("@")
+    listed = ",".join(unquote(host).replace("/", "%2F") for host in hosts)
+    others = "&".join(it for it in parameters if not it.startswith("host="))
+    return f"{user}{at}{listed}/{place.partition('/')[2]}?{others}"
 
 
-def _unknown_parameter(url: URL) -> str | None:
-    """Return what to call the first parameter that libpq does not know, if there is one.
+def _unknown_parameter(rest: str) -> str | None:
+    """Return what to say of the first parameter that libpq does not know, if there is one.
 
     Only well-known names are told: any other may be a part of a password.
     """
-    if not url.query:
-        return None
     from psycopg.pq import Conninfo
 
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    unknown = [name for name in url.query if name not in known]
-    if not unknown:
+    query = rest.partition("?")[2]
+    unknown = [it.partition("=")[0] for it in query.split("&") if it.partition("=")[0] not in known]
+    if not query or not unknown:
         return None
     named = next((name for name in unknown if name in FOREIGN), None)
-    return f"a parameter that libpq does not know{f', {named}' if named else ''}"
+    return f"has a parameter that libpq does not know{f', {named}' if named else ''}; leave it out"
+
+
+def _holds_url(value: str) -> bool:
+    """Return whether a value is a connection string, which may have a password in it."""
+    return "://" in value or "password=" in value
 
 
 def scrub(text: str, secrets: tuple[str, ...]) -> str:
