@@ -28,9 +28,6 @@ MAJORS = (16, 18)
 PASSWORD = "p@ss/w%rd:7"
 """The superuser's; every character of it has broken somebody's URL."""
 
-FAST = "scram_iterations=1"
-"""The many that are usual take most of the time of a connection."""
-
 _FOLDERS = {16: "pginstall", 18: "pginstall18"}
 
 
@@ -80,7 +77,7 @@ class Server:
             secret.write_text(PASSWORD)
             initdb = [str(program(self.major, "initdb")), "-D", str(self.data_directory)]
             initdb += ["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]
-            initdb += ["--auth=scram-sha-256", f"--pwfile={secret}", "-c", FAST]
+            initdb += ["--auth=scram-sha-256", f"--pwfile={secret}"]
             subprocess.run(_as_somebody(initdb), check=True, capture_output=True)
             self.start()
         except BaseException:
@@ -110,7 +107,6 @@ class Server:
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
             "fsync=off",
-            FAST,
             "max_connections=60",
             "shared_buffers=64MB",
             *self._settings,
