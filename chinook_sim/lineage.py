@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, literal, select
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger import baseline, in_range, require
 from chinook_sim.models import CANCELLATION, Change, Invoice, Run, RunInvoices
-from chinook_sim.naming import quoted, recognise
+from chinook_sim.naming import quoted, recognise, refuse_autocommit
 from chinook_sim.pinned import pinned
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
         invoice_id: the invoice's id; there need not be such an invoice.
 
     Raises:
-        InvalidInput: the id is not an integer from 0 to 2**63 - 1.
+        InvalidInput: the id is not an integer from 0 to 2**63 - 1; or the connection is in
+            AUTOCOMMIT mode, and a setting such as DateStyle has to be changed for a transaction.
         NoLedger: the database was not migrated.
         NotAChinook: the database holds no Chinook.
     """
@@ -144,6 +145,9 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
         raise InvalidInput(f"an invoice id must be between 0 and {LARGEST_ID}, got {invoice_id}")
     chinook = recognise(connection)
     require(chinook)
+    if chinook.unusual_settings:
+        # They are pinned for a transaction.
+        refuse_autocommit(connection)
     with pinned(connection, chinook):
         return _history(connection, invoice_id)
 

@@ -13,7 +13,7 @@ __all__ = ["UNTRANSLATABLE", "Refusal", "refusal_of"]
 
 ADVICE = {
     "22P05": "the database cannot hold this character; use one with ENCODING 'UTF8'",
-    "22003": "a number does not fit its column; check the prices in the catalogue",
+    "22003": "a number does not fit its column; check the prices in the catalogue, and the ids",
     "23502": "give the column a default, or let it be NULL",
     "23503": "the catalogue changed meanwhile; run it again",
     "23505": "another writer took the same ids, or a sequence is behind its table; run it again",

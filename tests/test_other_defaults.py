@@ -108,6 +108,19 @@ def test_the_default_gives_the_ids(shop: Shop, default: str) -> None:
 
 
 @each
+@pytest.mark.parametrize("table", ["Invoice", "InvoiceLine", "Customer"])
+def test_one_table_may_have_such_a_default(shop: Shop, table: str) -> None:
+    give(shop, NEXT, table)
+    if table != "Invoice":
+        shop.execute("ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT nextval('other')")
+    if table != "InvoiceLine":
+        default = "SET DEFAULT nextval('other')"
+        shop.execute(f"ALTER TABLE [InvoiceLine] ALTER COLUMN [InvoiceLineId] {default}")
+    migrate(shop)
+    sells(shop)
+
+
+@each
 def test_only_what_the_default_calls_is_taken_from(shop: Shop) -> None:
     give(shop, NEXT, "Invoice")
     migrate(shop)

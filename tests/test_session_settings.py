@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import backfill, generate_d1, invoice_history, live, undo
-from chinook_sim.errors import BatchFailed
+from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.migrate import upgrade
 from chinook_sim.simulate import plan_day
 from chinook_sim.verification import verify_all, verify_day
@@ -180,6 +180,18 @@ def test_the_settings_of_the_callers_transaction_stay(shop: Shop) -> None:
         kept()
         undo(session, made.run_id or "")
         kept()
+
+
+@one
+def test_without_a_transaction_nothing_can_be_pinned(shop: Shop) -> None:
+    with Session(shop.engine) as session, session.begin():
+        number = generate_d1(session, 3, day=DAY).invoice_ids[0]
+    single = shop.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with single.connect() as connection:
+        assert invoice_history(connection, number).state == "exists"
+        connection.execute(text("SET DateStyle = German"))
+        with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
+            invoice_history(connection, number)
 
 
 @one

@@ -106,7 +106,7 @@ def _evaluate(connection: Connection, wanted: _Wanted) -> IdRanges:
     if len(ids) < count:
         raise BatchFailed(
             f"the batch failed and nothing was written: the default of the id of {name} gave "
-            f"{len(ids)} ids for {count} rows: {source.expression}"
+            f"{len(ids)} ids for {count} rows, and each row needs another: {source.expression}"
         )
     if count and ids[-1] > source.limit:
         raise _exhausted(name, count, sum(it <= source.limit for it in ids))
@@ -385,7 +385,7 @@ def _take(connection: Connection, wanted: Sequence[_Wanted], *, looking: bool) -
         sql_text(f"{look if looking else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"),
         values,
     ).all()
-    if not islands:
+    if looking and not islands:
         return []
     found: list[list[range]] = [[] for _ in wanted]
     for which, low, high in islands:
