@@ -19,6 +19,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Connection, Engine, Table, bindparam, text
@@ -537,6 +538,7 @@ def _spell(name: str, spelling: Spelling) -> str:
     return name.snake if spelling == "snake" and isinstance(name, ChinookName) else name
 
 
+@cache
 def _spellings(table: str) -> list[Spelling]:
     """Return the spellings in which Chinook has a table of this name."""
     return [
@@ -763,19 +765,26 @@ _SQLITE_COLUMNS = text(
 )
 
 
-def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
+@cache
+def _lowered() -> dict[str, list[str]]:
+    """Return the names of Chinook's tables and columns in every spelling, by lower case."""
     known: dict[str, set[str]] = defaultdict(set)
     for table in CHINOOK_TABLES:
         for name in (table.name, *(column.name for column in table.columns)):
             for spelling in get_args(Spelling):
                 spelled = _spell(name, spelling)
                 known[spelled.lower()].add(spelled)
+    return {lower: sorted(names) for lower, names in known.items()}
+
+
+def _sqlite_columns(connection: Connection) -> Iterable[_Column]:
+    known = _lowered()
     ids = IdSource("rowid", 2**63 - 1)
     # One name may be right in both spellings (Album, album): it is reported in each.
     for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
         today = date.fromisoformat(row.today)
-        for name in sorted(known[row.table_name.lower()]):
-            for column in sorted(known.get(row.column_name.lower(), {row.column_name})):
+        for name in known[row.table_name.lower()]:
+            for column in known.get(row.column_name.lower(), [row.column_name]):
                 yield _Column(
                     None,
                     name,
