@@ -23,11 +23,9 @@ from chinook_sim.migrate import upgrade
 from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from conftest import Answer
-
-    Call = Callable[..., Answer]
+    from conftest import Command
 
 ACCOUNT = f"postgres:{quote(PASSWORD, safe='')}"
 
@@ -151,7 +149,7 @@ WAYS: list[tuple[str, dict[str, str], str]] = [
 @pytest.mark.parametrize(("url", "variables", "server"), WAYS)
 def test_the_server_that_answered_is_shown(
     there: There,
-    call: Call,
+    command: Command,
     monkeypatch: pytest.MonkeyPatch,
     url: str,
     variables: dict[str, str],
@@ -163,29 +161,31 @@ def test_the_server_that_answered_is_shown(
         monkeypatch.setenv(name, there.fill(value))
     arguments = ["--database-url", there.fill(url)] if url else []
     expected = there.fill(f"postgresql://postgres@{server}{'' if '/SHOP' in server else '/SHOP'}")
-    answer = call("status", "--json", *arguments)
+    answer = command("status", "--json", *arguments)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["database"] == expected
     assert PASSWORD not in answer.stdout + answer.stderr
-    answer = call("status", *arguments)
+    answer = command("status", *arguments)
     assert f" {expected}\n" in answer.stdout
     assert PASSWORD not in answer.stdout + answer.stderr
 
 
 def test_the_address_is_shown_if_psycopg_prefers_pghost_to_the_host_of_a_service(
-    there: There, call: Call, services: Path, monkeypatch: pytest.MonkeyPatch
+    there: There, command: Command, services: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # libpq would prefer the service's, which does not exist.
     services.write_text(services.read_text().replace("host=127.0.0.1\n", "host=shop.invalid\n"))
     monkeypatch.setenv("PGHOST", "127.0.0.1")
     monkeypatch.setenv("PGSERVICE", "shop")
-    answer = call("status", "--json")
+    answer = command("status", "--json")
     assert json.loads(answer.stdout)["database"] == there.fill(
         "postgresql://postgres@shop.invalid:PORT/SHOP?hostaddr=127.0.0.1"
     )
 
 
-def test_of_two_servers_the_one_that_may_be_written_to_is_shown(there: There, call: Call) -> None:
+def test_of_two_servers_the_one_that_may_be_written_to_is_shown(
+    there: There, command: Command
+) -> None:
     with Server(18) as standby:
         with standby.connect() as connection:
             connection.execute(f'CREATE DATABASE "{there.database}"')
@@ -196,7 +196,7 @@ def test_of_two_servers_the_one_that_may_be_written_to_is_shown(there: There, ca
             f"postgresql://ACCOUNT@127.0.0.1:{standby.port},127.0.0.1:PORT/SHOP"
             "?target_session_attrs=read-write"
         )
-        answer = call("status", "--json", "--database-url", url)
+        answer = command("status", "--json", "--database-url", url)
     assert json.loads(answer.stdout)["database"] == there.fill(
         "postgresql://postgres@127.0.0.1:PORT/SHOP"
     )
@@ -218,26 +218,28 @@ COMMANDS = [
 ]
 
 
-def test_every_command_shows_the_server_that_answered(there: There, call: Call) -> None:
+def test_every_command_shows_the_server_that_answered(there: There, command: Command) -> None:
     name = there.server.create_database(there.database)
     url = there.fill(f"postgresql://ACCOUNT@127.0.0.1:DOWN,ENCODED:PORT/{name}")
     expected = there.fill(f"postgresql://postgres@SOCKET:PORT/{name}")
-    for command in COMMANDS:
-        answer = call(*command, "--json", "--database-url", url)
-        assert json.loads(answer.stdout)["database"] == expected, (command, answer)
-        answer = call(*command, "--database-url", url)
-        assert expected in answer.stdout, (command, answer)
+    for arguments in COMMANDS:
+        answer = command(*arguments, "--json", "--database-url", url)
+        assert json.loads(answer.stdout)["database"] == expected, (arguments, answer)
+        answer = command(*arguments, "--database-url", url)
+        assert expected in answer.stdout, (arguments, answer)
     there.server.drop_database(name)
 
 
-def test_an_error_of_the_database_names_the_server_that_answered(there: There, call: Call) -> None:
+def test_an_error_of_the_database_names_the_server_that_answered(
+    there: There, command: Command
+) -> None:
     url = there.fill(
         "postgresql://ACCOUNT@127.0.0.1:DOWN,ENCODED:PORT/SHOP?options=-c%20statement_timeout%3D300"
     )
     expected = there.fill("postgresql://postgres@SOCKET:PORT/SHOP")
     with there.server.connect(there.database) as other, other.transaction():
         other.execute('LOCK TABLE "Invoice"')
-        answer = call("status", "--json", "--database-url", url)
+        answer = command("status", "--json", "--database-url", url)
     assert answer.returncode == 3
     assert answer.stderr.startswith(f"Error: {expected} refused: ")
     assert json.loads(answer.stdout)["error"]["message"].startswith(f"{expected} refused: ")
@@ -321,18 +323,18 @@ def test_a_lost_server_is_named_as_it_was_asked_for(there: There) -> None:
     assert f"127.0.0.1:{there.down},127.0.0.1:{server.port}/postgres cannot be used" in message
 
 
-def test_a_url_that_cannot_be_used_is_one_line_and_status_2(call: Call) -> None:
+def test_a_url_that_cannot_be_used_is_one_line_and_status_2(command: Command) -> None:
     for url in ("postgresql://u:hunter2@h/d?pgbouncer=true", "sqlite:///what?.db"):
-        answer = call("status", "--json", "--database-url", url)
+        answer = command("status", "--json", "--database-url", url)
         assert answer.returncode == 2
         assert answer.stderr.count("\n") == 1
         assert "hunter2" not in answer.stdout + answer.stderr
 
 
 def test_a_file_with_a_question_mark_is_the_one_that_was_named(
-    call: Call, tmp_path: Path, stand_in: Path
+    command: Command, tmp_path: Path, stand_in: Path
 ) -> None:
     (tmp_path / "what?.db").write_bytes(stand_in.read_bytes())
-    answer = call("status", "--json", "--database-url", "sqlite:///what%3F.db")
+    answer = command("status", "--json", "--database-url", "sqlite:///what%3F.db")
     assert json.loads(answer.stdout)["database"] == "what?.db"
     assert [it.name for it in tmp_path.iterdir()] == ["what?.db"]
