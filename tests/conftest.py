@@ -11,6 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +27,8 @@ from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import psycopg
 
     Command = Callable[..., "Answer"]
 
@@ -206,6 +210,7 @@ class Shop:
     url: URL
     server: Server | None = None
     _engines: list[Engine] = field(default_factory=list)
+    _reader: psycopg.Connection[tuple[Any, ...]] | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -239,8 +244,22 @@ class Shop:
         if self.server is None:
             with closing(sqlite3.connect(self.path)) as connection:
                 return connection.execute(self.sql(statement)).fetchall()
-        with self.server.connect(self.url.database or "") as other:
-            return other.execute(self.sql(statement)).fetchall()
+        if threading.current_thread() is not threading.main_thread():
+            # Others may be waiting: one connection would make them wait for each other.
+            with self.server.connect(self.url.database or "") as other:
+                return other.execute(self.sql(statement)).fetchall()
+        if self._reader is None:
+            self._reader = self.server.connect(self.url.database or "")
+            # A prepared statement would fail once its table has other columns.
+            self._reader.prepare_threshold = None
+            weakref.finalize(self, self._reader.close)
+        return self._reader.execute(self.sql(statement)).fetchall()
+
+    def _forget_reader(self) -> None:
+        """Let the next read connect anew: a session keeps the settings that it began with."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def value(self, statement: str) -> Any:
         """Read one value."""
@@ -253,6 +272,7 @@ class Shop:
                 for statement in statements:
                     connection.execute(self.sql(statement))
             return
+        self._forget_reader()
         with self.server.connect(self.url.database or "") as other:
             for statement in statements:
                 other.execute(self.sql(statement))
@@ -279,6 +299,7 @@ class Shop:
     def run_script(self, script: str) -> None:
         """Run a script with the database's own client, as a person would."""
         if self.server is not None:
+            self._forget_reader()
             self.server.psql(self.url.database or "", script)
             return
         with closing(sqlite3.connect(self.path)) as connection:
@@ -308,6 +329,7 @@ class Shop:
     def close(self) -> None:
         for engine in self._engines:
             engine.dispose()
+        self._forget_reader()
         if self.server is not None:
             self.server.drop_database(self.url.database or "")
 
