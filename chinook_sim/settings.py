@@ -301,26 +301,27 @@ def read_url(text: str, source: str) -> URL:
 
 def _read_sqlite(rest: str, refuse: Refuse) -> URL:
     """Read what follows `sqlite://`."""
-    from sqlalchemy import make_url
+    from sqlalchemy import URL, make_url
 
     try:
-        unquote(rest, errors="strict")
+        # SQLAlchemy decodes the path from 2.1 on.
+        path = unquote(rest.partition("?")[0].removeprefix("/"), errors="strict")
         url = make_url(f"sqlite://{rest}")
     except ValueError:
         raise refuse("cannot be read; write sqlite:///file.db, and in its name % as %25") from None
     if url.host and not (url.database or url.username or url.query):
         raise refuse("has two slashes; write three: sqlite:///file.db")
-    if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
+    if not path or path == ":memory:" or "mode=memory" in path:
         raise refuse("names a database in memory, of which nothing would remain; name a file")
-    if "?" in rest or url.host or url.database.startswith("file:"):
+    if "?" in rest or url.host or path.startswith("file:"):
         raise refuse(
             "must be a plain path: sqlite:///relative.db or sqlite:////absolute.db; in a name "
             "write ? as %3F"
         )
     # Path would drop it, and mean a file of that name.
-    if os.path.basename(url.database) in ("", os.curdir):  # noqa: PTH119
-        raise refuse(f"must name a file, got the directory {url.database}")
-    return url
+    if os.path.basename(path) in ("", os.curdir):  # noqa: PTH119
+        raise refuse(f"must name a file, got the directory {path}")
+    return URL.create("sqlite", database=path)
 
 
 def _read_postgresql(rest: str, refuse: Refuse) -> URL:
