@@ -348,7 +348,11 @@ class IdRanges(Sequence[int]):
 
     def array(self) -> NDArray[np.int64]:
         """Return the ids as an array; meant for a slice of them."""
-        parts = [np.arange(ids.start, ids.stop, ids.step, dtype=np.int64) for ids in self.ranges]
+        # With a step, NumPy counts in floating-point numbers, in which very large ids are inexact.
+        parts = [
+            np.int64(ids.start) + np.int64(ids.step) * np.arange(len(ids), dtype=np.int64)
+            for ids in self.ranges
+        ]
         return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
     def _between(self, start: int, stop: int) -> IdRanges:

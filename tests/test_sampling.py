@@ -193,6 +193,11 @@ def test_a_catalogue_cannot_be_changed() -> None:
         catalogue().prices[0] = 1
 
 
+@given(st.sets(st.integers(1, 2**63 - 1), max_size=5))
+def test_ids_of_any_size_come_back(wanted: set[int]) -> None:
+    assert IdRanges.of(sorted(wanted)).array().tolist() == sorted(wanted)
+
+
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), max_size=6), st.data())
 def test_id_ranges_behave_like_a_list(gaps: list[tuple[int, int]], data: st.DataObject) -> None:
     ranges, last = [], 0
