@@ -84,6 +84,9 @@ ATTEMPTS = 4
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
 """Seconds between attempts to connect again."""
 
+RESPONSE = 0.05
+"""Seconds after which a stream that waits looks again whether it is to stop."""
+
 LAST_ATTEMPT = 60.0
 """Seconds after its end up to which a stream that has lost its connection seeks another."""
 
@@ -376,7 +379,7 @@ class _Stream:
             # All that came while there was no connection is made.
             self._away = 0.0
             until = min(self._arrivals.next().at, seconds)
-            self._stop.wait(until - self._passed())
+            wait(self._stop, until - self._passed())
             if self._passed() >= seconds and self._arrivals.next().at > seconds:
                 return
 
@@ -522,7 +525,7 @@ class _Stream:
                     if not again or attempt == ATTEMPTS:
                         raise
                     # Not all who came in each other's way shall come back at the same moment.
-                    self._stop.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+                    wait(self._stop, random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
             if self._stop.is_set():
                 raise _Stopped
         if self._trouble.since is not None:
@@ -634,7 +637,7 @@ class _Stream:
                 with suppress(DBAPIError):
                     self._connection.close()
                 self._connection = None
-            stopped = self._stop.wait(trouble.pause)
+            stopped = wait(self._stop, trouble.pause)
             if patient and (stopped or self._passed() > self._end + LAST_ATTEMPT):
                 raise self._given_up(sent)
             patient = True
@@ -675,7 +678,7 @@ class _Stream:
                     raise self._unknown(sent) from None
                 self._reconnect(sent)
             else:
-                if found is None and self._stop.wait(1):
+                if found is None and wait(self._stop, 1):
                     raise self._unknown(sent)
         return bool(found)
 
@@ -684,6 +687,18 @@ class _Stream:
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
             "whether it is there; `chinook-sim status` tells"
         )
+
+
+def wait(stop: threading.Event, seconds: float) -> bool:
+    """Sleep until an event is set, or so many seconds have passed; return whether it is set.
+
+    Not by `Event.wait`, which holds the event's lock now and then. A signal handler that runs at
+    that moment, in the same thread, would wait in `Event.set` for that lock for ever.
+    """
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, RESPONSE))
+    return stop.is_set()
 
 
 def _is_locked(error: BatchFailed) -> bool:

@@ -213,9 +213,7 @@ def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(shop: 
 
 @both
 def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(shop: Shop) -> None:
-    selling = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
-    first = stream_name(list(islice(selling, 3)))
-    selling.close()
+    first = stream_name(sell(shop, 20, mix=(1, 0, 0)))
     changing = live(shop.engine, 400, seed=8, mix=(0, 1, 0))
     some = list(islice(changing, 4))
     # By hand, on every invoice there is.
@@ -437,6 +435,22 @@ def test_it_ends_after_its_time_or_when_it_is_told(shop: Shop) -> None:
     stop.clear()
     threading.Timer(0.3, stop.set).start()
     assert list(live(shop.engine, 0.001, stop=stop)) == []
+
+
+def test_a_signal_handler_sets_the_event_at_any_moment_of_a_pause(tmp_path: Path) -> None:
+    """`Event.wait` would hold the event's lock, which `Event.set` needs, in the same thread."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import random, signal, threading\n"
+        "from chinook_sim.stream import wait\n"
+        "for _ in range(3_000):\n"
+        "    stop = threading.Event()\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: stop.set())\n"
+        "    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-4))\n"
+        "    wait(stop, 3e-4)\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    subprocess.run([sys.executable, str(script)], check=True, timeout=60)
 
 
 @unmigrated

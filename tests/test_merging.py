@@ -60,6 +60,11 @@ class Clock(threading.Event):
         return self.is_set()
 
 
+@pytest.fixture(autouse=True)
+def _waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "wait", lambda stop, seconds: stop.wait(seconds))
+
+
 def sell(shop: Shop, count: int, **wanted: Any) -> list[LiveBatch]:
     """Make transactions of one arrival each, and end the stream, which merges them."""
     return list(selling(shop, count, **wanted))

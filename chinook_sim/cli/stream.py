@@ -147,10 +147,14 @@ def sell(
 @contextmanager
 def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
     """Let the first interruption of a stream that has begun set an event; any other interrupts."""
+    asked = False
 
     def told(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() or not stream.open:
+        # Not asking the event: a second signal may come while the first is in `set`, with its lock.
+        nonlocal asked
+        if asked or not stream.open:
             signal.default_int_handler(number, frame)
+        asked = True
         stop.set()
 
     before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
