@@ -33,6 +33,7 @@ from chinook_sim.ledger import (
 from chinook_sim.models import CANCELLATION, Change, Invoice
 from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import d1
+from chinook_sim.writers.skipped import check_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,7 +115,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
         enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
-        _shift(connection, asked.run_id, days)
+        _shift(connection, asked.run_id, days, len(ids))
         return replace(planned, run_id=asked.run_id)
 
 
@@ -158,15 +159,16 @@ def _day(connection: Connection, invoice: Any) -> ColumnElement[Any]:
     return func.substr(type_coerce(invoice.invoice_date, String), 1, 10)
 
 
-def _shift(connection: Connection, run_id: str, days: int) -> None:
-    """Move the invoices of a run by whole days."""
+def _shift(connection: Connection, run_id: str, days: int, count: int) -> None:
+    """Move the invoices of a run, so many, by whole days."""
     moved: Any = Invoice.invoice_date + timedelta(days=days)
     if connection.dialect.name == "sqlite":
         moved = func.strftime("%Y-%m-%d %H:%M:%S", Invoice.invoice_date, f"{days:+d} days")
     ids = invoices_of(connection, run_id)
-    connection.execute(
+    result = connection.execute(
         update(Invoice).where(Invoice.invoice_id.in_(ids)).values(invoice_date=moved)
     )
+    check_written(connection, Invoice.__table__, result.rowcount, count)
 
 
 def _told(run: Row[Any]) -> Alignment:
@@ -210,4 +212,4 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
             "not undone: some of the invoices moved were dated anew or deleted since, and where "
             "they belong is not known"
         )
-    _shift(connection, run.run_id, -parameters["days"])
+    _shift(connection, run.run_id, -parameters["days"], run.sales)

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from chinook_sim.content import content_of
 from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
@@ -21,6 +21,7 @@ from chinook_sim.sampling import MAX_BASKET, sample_below, sample_others, sample
 from chinook_sim.sets import among
 from chinook_sim.window import bounds
 from chinook_sim.writers import choose_writer
+from chinook_sim.writers.skipped import check_written, delete_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,7 +245,7 @@ def make_changes(
         content.keep_before(run_id, CANCELLATION, chosen.cancelled)
         for model in (InvoiceLine, Invoice):
             these = among(connection, model.invoice_id, chosen.cancelled)
-            connection.execute(delete(model).where(these))
+            delete_rows(connection, model, these)
     if chosen.updated:
         content.keep_before(run_id, UPDATE, chosen.updated)
         tracks = _others(connection, catalogue, chosen.updated, seed, day)
@@ -283,7 +284,8 @@ def _add_up(connection: Connection, ids: list[int]) -> None:
         cents = func.round(InvoiceLine.unit_price * 100) * InvoiceLine.quantity
         amount = func.sum(cents) / 100.0
     total = select(amount).where(InvoiceLine.invoice_id == Invoice.invoice_id).scalar_subquery()
-    connection.execute(
+    result = connection.execute(
         update(Invoice).where(among(connection, Invoice.invoice_id, ids)).values(total=total),
         execution_options={"synchronize_session": False},
     )
+    check_written(connection, Invoice.__table__, result.rowcount, len(ids))

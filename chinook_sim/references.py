@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Boolean, exists, literal_column, select, text
 
+from chinook_sim.errors import BatchFailed
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.naming import quoted
 
@@ -50,7 +51,12 @@ def referred(found: list[Reference]) -> list[ColumnElement[bool]]:
 
 
 def references(connection: Connection) -> list[Reference]:
-    """Return what may refer to sales, Chinook's own lines aside."""
+    """Return what may refer to sales, Chinook's own lines aside.
+
+    Raises:
+        BatchFailed: rows that refer to a sale may be hidden by row-level security, and would be
+            deleted or changed together with it.
+    """
     models = {True: Invoice, False: InvoiceLine}
     names = {
         "invoice": quoted(connection, Invoice.__table__),
@@ -63,6 +69,14 @@ def references(connection: Connection) -> list[Reference]:
         rows = connection.execute(_SQLITE_REFERENCES, lowered)
     pairs: dict[tuple[str, str, bool], list[tuple[str, str | None]]] = defaultdict(list)
     for row in rows:
+        if row.hidden:
+            raise BatchFailed(
+                f"nothing was written: row-level security on {row.table_name} may hide rows that "
+                "refer to sales and would be deleted or changed with them; use a role with "
+                "BYPASSRLS"
+            )
+        if row.own:
+            continue
         whose = row.table_name, str(row.key), bool(row.to_invoice)
         pairs[whose].append((row.from_column, row.to_column))
     found = []
@@ -83,7 +97,9 @@ _POSTGRESQL_REFERENCES = text(
     """
     SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name, c.oid AS key,
            quote_ident(theirs.attname) AS from_column, quote_ident(ours.attname) AS to_column,
-           c.confrelid = CAST(:invoice AS regclass) AS to_invoice
+           c.confrelid = CAST(:invoice AS regclass) AS to_invoice,
+           c.conrelid = CAST(:line AS regclass) AS own,
+           row_security_active(c.conrelid) AND c.confdeltype IN ('c', 'n', 'd') AS hidden
       FROM pg_catalog.pg_constraint c
       CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS pair (theirs, ours)
       JOIN pg_catalog.pg_attribute theirs
@@ -93,7 +109,7 @@ _POSTGRESQL_REFERENCES = text(
      WHERE c.contype = 'f'
        AND c.confrelid IN (CAST(:invoice AS regclass), CAST(:line AS regclass))
        -- Each partition has a foreign key of its own.
-       AND c.conrelid <> CAST(:line AS regclass) AND c.conparentid = 0
+       AND c.conparentid = 0
     """
 )
 
@@ -102,8 +118,8 @@ _SQLITE_REFERENCES = text(
     SELECT '"' || replace(m.name, '"', '""') || '"' AS table_name, f.id AS key,
            '"' || replace(f."from", '"', '""') || '"' AS from_column,
            '"' || replace(f."to", '"', '""') || '"' AS to_column,
-           lower(f."table") = :invoice AS to_invoice
+           lower(f."table") = :invoice AS to_invoice, lower(m.name) = :line AS own, 0 AS hidden
       FROM sqlite_master m, pragma_foreign_key_list(m.name) f
-     WHERE m.type = 'table' AND lower(f."table") IN (:invoice, :line) AND lower(m.name) <> :line
+     WHERE m.type = 'table' AND lower(f."table") IN (:invoice, :line)
     """
 )

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Numeric, delete, func, select
+from sqlalchemy import Numeric, func, select
 
 from chinook_sim.alignment import KIND as ALIGN
 from chinook_sim.alignment import move_back, moved_without
@@ -42,6 +42,7 @@ from chinook_sim.shop import note_prices_undone
 from chinook_sim.simulate import all_or_nothing
 from chinook_sim.window import check_day
 from chinook_sim.writers.ids import remember
+from chinook_sim.writers.skipped import delete_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -429,7 +430,7 @@ class _Undoing:
                     f"not undone: {reference.table} refers to its sales; delete those rows first"
                 )
         for model in (InvoiceLine, Invoice):
-            connection.execute(delete(model).where(model.invoice_id.in_(ids)))
+            delete_rows(connection, model, model.invoice_id.in_(ids))
 
     def _left(self, makers: _Makers, others: list[Row[Any]]) -> list[Row[Any]]:
         """Return the runs that have sales, all of them; where not all were deleted, refuse."""
@@ -467,6 +468,12 @@ class _Undoing:
             self._refuse_customers_who_bought()
         for subject in subjects:
             content.put_back(self._ids, subject)
+            skipped = content.unlike_before(self._ids, subject)
+            if skipped:
+                raise UndoRefused(
+                    f"not undone: a trigger or a rule did not let {subject} {skipped[0]} be put "
+                    "back as it was; change or disable it"
+                )
         if "track" in subjects:
             these = of_runs(self._connection, Change.run_id, self._ids)
             note_prices_undone(self._connection, these)

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     | MODELS
     | ERRORS,
     "rights": {"naming"} | MODELS,
-    "references": {"naming"} | MODELS,
+    "references": {"naming"} | MODELS | ERRORS,
     "content": {"content", "naming"} | MODELS,
     "changes": {"content", "references", "sampling", "sets", "window", "writers"} | MODELS,
     "people": set(),
@@ -61,7 +61,9 @@ ALLOWED: dict[str, set[str]] = {
     }
     | MODELS
     | ERRORS,
-    "alignment": {"simulate", "ledger", "batch", "fingerprints", "window"} | MODELS | ERRORS,
+    "alignment": {"simulate", "ledger", "batch", "fingerprints", "window", "writers"}
+    | MODELS
+    | ERRORS,
     "undoing": {
         "simulate",
         "shop",

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 import pytest
 from conftest import by_turns, one_of_each, parameters
 from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from chinook_sim import BatchFailed, SaleFactory, generate_d1, recognise, simulate_changes
+from chinook_sim import (
+    BatchFailed,
+    SaleFactory,
+    align,
+    generate_d1,
+    recognise,
+    simulate_changes,
+    undo,
+)
 from chinook_sim.models import InvoiceLine
 from chinook_sim.refusals import refusal_of
 
@@ -199,3 +209,123 @@ def test_ids_that_another_writer_took_are_worth_another_try(shop: Shop, driver: 
     assert refusal is not None
     assert refusal.retryable
     assert "another writer took the same ids" in refusal.line
+
+
+def skipping(shop: Shop, table: str, event: str) -> None:
+    """Make a trigger that skips every row, as for soft deletion."""
+    if shop.server:
+        shop.execute(
+            "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            f"CREATE TRIGGER theirs BEFORE {event} ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION theirs()",
+        )
+        return
+    shop.execute(f"CREATE TRIGGER theirs BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END")
+
+
+SKIPPED = [
+    ("[Invoice]", "DELETE", {"cancellations": 3}),
+    ("[InvoiceLine]", "DELETE", {"cancellations": 3}),
+    ("[Invoice]", "UPDATE", {"updates": 3}),
+    ("[InvoiceLine]", "INSERT", {"updates": 3}),
+    ("[Customer]", "UPDATE", {"moves": 3}),
+    ("[Track]", "UPDATE", {"price_changes": 3}),
+]
+
+NOT_PUT_BACK = [
+    *((table, event, {}) for table, event, _ in SKIPPED[:2]),
+    ("[Invoice]", "INSERT", {"cancellations": 3}),
+    ("[InvoiceLine]", "INSERT", {"cancellations": 3}),
+    ("[Invoice]", "UPDATE", {"updates": 3}),
+    ("[InvoiceLine]", "DELETE", {"updates": 3}),
+    ("[Customer]", "DELETE", {"new_customers": 3}),
+    ("[Customer]", "UPDATE", {"moves": 3}),
+    ("[Track]", "UPDATE", {"price_changes": 3}),
+]
+
+
+@pytest.mark.parametrize(("table", "event", "changes"), SKIPPED)
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_a_trigger_that_skips_deletes_or_updates_is_told(
+    shop: Shop, table: str, event: str, changes: dict[str, Any]
+) -> None:
+    batch(shop)
+    skipping(shop, table, event)
+    before = shop.snapshot()
+
+    with (
+        pytest.raises(BatchFailed, match=r"a trigger or a rule on .* skipped"),
+        Session(shop.engine) as session,
+        session.begin(),
+    ):
+        simulate_changes(session, **changes)
+
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize(("table", "event", "changes"), NOT_PUT_BACK)
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_a_trigger_that_skips_what_undo_does_is_told(
+    shop: Shop, table: str, event: str, changes: dict[str, Any]
+) -> None:
+    made = batch(shop)
+    if changes:
+        with Session(shop.engine) as session, session.begin():
+            made = simulate_changes(session, **changes)
+    skipping(shop, table, event)
+    before = shop.snapshot()
+
+    with (
+        pytest.raises(BatchFailed, match=r"a trigger (or a rule|skips invoices)"),
+        Session(shop.engine) as session,
+        session.begin(),
+    ):
+        undo(session, made.run_id)
+
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_a_trigger_that_skips_what_align_does_is_told(shop: Shop) -> None:
+    skipping(shop, "[Invoice]", "UPDATE")
+    before = shop.snapshot()
+
+    with (
+        pytest.raises(BatchFailed, match="a trigger or a rule"),
+        Session(shop.engine) as session,
+        session.begin(),
+    ):
+        align(session)
+
+    assert shop.snapshot() == before
+
+
+CALLS = {
+    "simulate_new_sale": ("[Invoice]", "INSERT"),
+    "simulate_new_sale ": ("[InvoiceLine]", "INSERT"),
+    "simulate_sales": ("[Invoice]", "INSERT"),
+    "simulate_sales ": ("[InvoiceLine]", "INSERT"),
+    "simulate_update_sale": ("[InvoiceLine]", "INSERT"),
+    "simulate_update_sale ": ("[Invoice]", "UPDATE"),
+    "simulate_delete_sale": ("[InvoiceLine]", "DELETE"),
+    "simulate_delete_sale ": ("[Invoice]", "DELETE"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
+def test_a_trigger_that_skips_what_a_sql_function_does_is_told(shop: Shop, call: str) -> None:
+    batch(shop)
+    table, event = CALLS[call]
+    skipping(shop, table, event)
+    before = shop.snapshot()
+    rest = ", 3" if "sales" in call else ""
+
+    with pytest.raises(psycopg.Error) as caught:
+        shop.rows(f"SELECT * FROM {call}(CURRENT_DATE{rest})")
+
+    # Lines of sales that are not there are refused first, by the foreign key.
+    skipped = f"a trigger or a rule on public.{shop.sql(table)} skipped"
+    assert re.search(f"{skipped}|violates foreign key", str(caught.value))
+    assert call.strip() in str(caught.value)
+    assert shop.snapshot() == before

@@ -418,3 +418,29 @@ def test_a_closed_schema_is_named(shop: Shop, role: Role, command: Command) -> N
     assert done.stderr.count("\n") == 1
     with pytest.raises(ChinookSimError), role.connect() as connection:
         generate_d1(Session(connection), 1)
+
+
+@pytest.mark.parametrize("rule", ["ON DELETE CASCADE", "ON DELETE SET NULL", ""])
+@each
+def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop, role: Role, rule: str) -> None:
+    with Session(shop.engine) as session, session.begin():
+        run = generate_d1(session, 5, day=DAY).run_id or ""
+    shop.execute(
+        f"CREATE TABLE review (invoice integer REFERENCES [Invoice] {rule})",
+        "INSERT INTO review SELECT [InvoiceId] FROM [Invoice]",
+        "ALTER TABLE review ENABLE ROW LEVEL SECURITY",
+    )
+    role.grant("ALL ON ALL TABLES IN SCHEMA public", "USAGE ON SCHEMA public")
+    before = shop.snapshot()
+    with role.connect() as connection, Session(connection) as session:
+        for call in (
+            lambda: undo(session, run),
+            lambda: simulate_changes(session, cancellations=1, day=DAY),
+        ):
+            # Of a foreign key that changes nothing PostgreSQL says so itself.
+            with pytest.raises(BatchFailed, match=r"row-level security|foreign key"):
+                call()
+            session.rollback()
+    assert shop.snapshot() == before
+    assert shop.value("SELECT count(*) FROM review WHERE invoice IS NULL") == 0
+    assert shop.value("SELECT count(*) FROM review") > 0

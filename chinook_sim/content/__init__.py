@@ -52,6 +52,9 @@ class Content(Protocol):
     def put_back(self, runs: Sequence[str], subject: Subject) -> None:
         """Make it what it was before the first change of these runs, ids included."""
 
+    def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
+        """Return the ids of what is not as it was before the first change of these runs."""
+
 
 def customer_before(connection: Connection) -> ColumnElement[int]:
     """Return the expression for the customer of an invoice that a row of `Change` has kept."""

@@ -68,14 +68,7 @@ class PostgresqlContent:
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """See `Content.changed_since`."""
-        same = " AND ".join(self._same(part) for part in parts_of(subject))
-        changed = set(
-            self._run(
-                f"SELECT c.subject_id FROM {self._one('DESC')} c WHERE NOT ({same})",  # noqa: S608
-                runs=runs,
-                subject=subject,
-            ).scalars()
-        )
+        changed = set(self._unlike("after", "DESC", runs, subject))
         kept = " AND ".join(self._kept_same(part) for part in parts_of(subject))
         changed.update(
             self._run(
@@ -136,6 +129,20 @@ class PostgresqlContent:
                 subject=subject,
             )
 
+    def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
+        """See `Content.unlike_before`."""
+        return self._unlike("before", "", runs, subject)
+
+    def _unlike(self, when: str, order: str, runs: Sequence[str], subject: Subject) -> list[int]:
+        """Return the ids of what is not as it was before the first change, or after the last."""
+        same = " AND ".join(self._same(part, f"c.{when}") for part in parts_of(subject))
+        found = self._run(
+            f"SELECT c.subject_id FROM {self._one(order)} c WHERE NOT ({same}) ORDER BY 1",  # noqa: S608
+            runs=runs,
+            subject=subject,
+        )
+        return list(found.scalars())
+
     def _one(self, order: str = "") -> str:
         """Return the first change of each subject in some runs, or the last."""
         return (
@@ -173,10 +180,10 @@ class PostgresqlContent:
         state = f"CAST(json_build_object({', '.join(parts)}) AS text)"
         return f"CASE WHEN {there} THEN {state} END"
 
-    def _same(self, part: Part) -> str:
-        """Return the condition that a subject's rows in a table are those of `c.after`."""
+    def _same(self, part: Part, document: str) -> str:
+        """Return the condition that a subject's rows in a table are those of a document."""
         table, key, owner = self._names(part)
-        rows = self._rows("c.after", part)
+        rows = self._rows(document, part)
         return (
             # Of one that is gone there are no rows.
             f"(SELECT count(*) FROM {table} r WHERE r.{owner} = c.subject_id) "  # noqa: S608

@@ -111,6 +111,21 @@ class SqliteContent:
                 ]
                 self._many(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608
 
+    def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
+        """See `Content.unlike_before`."""
+        unlike = []
+        for some in _slices(self._ids(runs, subject)):
+            now, kept = self._now(subject, some), self._kept(runs, subject, some)
+            unlike += [
+                number
+                for number in some
+                if not all(
+                    self._same(part, now.get(number), kept[number][0][0])
+                    for part in parts_of(subject)
+                )
+            ]
+        return unlike
+
     def _put_rows(
         self,
         part: Part,

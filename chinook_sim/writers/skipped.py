@@ -1,16 +1,18 @@
-"""Rows that are not there after they were inserted or changed, because a trigger skipped them."""
+"""Rows that a trigger or a rule skipped when they were inserted, changed or deleted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import delete, func, select
+
 from chinook_sim.errors import BatchFailed
 from chinook_sim.naming import quoted
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
-__all__ = ["check_written"]
+__all__ = ["check_written", "delete_rows"]
 
 
 def check_written(connection: Connection, table: Any, written: int, sent: int) -> None:
@@ -31,3 +33,14 @@ def check_written(connection: Connection, table: Any, written: int, sent: int) -
             f"{quoted(connection, table)} skipped {sent - written} of {sent} rows; change or "
             "disable it"
         )
+
+
+def delete_rows(connection: Connection, model: Any, condition: ColumnElement[bool]) -> None:
+    """Delete rows, and refuse to go on with any that are still there.
+
+    Raises:
+        BatchFailed: some are, as a trigger or a rule skipped them.
+    """
+    gone = connection.execute(delete(model).where(condition)).rowcount
+    left = connection.scalar(select(func.count()).select_from(model).where(condition)) or 0
+    check_written(connection, model.__table__, gone, gone + left)

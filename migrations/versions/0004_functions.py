@@ -165,18 +165,18 @@ DECLARE
     prices numeric[];
     amount numeric;
     sound boolean;
+    written integer;
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_new_sale: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_new_sale: missing privileges. Run: ' || missing;
     END IF;
     -- Days that no client could read back are none.
     IF p_invoice_date IS NULL
        OR p_invoice_date < '0001-01-01' OR p_invoice_date >= '9999-12-31' THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_new_sale: the moment of the sale is missing; give a timestamp '
-                || 'of the years 1 to 9999';
+            MESSAGE = 'simulate_new_sale: the moment of the sale must be a timestamp of the '
+                || 'years 1 to 9999';
     END IF;
 
     -- Lowest and highest ids, and ids that a sequence does not know of. Each time another column is
@@ -253,9 +253,18 @@ BEGIN
         RETURNING i.{invoice_id}, i.{total} INTO generated_invoice_id, generated_total;
         EXIT WHEN FOUND;
     END LOOP;
+    IF generated_invoice_id IS NULL THEN
+        RAISE triggered_action_exception USING MESSAGE = 'simulate_new_sale: a trigger or a rule '
+            || 'on {invoice_text} skipped the sale; change or disable it';
+    END IF;
     INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
     SELECT nextval({line_sequence}), generated_invoice_id, u.track, u.price, 1
       FROM unnest(basket, prices) u (track, price);
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF written < size THEN
+        RAISE triggered_action_exception USING MESSAGE = 'simulate_new_sale: a trigger or a rule '
+            || 'on {line_text} skipped lines of the sale; change or disable it';
+    END IF;
     RETURN NEXT;
 END
 """,
@@ -276,12 +285,11 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_update_sale: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_update_sale: missing privileges. Run: ' || missing;
     END IF;
     IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_update_sale: the moment is missing; give a timestamp';
+            MESSAGE = 'simulate_update_sale: ts must be a finite timestamp';
     END IF;
     SELECT count(*) INTO track_count FROM (SELECT 1 FROM {track} LIMIT 5) t;
     chosen := {schema}.chinook_sim_any_sale(ts - interval '90 days', ts, track_count);
@@ -327,12 +335,11 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_delete_sale: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_delete_sale: missing privileges. Run: ' || missing;
     END IF;
     IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_delete_sale: the moment is missing; give a timestamp';
+            MESSAGE = 'simulate_delete_sale: ts must be a finite timestamp';
     END IF;
     chosen := {schema}.chinook_sim_any_sale(ts - interval '90 days', ts, 2147483647);
     IF chosen IS NOT NULL THEN
@@ -367,12 +374,11 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_sales: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_sales: missing privileges. Run: ' || missing;
     END IF;
     IF p_day IS NULL OR p_day < '0001-01-01' OR p_day >= '9999-12-31' THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_sales: the day is missing; give a date of the years 1 to 9999';
+            MESSAGE = 'simulate_sales: the day must be a date of the years 1 to 9999';
     END IF;
     IF p_count IS NULL OR p_count < 0 THEN
         RAISE invalid_parameter_value USING
@@ -753,28 +759,32 @@ def _left(sequence: str, table: str, column: str) -> str:
 
 
 def missing(objects: dict[str, str], rights: str) -> str:
-    """Return an expression that names the first right that the caller does not have, or NULL."""
-    cases = []
+    """Return an expression for the GRANT statements that the caller lacks, or NULL."""
+    grants = []
     for right in rights.split(", "):
         verb, name = right.split()
         thing = quote(objects[name])
         if name == "ledger_schema" and not thing:
             continue
+        kind, of, it = "table", "", f"'{thing}'::regclass"
         if name == "ledger_schema":
-            cases.append(
-                f"WHEN NOT has_schema_privilege('{thing}'::regnamespace::oid, '{verb}') "
-                f"THEN '{verb} ON SCHEMA {thing}'"
+            kind, of, it = "schema", "SCHEMA ", f"'{thing}'::regnamespace::oid"
+        elif verb == "USAGE":
+            kind, of = "sequence", "SEQUENCE "
+        elif verb in ("SELECT", "INSERT", "UPDATE"):
+            kind = "any_column"
+        if objects["ledger_schema"] and name.startswith("run"):
+            # In a schema that is closed to the caller, a regclass is an error.
+            schema, table = quote(objects["ledger_schema"]), thing.rpartition(".")[2]
+            it = (
+                f"(SELECT c.oid FROM pg_class c WHERE c.relname = '{table}' "
+                f"AND c.relnamespace = '{schema}'::regnamespace)"
             )
-            continue
-        kind = "any_column" if verb in ("SELECT", "INSERT", "UPDATE") else "table"
-        kind, of = ("sequence", "SEQUENCE ") if verb == "USAGE" else (kind, "")
-        # In a schema that is closed to the caller, a regclass is an error before anything is asked.
-        of_ledger = objects["ledger_schema"] and name.startswith("run")
-        table = f"'{thing}'::{'text' if of_ledger else 'regclass'}"
-        cases.append(
-            f"WHEN NOT has_{kind}_privilege({table}, '{verb}') THEN '{verb} ON {of}{thing}'"
+        grants.append(
+            f"CASE WHEN NOT has_{kind}_privilege({it}, '{verb}') "
+            f"THEN 'GRANT {verb} ON {of}{thing} TO ' || quote_ident(current_user) END"
         )
-    return "CASE " + "\n        ".join(cases) + " END"
+    return "nullif(concat_ws('; ', " + ",\n        ".join(grants) + "), '')"
 
 
 def _code(number: str, width: int = 8) -> str:

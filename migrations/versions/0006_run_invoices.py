@@ -48,12 +48,11 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_sales: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_sales: missing privileges. Run: ' || missing;
     END IF;
     IF p_day IS NULL OR p_day < '0001-01-01' OR p_day >= '9999-12-31' THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_sales: the day is missing; give a date of the years 1 to 9999';
+            MESSAGE = 'simulate_sales: the day must be a date of the years 1 to 9999';
     END IF;
     IF p_count IS NULL OR p_count < 0 THEN
         RAISE invalid_parameter_value USING
@@ -144,11 +143,13 @@ BEGIN
         -- Every name is qualified here: the table may have columns named like the variables.
         SELECT s.id, c.{customer_id}, s.moment, {billing}, s.total / 100.0
           FROM sale s JOIN {customer} c ON c.{customer_id} = s.customer
+        RETURNING 1
     ), lines AS (
         INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
         SELECT nextval({line_sequence}), s.id, tracks[v.t], cents[v.t] / 100.0, 1
           FROM sale s, LATERAL (VALUES (s.t1), (s.t2), (s.t3), (s.t4), (s.t5)) v (t)
          WHERE v.t IS NOT NULL
+        RETURNING 1
     ), ranges AS (
         INSERT INTO {run_invoices} (run_id, first_id, last_id, step, fingerprints)
         SELECT new_run, min(s.id), max(s.id), q.seqincrement,
@@ -176,8 +177,14 @@ BEGIN
            (SELECT json_agg(coalesce(sold, 0) ORDER BY h)::text
               FROM generate_series(0, 23) h
               LEFT JOIN (SELECT second / 3600 AS hour, count(*) AS sold FROM sale GROUP BY 1) s
-                ON s.hour = h) AS hours
+                ON s.hour = h) AS hours,
+           CASE WHEN (SELECT count(*) FROM invoices) < added.sales THEN '{invoice_text}'
+                WHEN (SELECT count(*) FROM lines) < added.lines THEN '{line_text}' END AS skipped
       INTO made FROM added;
+    IF made.skipped IS NOT NULL THEN
+        RAISE triggered_action_exception USING MESSAGE = 'simulate_sales: a trigger or a rule on '
+            || made.skipped || ' skipped rows; change or disable it';
+    END IF;
 
     INSERT INTO {run} AS r (run_id, kind, day, requested, profile, parameters_hash, sales, lines,
                             revenue, digest, first_invoice_id, last_invoice_id, hours, version)

@@ -30,15 +30,26 @@ REFERRED = """
 -- lines; NULL where there are no such foreign keys.
 #variable_conflict use_variable
 DECLARE
+    missing text;
     hidden regclass;
     condition text;
 BEGIN
+    SELECT string_agg(DISTINCT 'GRANT SELECT ON ' || f.conrelid::regclass::text || ' TO '
+                   || quote_ident(current_user), '; ')
+      INTO missing FROM pg_constraint f
+     WHERE {foreign_key} AND NOT has_any_column_privilege(f.conrelid, 'SELECT');
+    IF missing IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'simulate_delete_sale: missing privileges. Run: ' || missing;
+    END IF;
+    -- Rows that a policy hides would be deleted or changed by the foreign key.
     SELECT f.conrelid INTO hidden FROM pg_constraint f
-     WHERE {foreign_key} AND NOT has_any_column_privilege(f.conrelid, 'SELECT') LIMIT 1;
+     WHERE f.contype = 'f' AND f.confrelid IN ('{invoice_text}'::regclass, {line_oid})
+       AND f.confdeltype IN ('c', 'n', 'd') AND row_security_active(f.conrelid) LIMIT 1;
     IF FOUND THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_delete_sale: a right is missing; GRANT SELECT ON ' || hidden::text
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_delete_sale: row-level security on ' || hidden::text || ' may hide '
+                || 'rows that refer to sales; use a role with BYPASSRLS';
     END IF;
     SELECT string_agg(
                'EXISTS (SELECT 1 FROM ' || CASE WHEN k.to_line THEN
@@ -145,12 +156,11 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_update_sale: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_update_sale: missing privileges. Run: ' || missing;
     END IF;
     IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_update_sale: the moment is missing; give a timestamp';
+            MESSAGE = 'simulate_update_sale: ts must be a finite timestamp';
     END IF;
     SELECT count(*) INTO track_count FROM (SELECT 1 FROM {track} LIMIT 5) t;
     chosen := {schema}.chinook_sim_any_sale(earliest, latest, track_count);
@@ -178,9 +188,17 @@ BEGIN
     INSERT INTO {line} ({line_columns}) OVERRIDING SYSTEM VALUE
     SELECT nextval({line_sequence}), chosen, t.{track_id}, t.{price}, 1
       FROM {track} t WHERE t.{track_id} = added[1];
+    IF NOT FOUND THEN
+        RAISE triggered_action_exception USING MESSAGE = 'simulate_update_sale: a trigger or a rule'
+            || ' on {line_text} skipped the line; change or disable it';
+    END IF;
     UPDATE {invoice} i SET {total} =
            (SELECT sum(l.{line_price} * l.{quantity}) FROM {line} l WHERE l.{line_invoice} = chosen)
      WHERE i.{invoice_id} = chosen;
+    IF NOT FOUND THEN
+        RAISE triggered_action_exception USING MESSAGE = 'simulate_update_sale: a trigger or a rule'
+            || ' on {invoice_text} skipped the total; change or disable it';
+    END IF;
     RETURN chosen;
 END
 """
@@ -197,17 +215,24 @@ DECLARE
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = 'simulate_delete_sale: a right is missing; GRANT ' || missing
-                || ' TO ' || quote_ident(current_user);
+            MESSAGE = 'simulate_delete_sale: missing privileges. Run: ' || missing;
     END IF;
     IF ts IS NULL OR NOT isfinite(ts) THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = 'simulate_delete_sale: the moment is missing; give a timestamp';
+            MESSAGE = 'simulate_delete_sale: ts must be a finite timestamp';
     END IF;
     chosen := {schema}.chinook_sim_any_free_sale(ts - interval '90 days', latest);
     IF chosen IS NOT NULL THEN
         DELETE FROM {line} l WHERE l.{line_invoice} = chosen;
+        IF EXISTS (SELECT 1 FROM {line} l WHERE l.{line_invoice} = chosen) THEN
+            RAISE triggered_action_exception USING MESSAGE = 'simulate_delete_sale: a trigger or a '
+                || 'rule on {line_text} skipped lines of the sale; change or disable it';
+        END IF;
         DELETE FROM {invoice} i WHERE i.{invoice_id} = chosen;
+        IF EXISTS (SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = chosen) THEN
+            RAISE triggered_action_exception USING MESSAGE = 'simulate_delete_sale: a trigger or a '
+                || 'rule on {invoice_text} skipped the sale; change or disable it';
+        END IF;
     END IF;
     RETURN chosen;
 END
