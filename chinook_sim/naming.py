@@ -409,6 +409,18 @@ class _ChinookPreparer(IdentifierPreparer):
             return self.schema if chinooks else self.ledger_schema
         return schema
 
+    def _with_schema_translate(self, schema_translate_map: Any) -> Any:
+        """Leave our tables where they are; the user's map is for others."""
+        translating: Any = super()._with_schema_translate(schema_translate_map)  # type: ignore[no-untyped-call]
+        theirs = translating.schema_for_object
+
+        def schema_for_object(obj: Any) -> str | None:
+            schema: str | None = self.schema_for_object(obj) if obj.schema is None else None
+            return schema or theirs(obj)
+
+        translating.schema_for_object = schema_for_object
+        return translating
+
 
 def _preparer_for(
     current: IdentifierPreparer, spelling: Spelling, schema: str | None, ledger_schema: str | None

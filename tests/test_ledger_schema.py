@@ -11,7 +11,7 @@ from alembic import command as alembic
 from conftest import by_turns, parameters
 from postgres import PASSWORD
 from shapes import SHAPES, build_postgresql
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -102,6 +102,9 @@ def test_a_script_makes_the_ledger_s_schema_too(shop: Shop) -> None:
 
 def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
     database = server.create_database()
+    elsewhere = Table("elsewhere", MetaData(), Column("id", Integer), schema="theirs")
+    with server.connect(database) as other:
+        other.execute("CREATE TABLE public.elsewhere (id integer)")
     for place, schema in enumerate(("north", "south")):
         build_postgresql(SHAPES[place], server, database, schema)
     for schema in ("north", "south"):
@@ -109,8 +112,12 @@ def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
         with engine.begin() as connection:
             upgrade(connection, ledger_schema=f"{schema} ledger")
     for number, schema in enumerate(("north", "south"), 3):
-        with Session(engine_in(server, database, schema)) as session, session.begin():
+        # A map of the user's, for other tables than these.
+        theirs = {"theirs": "public"} if schema == "north" else {None: None, "theirs": "public"}
+        engine = engine_in(server, database, schema).execution_options(schema_translate_map=theirs)
+        with Session(engine) as session, session.begin():
             generate_d1(session, number, day=DAY)
+            assert session.execute(select(elsewhere)).all() == []
             run = generate_d1(session, number, day=DAY + timedelta(days=1), key="k")
         with server.connect(database) as other:
             made = other.execute(
