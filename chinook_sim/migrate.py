@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
+from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
@@ -22,6 +22,7 @@ from chinook_sim.naming import (
     LEDGER_MARK,
     SALE_TABLES,
     VERSION_TABLE,
+    chinook_names,
     hidden,
     is_chinook_name,
     place_of,
@@ -296,6 +297,8 @@ def _ledger_schema(
     """
     there = place.ledger_schema if place else schema
     _refuse_lost_ledger(connection, schema)
+    if place is not None and not place.missing(SALE_TABLES):
+        _refuse_ledger_left_behind(connection, schema)
     if wanted is None or wanted == there:
         return there
     if connection.dialect.name != "postgresql":
@@ -343,6 +346,47 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
             f"this shop, run: COMMENT ON TABLE {lost}.{VERSION_TABLE} IS '{comment}'; then run "
             "it again"
         )
+
+
+def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
+    """Refuse to make a second ledger where the shop's tables were moved to another schema."""
+    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+        return
+    known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
+    names = list(chinook_names())
+    for left, moves in connection.execute(_LEFT_BEHIND, known | {"names": names}):
+        raise MigrationRefused(
+            f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
+            f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"
+        )
+
+
+_LEFT_BEHIND = text(
+    """
+    SELECT quote_ident(n.nspname), string_agg(
+               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
+               ORDER BY ours.thing)
+      FROM pg_class m JOIN pg_namespace n ON n.oid = m.relnamespace
+     CROSS JOIN LATERAL (
+           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                         n.nspname, c.relname) AS thing
+             FROM pg_class c
+            WHERE c.relnamespace = n.oid
+              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
+                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
+           UNION ALL
+           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
+             FROM pg_proc p
+            WHERE p.pronamespace = n.oid
+              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
+     WHERE m.relname = :marker AND m.relkind = 'r'
+       -- one in a schema of its own says of which shop it is
+       AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE
+       AND NOT EXISTS (SELECT FROM pg_class s
+                        WHERE s.relnamespace = n.oid AND s.relname IN :names)
+     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
+    """
+).bindparams(bindparam("names", expanding=True))
 
 
 def new_schema(here: Site) -> str | None:

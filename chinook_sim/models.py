@@ -38,6 +38,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
 if TYPE_CHECKING:
@@ -131,6 +132,17 @@ class LedgerMoney(Money):
         return super().load_dialect_impl(dialect)
 
 
+class Id(BigInteger):
+    """An id: INTEGER where we make the table, but values of any size, as the user may widen it."""
+
+    cache_ok = True
+
+
+@compiles(Id)
+def _declared(*_: Any, **__: Any) -> str:
+    return "INTEGER"
+
+
 # SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
 # comparisons with the text that is there.
 Timestamp = DateTime().with_variant(
@@ -153,7 +165,7 @@ def _column(name: str, *args: Any, **kwargs: Any) -> MappedColumn[Any]:
 
 def _primary_key(name: str) -> MappedColumn[Any]:
     # Identity is for tables that we make ourselves: a plain insert there needs no id.
-    return _column(name, Integer, Identity(), primary_key=True)
+    return _column(name, Id, Identity(), primary_key=True)
 
 
 def _foreign_key(name: str, target: str, *, of: str, nullable: bool = False) -> MappedColumn[Any]:

@@ -55,6 +55,7 @@ __all__ = [
     "IdSource",
     "Place",
     "Spelling",
+    "chinook_names",
     "connection_of",
     "hidden",
     "is_chinook_name",
@@ -173,6 +174,12 @@ class Chinook:
     outdated_ledger: bool
     today: date
     unusual_settings: bool
+
+    @property
+    def other_defaults(self) -> str:
+        """The expressions that ids of sales come from, which the SQL functions cannot take."""
+        sources = (self.invoice_ids, self.line_ids)
+        return " and ".join(it.expression for it in sources if it.expression)
 
     @property
     def ids_come_back(self) -> bool:
@@ -562,10 +569,10 @@ def _spellings(table: str) -> list[Spelling]:
 
 def is_chinook_name(table: str) -> bool:
     """Tell whether Chinook has a table of this name, in one of its spellings."""
-    return table in _names()
+    return table in chinook_names()
 
 
-def _names() -> set[str]:
+def chinook_names() -> set[str]:
     """Return the names of Chinook's tables in every spelling."""
     return {
         _spell(table.name, spelling) for table in CHINOOK_TABLES for spelling in get_args(Spelling)
@@ -710,13 +717,13 @@ def hidden(connection: Connection) -> str | None:
     """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
     if connection.dialect.name != "postgresql":
         return None
-    schema = connection.scalar(_CLOSED_SCHEMA, {"names": list(_names())})
+    schema = connection.scalar(_CLOSED_SCHEMA, {"names": list(chinook_names())})
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
     return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
 
 
 def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
-    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(_names())}):
+    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(chinook_names())}):
         if row.expression is not None:
             ids = IdSource(
                 "expression", row.column_limit, expression=row.expression, always=row.always

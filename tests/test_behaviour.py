@@ -391,6 +391,32 @@ def test_a_full_id_range_is_told_before_any_id_is_taken(shop: Shop) -> None:
     assert generate(shop, 7).count == 7
 
 
+def test_ids_of_columns_that_were_widened_are_bound(shop: Shop) -> None:
+    if shop.shape.postgresql:
+        shop.execute(
+            "ALTER TABLE [Invoice] ALTER [InvoiceId] TYPE bigint",
+            "ALTER TABLE [InvoiceLine] ALTER [InvoiceId] TYPE bigint",
+            "DO $$ DECLARE s regclass; BEGIN FOR s IN SELECT seqrelid FROM pg_sequence LOOP "
+            "EXECUTE format('ALTER SEQUENCE %s AS bigint', s); END LOOP; END $$",
+        )
+    top = 2**31 + 7
+    overriding = "OVERRIDING SYSTEM VALUE" if shop.shape.postgresql else ""
+    shop.execute(
+        f"INSERT INTO [Invoice] {overriding} SELECT {top}, [CustomerId], [InvoiceDate], "
+        "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], "
+        "[BillingPostalCode], [Total] FROM [Invoice] WHERE [InvoiceId] = 1"
+    )
+    with Session(shop.engine) as session, session.begin():
+        sale = SaleFactory(session).create(DAY)
+        session.add(sale)
+        session.flush()
+        assert sale.invoice_id > top
+        session.expire(sale)
+        assert sale.lines[0].invoice_id == sale.invoice_id
+    made = generate(shop, 20)
+    assert made.invoice_ids[0] > top
+
+
 def test_the_same_seed_makes_the_same_batch_again(shop: Shop) -> None:
     one, other = generate(shop, 25), generate(shop, 25)
     assert one.digest == other.digest

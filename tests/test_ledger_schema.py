@@ -85,6 +85,30 @@ def test_everything_works_with_a_ledger_in_a_schema_of_its_own(
 
 
 @on_two
+def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    with Session(shop.engine) as session, session.begin():
+        run = generate_d1(session, 5, day=DAY).run_id
+    tables = shop.rows(
+        "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind = 'r' AND NOT starts_with(relname, 'chinook_sim_')"
+    )
+    shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+    with shop.engine.begin() as connection, pytest.raises(MigrationRefused) as caught:
+        upgrade(connection)
+    found = re.search(r"run: (ALTER .*?); then", str(caught.value))
+    assert found
+    with shop.engine.begin() as connection:
+        connection.exec_driver_sql(found[1])
+        upgrade(connection)
+    shop.execute("SELECT north.simulate_sales('2026-01-31', 5)")
+    with Session(shop.engine) as session, session.begin():
+        undo(session, run or "")
+    assert shop.value("SELECT count(*) FROM north.chinook_sim_run WHERE kind <> 'baseline'") == 2
+
+
+@on_two
 def test_a_script_makes_the_ledger_s_schema_too(shop: Shop) -> None:
     given = ("-x", "ledger_schema=a ledger", "upgrade", "head")
     done = alembic_process(*given, "--sql", DATABASE_URL=shop.text)

@@ -26,7 +26,7 @@ from chinook_sim.migrate import upgrade
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from conftest import Command, Shop
 
 DAY = date(2026, 1, 20)
 
@@ -164,16 +164,21 @@ def test_an_identity_column_that_counts_down(shop: Shop) -> None:
     assert list(made.invoice_ids) == list(range(900000 - 18, 900001, 2))
 
 
+@pytest.mark.parametrize("default", ["quoted", "shuffled"])
 @pytest.mark.parametrize("driver", ["postgresql+pg8000"])
 @one
-def test_through_another_driver(shop: Shop, driver: str) -> None:
-    give(shop, DEFAULTS["quoted"])
+def test_through_another_driver(shop: Shop, driver: str, default: str) -> None:
+    give(shop, DEFAULTS[default])
     with Session(shop.engine_for(driver)) as session, session.begin():
         assert generate_d1(session, 20, day=DAY).count == 20
 
 
 @pytest.mark.parametrize(
-    ("default", "says"), [("coalesce(NULL, 77)", "gave 1 ids for 20 rows"), ("abs(NULL)", "gave 0")]
+    ("default", "says"),
+    [
+        ("coalesce(NULL, 77)", "gave only 1 different values for 20 rows"),
+        ("abs(NULL)", "gave only 0"),
+    ],
 )
 @one
 def test_a_default_that_is_no_new_id_is_refused(shop: Shop, default: str, says: str) -> None:
@@ -205,7 +210,7 @@ def test_ids_beyond_the_column_are_refused_in_time(shop: Shop) -> None:
 
 @one
 def test_the_functions_are_left_out_and_come_back(
-    shop: Shop, caplog: pytest.LogCaptureFixture
+    shop: Shop, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'simulate_%'"
     give(shop, NEXT, "Invoice")
@@ -217,7 +222,24 @@ def test_the_functions_are_left_out_and_come_back(
         downgrade(connection)
     shop.execute("ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT nextval('shard')")
     migrate(shop)
-    assert shop.value(functions) > 5
+    installed = shop.value(functions)
+    assert installed > 5
     shop.execute(f"ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT {NEXT}")
-    migrate(shop)
+    done = command("init", DATABASE_URL=shop.text)
+    assert "the SQL functions are left out" in done.stderr
     assert shop.value(functions) == 0
+    shop.execute("ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT nextval('shard')")
+    done = command("init", DATABASE_URL=shop.text)
+    assert done.stderr == ""
+    assert shop.value(functions) == installed
+    shop.execute("SELECT simulate_new_sale(localtimestamp)")
+
+
+@one
+def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: Shop) -> None:
+    migrate(shop)
+    give(shop, NEXT, "Invoice")
+    with shop.engine.begin() as connection:
+        downgrade(connection, "0006")
+    ours = "SELECT proname FROM pg_proc WHERE proname ~ '^(simulate|chinook_sim)_'"
+    assert shop.rows(ours) == []

@@ -100,13 +100,14 @@ def _evaluate(connection: Connection, wanted: _Wanted) -> IdRanges:
     """Return ids from the default of a column, which may be anything, before rows are written."""
     table, source, count = wanted
     name = quoted(connection, table)
-    evaluated = f"SELECT ({source.expression}) AS id FROM generate_series(1, :count)"  # noqa: S608
-    found = connection.scalars(sql_text(evaluated), {"count": count}).all()
+    # Without parameters, as pg8000 would take a percent sign in the expression for one.
+    evaluated = f"SELECT ({source.expression}) AS id FROM generate_series(1, {count})"  # noqa: S608
+    found = connection.scalars(sql_text(evaluated)).all()
     ids = sorted({int(it) for it in found if it is not None})
     if len(ids) < count:
         raise BatchFailed(
-            f"the batch failed and nothing was written: the default of the id of {name} gave "
-            f"{len(ids)} ids for {count} rows, and each row needs another: {source.expression}"
+            f"the batch failed and nothing was written: the default of the id of {name} gave only "
+            f"{len(ids)} different values for {count} rows: {source.expression}"
         )
     if count and ids[-1] > source.limit:
         raise _exhausted(name, count, sum(it <= source.limit for it in ids))

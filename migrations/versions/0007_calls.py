@@ -309,16 +309,18 @@ def downgrade() -> None:
         return
     first, earlier = revision_of("0004"), revision_of("0006")
     first.refuse_changed(here, first.signatures(here))
-    for signature in first.refuse_changed(here, added(here)):
-        execute(f"DROP FUNCTION {signature}")
+    kept = [] if first.other_defaults(here) else first.signatures(here)
+    for signature in first.refuse_changed(here, first.signatures(here) + added(here)):
+        if signature not in kept:
+            execute(f"DROP FUNCTION {signature}")
     first.install(here, earlier.functions(), earlier.names_in(here))
 
 
 def mend() -> None:
     """Write the functions anew that have names in them which are no longer the database's.
 
-    Where ids come from a default that the functions cannot take, they are dropped. One that was
-    changed since it was installed is left alone.
+    Where ids come from a default that the functions cannot take, they are dropped; where they no
+    longer do, they are created. One that was changed since it was installed is left alone.
     """
     here = site()
     if not here.postgresql:
@@ -334,9 +336,10 @@ def mend() -> None:
             {"signature": signature},
         ).one_or_none()
         ours = row is not None and marked(here, "pg_proc", signature) == f", {row.digest}"
-        if ours and first.other_defaults(here):
-            execute(f"DROP FUNCTION {signature}")
-        elif row is not None and ours and row.prosrc != routine.body:
+        if first.other_defaults(here):
+            if ours:
+                execute(f"DROP FUNCTION {signature}")
+        elif row is None or (ours and row.prosrc != routine.body):
             first.install_one(here, *routine)
 
 
