@@ -104,6 +104,8 @@ class IdSource:
             another default; `rowid`, SQLite.
         limit: the largest id the column, and the sequence where there is one, can hold.
         sequence: the sequence's qualified and quoted name, if any.
+        bounded: whether the limit is the sequence's, and the column could hold larger ids.
+        sequence_schema: its schema, quoted, if it is not the table's.
         expression: SQL that gives one id each time it is evaluated, if it is not `nextval` of a
             sequence that counts up.
         increment: the sequence's step.
@@ -117,6 +119,8 @@ class IdSource:
     kind: Literal["none", "sequence", "expression", "rowid"]
     limit: int
     sequence: str | None = None
+    bounded: bool = False
+    sequence_schema: str | None = None
     expression: str | None = None
     increment: int = 1
     usable: bool = True
@@ -624,10 +628,11 @@ _POSTGRESQL_COLUMNS = text(
     + UNUSUAL
     + """ AS unusual_settings,
            a.attidentity = 'a' AS always,
-           CASE a.atttypid WHEN 'int2'::regtype THEN 32767
-                           WHEN 'int4'::regtype THEN 2147483647
-                           ELSE 9223372036854775807 END AS column_limit,
+           CASE coalesce(nullif(y.typbasetype, 0), y.oid)
+                WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
+                ELSE 9223372036854775807 END AS column_limit,
            quote_ident(home.nspname) || '.' || quote_ident(maker.relname) AS sequence,
+           CASE WHEN home.oid <> n.oid THEN quote_ident(home.nspname) END AS sequence_schema,
            s.seqmax, s.seqincrement,
            CASE WHEN s.seqincrement < 0
                 THEN format('nextval(%L::regclass)', CAST(s.seqrelid AS regclass))
@@ -639,6 +644,7 @@ _POSTGRESQL_COLUMNS = text(
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
       LEFT JOIN pg_catalog.pg_attrdef f
         ON f.adrelid = c.oid AND f.adnum = a.attnum AND a.attgenerated = ''
       LEFT JOIN LATERAL (
@@ -741,6 +747,8 @@ def _postgresql_columns(connection: Connection) -> Iterable[_Column]:
                 "sequence",
                 min(row.column_limit, row.seqmax),
                 sequence=row.sequence,
+                bounded=row.seqmax < row.column_limit,
+                sequence_schema=row.sequence_schema,
                 increment=row.seqincrement,
                 usable=row.usable,
                 default=row.has_default,

@@ -47,7 +47,11 @@ def grants(connection: Connection, needed: Iterable[Need]) -> str:
     missing = _missing(connection, schemas)
     # The server answers no question about the tables of a schema that is closed to us.
     closed = tuple(f"{schema.removeprefix('SCHEMA ')}." for _, schema in missing)
-    others = [need for need in wanted if need not in schemas and not need[1].startswith(closed)]
+    others = [
+        need
+        for need in wanted
+        if need not in schemas and not need[1].removeprefix("SEQUENCE ").startswith(closed)
+    ]
     missing += _missing(connection, others)
     if not missing:
         return ""
@@ -106,6 +110,8 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
         yield "SELECT", quoted(connection, Track.__table__)
         for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
             yield "INSERT", table
+            if ids.sequence_schema is not None:
+                yield "USAGE", f"SCHEMA {ids.sequence_schema}"
             if ids.sequence is not None and not ids.always:
                 yield "USAGE", f"SEQUENCE {ids.sequence}"
             # The highest id, or the id that an identity column gave, is read.

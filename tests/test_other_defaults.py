@@ -243,3 +243,44 @@ def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: Shop) -> N
         downgrade(connection, "0006")
     ours = "SELECT proname FROM pg_proc WHERE proname ~ '^(simulate|chinook_sim)_'"
     assert shop.rows(ours) == []
+
+
+@one
+def test_the_advice_is_about_what_is_the_limit(shop: Shop) -> None:
+    shop.execute(
+        "CREATE SEQUENCE few MAXVALUE 1000",
+        "ALTER TABLE [Invoice] ALTER [InvoiceId] SET DEFAULT nextval('few')",
+    )
+    migrate(shop)
+    wanted = r"run: ALTER SEQUENCE .*few.* AS bigint NO MAXVALUE$"
+    with Session(shop.engine) as session, pytest.raises(IdsExhausted, match=wanted) as caught:
+        generate_d1(session, 2000, day=DAY)
+    shop.execute(str(caught.value).rpartition("run: ")[2])
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 2000, day=DAY)
+
+
+@one
+def test_a_sequence_of_both_tables_has_ids_for_both(shop: Shop) -> None:
+    shop.execute(
+        "CREATE SEQUENCE few MAXVALUE 4100",
+        *(
+            f"ALTER TABLE [{table}] ALTER [{table}Id] SET DEFAULT nextval('few')"
+            for table in ("Invoice", "InvoiceLine")
+        ),
+    )
+    with Session(shop.engine) as session, pytest.raises(IdsExhausted, match="ids left"):
+        generate_d1(session, 2000, day=DAY)
+    # Moved up to what is there, and none taken.
+    last = shop.value("SELECT max([InvoiceLineId]) FROM [InvoiceLine]")
+    assert dict(sequences(shop))["few"] == last
+
+
+@one
+def test_a_domain_has_the_limit_of_its_type(shop: Shop) -> None:
+    shop.execute(
+        "CREATE DOMAIN number AS smallint",
+        "ALTER TABLE [Invoice] ALTER [InvoiceId] TYPE number",
+    )
+    with Session(shop.engine) as session, pytest.raises(IdsExhausted, match="32737 ids left"):
+        generate_d1(session, 40_000, day=DAY)

@@ -444,3 +444,28 @@ def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop, role: Role, ru
     assert shop.snapshot() == before
     assert shop.value("SELECT count(*) FROM review WHERE invoice IS NULL") == 0
     assert shop.value("SELECT count(*) FROM review") > 0
+
+
+@each
+def test_a_sequence_in_a_closed_schema_is_named(shop: Shop, role: Role) -> None:
+    shop.execute(
+        "CREATE SCHEMA hid",
+        "CREATE SEQUENCE hid.numbers START 5000",
+        *(
+            f"ALTER TABLE [{table}] ALTER [{table}Id] {change}"
+            for table in ("Invoice", "InvoiceLine")
+            for change in (
+                "DROP IDENTITY IF EXISTS",
+                "DROP DEFAULT",
+                "SET DEFAULT nextval('hid.numbers')",
+            )
+        ),
+    )
+    role.grant("ALL ON ALL TABLES IN SCHEMA public")
+
+    def work() -> None:
+        with role.connect() as connection, connection.begin(), Session(connection) as session:
+            generate_d1(session, 3, day=DAY)
+
+    sequence = {"USAGE ON SCHEMA hid", "USAGE ON SEQUENCE hid.numbers"}
+    climb(role, work, sequence | set(role.granted))

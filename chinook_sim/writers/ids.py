@@ -110,14 +110,19 @@ def _evaluate(connection: Connection, wanted: _Wanted) -> IdRanges:
             f"{len(ids)} different values for {count} rows: {source.expression}"
         )
     if count and ids[-1] > source.limit:
-        raise _exhausted(name, count, sum(it <= source.limit for it in ids))
+        raise _exhausted(name, source, count, sum(it <= source.limit for it in ids))
     return IdRanges.of(ids)
 
 
-def _exhausted(name: str, needed: int, left: int) -> IdsExhausted:
+def _exhausted(name: str, source: IdSource, needed: int, left: int) -> IdsExhausted:
+    widen = (
+        f"run: ALTER SEQUENCE {source.sequence} AS bigint NO MAXVALUE"
+        if source.bounded
+        else f"widen the id column of {name} to BIGINT"
+    )
     return IdsExhausted(
         f"{name} has {left} ids left and the batch needs {needed}; "
-        f"make a smaller batch, or widen the id column of {name} to BIGINT",
+        f"make a smaller batch, or {widen}",
         table=name,
         needed=needed,
         left=left,
@@ -134,10 +139,11 @@ def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]
         _lock(connection, wanted)
     # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
     last = _positions(connection, chinook, wanted)
-    for (table, source, count), position in zip(wanted, last, strict=True):
+    for it, position in zip(wanted, last, strict=True):
+        source, count = it.source, _taken_together(wanted, it)
         left = max((source.limit - position) // source.increment, 0)
         if count > left:
-            raise _exhausted(quoted(connection, table), count, left)
+            raise _exhausted(quoted(connection, it.table), source, count, left)
     taken = _take(connection, sequences, looking=False) if sequences else []
     return [
         taken[sequences.index(it)]
@@ -145,6 +151,13 @@ def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[_Wanted]
         else IdRanges([range(position + 1, position + 1 + it.needed)])
         for it, position in zip(wanted, last, strict=True)
     ]
+
+
+def _taken_together(wanted: Sequence[_Wanted], one: _Wanted) -> int:
+    """Return how many ids are taken from where those of a table come from."""
+    if one.source.sequence is None:
+        return one.needed
+    return sum(it.needed for it in wanted if it.source.sequence == one.source.sequence)
 
 
 def _lock(connection: Connection, wanted: Sequence[_Wanted]) -> None:
@@ -367,7 +380,8 @@ def _take(connection: Connection, wanted: Sequence[_Wanted], *, looking: bool) -
         given = f"SELECT generate_series(1, CAST(:count{place} AS bigint)) AS n"
         if looking:
             given += " WHERE (SELECT yes FROM sound)"
-            values[f"most{place}"] = source.limit - count * source.increment
+            together = _taken_together(wanted, wanted[place])
+            values[f"most{place}"] = source.limit - together * source.increment
         taken.append(
             f"SELECT {place} AS which, min(id) AS low, max(id) AS high "  # noqa: S608
             f"FROM (SELECT nextval({sequence}) AS id, n FROM ({given}) g OFFSET 0) t "
