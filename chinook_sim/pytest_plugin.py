@@ -9,7 +9,7 @@ Whatever a test does is rolled back after it, what it commits as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,17 +41,24 @@ def chinook_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
 
 @pytest.fixture
 def chinook_session(chinook_engine: Engine) -> Iterator[Session]:
-    """Return a session on `chinook_engine`, all of whose work is rolled back after the test."""
+    """Return a session on `chinook_engine`, all of whose work is rolled back after the test.
+
+    Raises:
+        InvalidInput: the engine commits every statement, so nothing could be rolled back.
+    """
     from sqlalchemy.orm import Session
 
-    from chinook_sim.naming import recognise
+    from chinook_sim.naming import recognise, refuse_autocommit
 
     with chinook_engine.connect() as connection:
         transaction = connection.begin()
         # Python's sqlite3 begins no transaction before a SAVEPOINT. The session's first savepoint
         # would be the transaction then, and releasing it would commit.
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN")
+            driver: Any = connection.connection.driver_connection
+            if not driver.in_transaction:
+                connection.exec_driver_sql("BEGIN")
+        refuse_autocommit(connection)
         recognise(connection)
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             yield session

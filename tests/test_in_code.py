@@ -231,7 +231,7 @@ def chinook_engine():
 """
 
 
-def run_their_test(directory: Path, **parts: Any) -> None:
+def run_their_test(directory: Path, says: str = "3 passed", **parts: Any) -> None:
     """Run a test file with the plugin, as a user's project does."""
     (directory / "test_theirs.py").write_text(THEIR_TEST.format(**parts))
     done = subprocess.run(
@@ -242,7 +242,7 @@ def run_their_test(directory: Path, **parts: Any) -> None:
         timeout=120,
         check=False,
     )
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert says in done.stdout, done.stdout + done.stderr
 
 
 def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
@@ -253,6 +253,47 @@ def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
 def test_it_does_so_in_a_chinook_of_theirs(shop: Shop, tmp_path: Path) -> None:
     before = shop.snapshot()
     run_their_test(tmp_path, override=OVERRIDE.format(url=shop.text), before=30)
+    assert shop.snapshot() == before
+
+
+RECIPE = """
+from sqlalchemy import event
+
+@pytest.fixture(scope="session")
+def chinook_engine():
+    engine = create_engine({url!r})
+
+    @event.listens_for(engine, "connect")
+    def connected(connection, record):
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begun(connection):
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+"""
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()[1:]), indirect=True)
+def test_it_takes_an_engine_that_begins_transactions_itself(shop: Shop, tmp_path: Path) -> None:
+    before = shop.snapshot()
+    run_their_test(tmp_path, override=RECIPE.format(url=shop.text), before=30)
+    assert shop.snapshot() == before
+
+
+AUTOCOMMIT = """
+@pytest.fixture(scope="session")
+def chinook_engine():
+    return create_engine({url!r}, isolation_level="AUTOCOMMIT")
+"""
+
+
+@pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
+def test_it_refuses_an_engine_that_commits_every_statement(shop: Shop, tmp_path: Path) -> None:
+    before = shop.snapshot()
+    says = "InvalidInput: the connection is in AUTOCOMMIT mode"
+    run_their_test(tmp_path, override=AUTOCOMMIT.format(url=shop.text), before=30, says=says)
     assert shop.snapshot() == before
 
 
