@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from chinook_sim.errors import DatabaseUnavailable
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput
 from chinook_sim.pinned import PIN
 from chinook_sim.settings import scrub
 
@@ -186,6 +186,7 @@ def open_connection(
 
     Raises:
         DatabaseUnavailable: it could not be reached, or refused us.
+        InvalidInput: libpq cannot use what names it.
     """
     if location.missing:
         raise DatabaseUnavailable(
@@ -205,6 +206,10 @@ def open_connection(
             return connection
         except DBAPIError as error:
             reason = _reason(error, location)
+            if _means_nothing(error, location):
+                raise InvalidInput(
+                    f"{location.asked} cannot be used: {reason}; check {location.source}"
+                ) from None
             may_pass = _may_pass(error, location)
             if not may_pass or clock() + pause > end:
                 raise DatabaseUnavailable(
@@ -222,19 +227,28 @@ def _reason(error: DBAPIError, location: Location) -> str:
     """Return the first line of an error, without secrets: what the last address tried met."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
     reason = lines[0] if lines else "no reason given"
-    return scrub(reason.removeprefix("connection failed: "), location.secrets)
+    for prefix in ("connection failed: ", "connection is bad: "):
+        reason = reason.removeprefix(prefix)
+    return scrub(reason, location.secrets)
+
+
+def _means_nothing(error: DBAPIError, location: Location) -> bool:
+    """Tell whether libpq cannot use its settings: no such service, or a wrong sslmode."""
+    if location.path is not None:
+        return False
+    said = str(error.orig)
+    tried = ("connection to server", "could not translate host name")
+    # A wrong parameter is another kind of error than a server that cannot be reached.
+    return not isinstance(error, OperationalError) or (
+        said.startswith("connection is bad: ") and not any(words in said for words in tried)
+    )
 
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:
     """Tell whether another attempt may succeed where this one failed."""
-    # A wrong parameter is another kind of error, and stays wrong.
-    if location.path is not None or not isinstance(error, OperationalError):
+    if location.path is not None:
         return False
     said = str(error.orig)
-    # libpq cannot use its settings: a service that is not in its file, a wrong sslmode.
-    tried = ("connection to server", "could not translate host name")
-    if said.startswith("connection is bad: ") and not any(words in said for words in tried):
-        return False
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
     # A server that answers FATAL has made up its mind, but for these.
     return "FATAL" not in said or any(word in said for word in waking)

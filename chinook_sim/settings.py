@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from select import select
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 
@@ -20,6 +21,7 @@ from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TextIO
 
     from psycopg import ConnectionInfo
     from sqlalchemy import URL
@@ -57,6 +59,9 @@ FOREIGN = frozenset(
 )
 
 NOT_ENCODED = "a special character is not percent-encoded (@ is %40, : is %3A, / is %2F)"
+
+PIPE_PATIENCE = 10.0
+"""Seconds that whoever writes `.env` to a named pipe may take to begin."""
 
 EXAMPLES = "postgresql://user:password@host/database, or sqlite:///file.db"
 
@@ -161,7 +166,8 @@ def _server(parameters: Mapping[str, str]) -> str:
 def load_dotenv(directory: Path) -> None:
     """Add what the directory's `.env` sets to the environment, which wins where both do.
 
-    Of a name that is set twice, the last value counts.
+    Of a name that is set twice, the last value counts. `${NAME}` and `${NAME:-default}` stand for
+    other settings, but not between single quotes.
 
     Raises:
         InvalidInput: the file cannot be read.
@@ -170,9 +176,10 @@ def load_dotenv(directory: Path) -> None:
     if not _is_dotenv(path):
         return
     from dotenv.parser import parse_stream
+    from dotenv.variables import parse_variables
 
     try:
-        with path.open(encoding="utf-8") as file:
+        with _open_dotenv(path) as file:
             lines = list(parse_stream(file))
     except (OSError, UnicodeDecodeError):
         raise InvalidInput(
@@ -183,7 +190,13 @@ def load_dotenv(directory: Path) -> None:
         if line.error or "\0" in (line.value or "") or "=" in (line.key or ""):
             raise InvalidInput(f"{path} line {line.original.line} cannot be read; write NAME=value")
         if line.key and line.value is not None:
-            settings[line.key] = line.value
+            known = settings | os.environ
+            literal = re.match(r"[^=]*=\s*'", line.original.string)
+            settings[line.key] = (
+                line.value
+                if literal
+                else "".join(part.resolve(known) for part in parse_variables(line.value))
+            )
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -208,6 +221,23 @@ def _is_dotenv(path: Path) -> bool:
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise InvalidInput(f"{path} is not a file; it must be a file of NAME=value lines")
     return True
+
+
+def _open_dotenv(path: Path) -> TextIO:
+    """Open the file; a named pipe once somebody writes to it.
+
+    Raises:
+        InvalidInput: nobody does.
+    """
+    if not path.is_fifo():
+        return path.open(encoding="utf-8")
+    # Opened in the usual way it would wait for a writer without end.
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not select([number], [], [], PIPE_PATIENCE)[0]:
+        os.close(number)
+        raise InvalidInput(f"{path} is a named pipe, and nothing writes to it; remove it")
+    os.set_blocking(number, True)
+    return os.fdopen(number, encoding="utf-8")
 
 
 def find_database(

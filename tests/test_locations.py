@@ -296,9 +296,12 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
         ("postgresql://u@127.0.0.1/d?sslmode=bogus", "invalid sslmode"),
     ],
 )
-def test_what_libpq_cannot_use_is_not_tried_again(url: str, said: str) -> None:
-    (message,) = unreachable(find_database({}, option=url, directory=Path()), patience=5)
+def test_what_libpq_cannot_use_is_a_wrong_setting(command: Command, url: str, said: str) -> None:
+    done = command("status", "--database-url", url)
+    assert done.returncode == 2
+    (message,) = done.stderr.splitlines()
     assert said in message
+    assert "check --database-url" in message
     assert "service=nowhere cannot be used" in message or "service" not in url
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 
+from chinook_sim import settings
 from chinook_sim.errors import InvalidInput
 from chinook_sim.settings import Location, find_database, load_dotenv, read_url, scrub
 
@@ -234,6 +235,37 @@ def test_dotenv_may_be_a_named_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     load_dotenv(tmp_path)
     writer.join()
     assert os.environ["A_SETTING"] == "piped"
+
+
+def test_a_named_pipe_that_nobody_writes_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / ".env")
+    monkeypatch.setattr(settings, "PIPE_PATIENCE", 0.05)
+    with pytest.raises(InvalidInput, match="nothing writes to it"):
+        load_dotenv(tmp_path)
+
+
+def test_dotenv_may_refer_to_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        "A_HOST=there\nMINE=file\n"
+        "A_URL=postgresql://$u:p$$@${A_HOST}/${MINE}${NOT_SET}='x'\n"
+        "QUOTED=\"${A_HOST} ${NOT_SET:-by default}\"\nLITERAL='${A_HOST}'\n"
+        "LATER=${LAST}\nLAST=1\n"
+    )
+    monkeypatch.setattr(os, "environ", {"MINE": "mine"})
+    load_dotenv(tmp_path)
+    assert os.environ == {
+        "MINE": "mine",
+        "A_HOST": "there",
+        "A_URL": "postgresql://$u:p$$@there/mine='x'",
+        "QUOTED": "there by default",
+        "LITERAL": "${A_HOST}",
+        "LATER": "",
+        "LAST": "1",
+    }
 
 
 @pytest.mark.parametrize("kind", ["directory", "link to nothing", "socket"])
