@@ -200,21 +200,38 @@ def test_a_reader_that_has_left_changes_no_exit_status(
 
 
 @pytest.mark.parametrize(
-    "arguments", ["status", "status --json", "verify --all", "profile show uniform", "--help"]
+    ("arguments", "output", "said"),
+    [
+        *(
+            (arguments, "> /dev/full", "could not be printed: No space left on device")
+            for arguments in (
+                "status",
+                "status --json",
+                "verify --all",
+                "profile show uniform",
+                "--help",
+                "--version",
+                "generate --help",
+            )
+        ),
+        ("status", ">&-", "standard output is closed"),
+        ("status --json", ">&-", "standard output is closed"),
+        ("verify --all", ">&-", "standard output is closed"),
+    ],
 )
-def test_a_command_that_only_reads_fails_if_its_output_is_full(
-    stocked: Path, arguments: str
+def test_a_command_that_only_reads_fails_if_its_output_is_not_taken(
+    stocked: Path, arguments: str, output: str, said: str
 ) -> None:
-    shell = f"exec {PROGRAM} {arguments} > /dev/full"
+    shell = f"exec {PROGRAM} {arguments} {output}"
     done = subprocess.run(
         ["sh", "-c", shell], cwd=stocked.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 4, done.stderr
     (line,) = done.stderr.splitlines()
-    assert "No space left on device" in line
+    assert said in line
 
 
-@pytest.mark.parametrize("arguments", ["generate 5", "status", "--help"])
+@pytest.mark.parametrize("arguments", ["generate 5", "status", "profile show x", "--help"])
 def test_a_deleted_working_directory_is_one_line(tmp_path: Path, arguments: str) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -222,6 +239,10 @@ def test_a_deleted_working_directory_is_one_line(tmp_path: Path, arguments: str)
     done = subprocess.run(
         ["sh", "-c", shell], cwd=gone, capture_output=True, text=True, check=False
     )
+    if arguments == "--help":
+        assert done.stdout.startswith("Usage")
+        assert (done.returncode, done.stderr) == (0, "")
+        return
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "the working directory cannot be used: No such file or directory" in line

@@ -21,7 +21,7 @@ from chinook_sim.cli.checks import verify
 from chinook_sim.cli.common import Common, common, working_directory
 from chinook_sim.cli.failures import DONE, WRONG_USAGE, Failure, failure_of, print_failure, report
 from chinook_sim.cli.history import backfill
-from chinook_sim.cli.output import discard_output
+from chinook_sim.cli.output import OutputFailed, discard_output
 from chinook_sim.cli.runs import align
 from chinook_sim.cli.sales import generate
 from chinook_sim.cli.shapes import profile
@@ -29,6 +29,7 @@ from chinook_sim.cli.shop import init
 from chinook_sim.cli.status import status
 from chinook_sim.cli.stream import live
 from chinook_sim.cli.undo import undo
+from chinook_sim.errors import InvalidInput
 from chinook_sim.interrupts import interruptible
 from chinook_sim.settings import load_dotenv
 
@@ -75,7 +76,10 @@ def main() -> NoReturn:
     settings = Common()
     try:
         with interruptible():
-            load_dotenv(working_directory())
+            try:
+                load_dotenv(working_directory())
+            except InvalidInput as error:
+                settings.unreadable = error
             code = cli.main(obj=settings, standalone_mode=False) or DONE
     except click.exceptions.NoArgsIsHelpError as error:
         # Nothing is wrong with what was given; there is only no command in it.
@@ -88,6 +92,10 @@ def main() -> NoReturn:
         # the first is 1, which means a failed check here.
         code = DONE
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and settings.location is None and error.filename is None:
+            # Of a help text, which click prints; an error of a file names it.
+            discard_output()
+            error = OutputFailed(f"the text could not be printed: {error.strerror}")
         if settings.done and isinstance(error, KeyboardInterrupt | click.Abort):
             settings.warn("interrupted when all was done, and committed")
             code = DONE

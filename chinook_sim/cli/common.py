@@ -52,6 +52,8 @@ class Common:
     quiet: bool = False
     verbose: bool = False
     location: Location | None = None
+    unreadable: InvalidInput | None = None
+    """Why `.env` could not be read, which `--help` does not need."""
     lock_timeout: int = 30
     statement_timeout: int | None = None
     done: bool = False
@@ -140,6 +142,8 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
             setattr(settings, name, options.pop(name) or getattr(settings, name))
         if settings.verbose:
             settings.follow()
+        if settings.unreadable and not isinstance(context.command, click.Group):
+            raise settings.unreadable
         command(settings, **options)
 
     decorated: Callable[..., None] = with_common

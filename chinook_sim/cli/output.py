@@ -63,6 +63,8 @@ def deliver(text: str) -> None:
     Raises:
         OutputFailed: it could not be written.
     """
+    if sys.stdout is None:
+        raise OutputFailed("the result could not be printed: standard output is closed")
     try:
         click.echo(text)
     except BrokenPipeError:
