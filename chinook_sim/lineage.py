@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, literal, select
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger import baseline, in_range, require
 from chinook_sim.models import CANCELLATION, Change, Invoice, Run, RunInvoices
-from chinook_sim.naming import quoted, recognise, refuse_autocommit
+from chinook_sim.naming import check_connection, quoted, recognise, refuse_autocommit
 from chinook_sim.pinned import pinned
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
         NoLedger: the database was not migrated.
         NotAChinook: the database holds no Chinook.
     """
+    check_connection(connection)
     if isinstance(invoice_id, bool) or not isinstance(invoice_id, int):
         raise InvalidInput(f"an invoice id must be an integer, got {invoice_id!r:.60}")
     if not 0 <= invoice_id <= LARGEST_ID:

@@ -327,8 +327,21 @@ def check_engine(engine: object) -> None:
     """
     if not isinstance(engine, Engine):
         raise InvalidInput(
-            "what commits by itself must be given an Engine, as sqlalchemy.create_engine makes it; "
-            f"this is no such thing: {type(engine).__name__}"
+            f"expected an Engine, got {type(engine).__name__}; pass what "
+            "`sqlalchemy.create_engine` returns"
+        )
+
+
+def check_connection(connection: object) -> None:
+    """Refuse what is no connection.
+
+    Raises:
+        InvalidInput: it is something else, such as a session or an engine.
+    """
+    if not isinstance(connection, Connection):
+        raise InvalidInput(
+            f"expected a Connection, got {type(connection).__name__}; pass `session.connection()` "
+            "or `engine.connect()`"
         )
 
 

@@ -37,6 +37,7 @@ from chinook_sim import (
 from chinook_sim import errors as tree
 from chinook_sim.errors import ChinookSimError, IdsExhausted
 from chinook_sim.verification import verify_all, verify_day
+from chinook_sim.verification.distribution import verify_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,8 +319,17 @@ WITH_AN_ENGINE: dict[str, Callable[[Any], object]] = {
 WITH_A_CONNECTION: dict[str, Callable[[Any], object]] = {
     "verify_all": verify_all,
     "verify_day": lambda connection: verify_day(connection, DAY),
+    "verify_shape": verify_shape,
     "invoice_history": lambda connection: invoice_history(connection, 1),
 }
+
+
+@pytest.mark.parametrize("call", WITH_A_CONNECTION)
+@both
+def test_what_is_no_connection_is_refused(shop: Shop, call: str) -> None:
+    for given in (shop.engine, Session(shop.engine), None):
+        with pytest.raises(InvalidInput, match="expected a Connection, got"):
+            WITH_A_CONNECTION[call](given)
 
 
 @both
@@ -395,6 +405,6 @@ def test_an_engine_that_commits_every_statement_is_refused(shop: Shop, driver: s
     with engine.connect() as connection:
         assert connection.execute(Invoice.__table__.select()).all()
         assert invoice_history(connection, 1).state == "exists"
-        for name in ("verify_all", "verify_day"):
+        for name in ("verify_all", "verify_day", "verify_shape"):
             with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
                 WITH_A_CONNECTION[name](connection)

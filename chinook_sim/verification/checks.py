@@ -7,12 +7,9 @@ Amounts are compared in rounded cents: SQLite's are floating-point numbers, and 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.naming import recognise, refuse_autocommit
-from chinook_sim.pinned import pinned
 from chinook_sim.verification import statements
 from chinook_sim.verification.alignment import check_alignment
 from chinook_sim.verification.changes import check_changes
@@ -21,16 +18,16 @@ from chinook_sim.verification.query import (
     SHOWN,
     Check,
     CheckQuery,
+    begun,
     counted,
     listed,
     none_of,
-    take_snapshot,
 )
 from chinook_sim.verification.sales import TIMESTAMP
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import date
 
     from sqlalchemy import Connection
@@ -66,7 +63,7 @@ def verify_day(connection: Connection, day: date, *, expect: int | None = None) 
         NotAChinook: the database holds no Chinook.
         InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    with _begun(connection) as chinook:
+    with begun(connection) as chinook:
         return _checks_of_day(connection, chinook, day, expect)
 
 
@@ -132,7 +129,7 @@ def verify_all(connection: Connection, *, expect: int | None = None) -> list[Che
         NotAChinook: the database holds no Chinook.
         InvalidInput: the connection is in AUTOCOMMIT mode.
     """
-    with _begun(connection) as chinook:
+    with begun(connection) as chinook:
         return _checks_of_all(connection, chinook, expect)
 
 
@@ -156,17 +153,6 @@ def _checks_of_all(connection: Connection, chinook: Chinook, expect: int | None)
         *_orphans(query),
         *(check_changes(connection, baseline) if chinook.ledger else []),
     ]
-
-
-@contextmanager
-def _begun(connection: Connection) -> Iterator[Chinook]:
-    """Let all checks see the database as of one moment, and recognise it."""
-    refuse_autocommit(connection)
-    if not connection.in_transaction():
-        take_snapshot(connection)
-    chinook = recognise(connection)
-    with pinned(connection, chinook):
-        yield chinook
 
 
 def _rules_of_day(

@@ -14,10 +14,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chinook_sim.errors import InvalidInput
-from chinook_sim.naming import recognise
 from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
 from chinook_sim.verification.comparison import date_of
-from chinook_sim.verification.query import Check, CheckQuery, counted
+from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
@@ -121,24 +120,24 @@ def verify_shape(
     ledger; of all, also how many each day has, by weekday, month, growth and peaks.
 
     Args:
-        connection: on a Chinook.
+        connection: as for `verify_day`.
         profile: as for `generate_d1`: judged are the sales of the runs that had it, or, where none
             had, all of them. None: each run's own, as the ledger has it.
         day: the day; None for all of them.
 
     Raises:
         InvalidInput: there is no such profile; or none is named, and the ledger names none either,
-            or one that is a file's.
+            or one that is a file's; or the connection is in AUTOCOMMIT mode.
         NotAChinook: the database holds no Chinook.
     """
     shape = None if profile is None else load_profile(profile)
-    chinook = recognise(connection)
     checks: list[Check] = []
-    for declared in _declared(connection, chinook, shape, day):
-        judge = _Judge(connection, chinook, declared, day)
-        checks += [judge.hours(), judge.baskets(), judge.customers(), judge.tracks()]
-        if day is None:
-            checks += judge.days()
+    with begun(connection) as chinook:
+        for declared in _declared(connection, chinook, shape, day):
+            judge = _Judge(connection, chinook, declared, day)
+            checks += [judge.hours(), judge.baskets(), judge.customers(), judge.tracks()]
+            if day is None:
+                checks += judge.days()
     return checks
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.naming import quoted, sql_text
+from chinook_sim.naming import check_connection, quoted, recognise, refuse_autocommit, sql_text
+from chinook_sim.pinned import pinned
 from chinook_sim.verification.sales import stream
 from chinook_sim.verification.statements import OF_LINES
 
@@ -16,9 +18,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Row, Table
 
     from chinook_sim.models import Base
+    from chinook_sim.naming import Chinook
     from chinook_sim.verification.comparison import RunDifference
 
-__all__ = ["SHOWN", "Check", "CheckQuery", "counted", "listed", "none_of", "take_snapshot"]
+__all__ = [
+    "SHOWN",
+    "Check",
+    "CheckQuery",
+    "begun",
+    "counted",
+    "listed",
+    "none_of",
+    "take_snapshot",
+]
 
 SHOWN = 5
 """Ids that a check names."""
@@ -103,6 +115,18 @@ def take_snapshot(connection: Connection) -> None:
     # Python's sqlite3 begins no transaction before a SELECT.
     if connection.dialect.name == "sqlite" and not driver.in_transaction:
         connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def begun(connection: Connection) -> Iterator[Chinook]:
+    """Let all checks see the database as of one moment, and recognise it."""
+    check_connection(connection)
+    refuse_autocommit(connection)
+    if not connection.in_transaction():
+        take_snapshot(connection)
+    chinook = recognise(connection)
+    with pinned(connection, chinook):
+        yield chinook
 
 
 _LIVES = ("Address", "City", "State", "Country", "PostalCode")
