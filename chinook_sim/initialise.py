@@ -18,7 +18,8 @@ from chinook_sim.connecting import make_engine
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.ledger import require, set_baseline
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
-from chinook_sim.migrate import lock, upgrade
+from chinook_sim.migrate import demand_reading, lock, upgrade
+from chinook_sim.models import Customer
 from chinook_sim.naming import CHINOOK_TABLES, SPELLING_NAMES, place_of, recognise
 from chinook_sim.standin import fill
 from chinook_sim.window import d1
@@ -72,6 +73,7 @@ def initialise(
         known = " or ".join(map(repr, SPELLING_NAMES))
         raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
     lock(connection)
+    demand_reading(connection)
     if source is not None and connection.dialect.name == "sqlite":
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
     if place_of(connection) is None:
@@ -90,7 +92,9 @@ def initialise(
         _check_spelling(recognise(connection), spelling)
     upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
     require(recognise(connection))
-    if any(connection.scalar(select(literal(1)).select_from(table)) for table in CHINOOK_TABLES):
+    # Customers first: where there are any, a role need not be allowed to read the other tables.
+    tables = (Customer.__table__, *CHINOOK_TABLES)
+    if any(connection.scalar(select(literal(1)).select_from(table)) for table in tables):
         return "nothing"
     fill(connection, scale, d1(connection) + timedelta(days=1), progress=progress)
     set_baseline(connection)

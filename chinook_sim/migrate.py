@@ -16,7 +16,7 @@ from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, sele
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import ChinookName, Invoice, InvoiceLine
+from chinook_sim.models import ChinookName, Customer, Invoice, InvoiceLine
 from chinook_sim.naming import (
     CHINOOK_TABLES,
     LEDGER_MARK,
@@ -43,6 +43,7 @@ __all__ = [
     "VERSION_TABLE",
     "Site",
     "demand",
+    "demand_reading",
     "execute",
     "head",
     "include_object",
@@ -80,7 +81,7 @@ def upgrade(
         ledger_schema: a PostgreSQL schema for the ledger; by default the one of the shop.
 
     Raises:
-        MigrationRefused: it is at a revision that is not known here, or a right is missing.
+        MigrationRefused: it is at a revision that is not known here, or privileges are missing.
     """
     scripts = ScriptDirectory(str(_scripts()))
     found = installed(connection)
@@ -215,6 +216,27 @@ def site() -> Site:
     return replace(found, place=place_of(found.look))
 
 
+def demand_reading(connection: Connection) -> None:
+    """Refuse to go on where the role may not read what tells whether there is anything to do.
+
+    Raises:
+        MigrationRefused: it names the GRANTs that are missing.
+    """
+    if connection.dialect.name != "postgresql" or (place := place_of(connection)) is None:
+        return
+    customer = Customer.__table__
+    tables = [(place.schema, place.spell(customer.name))] if place.has(customer) else []
+    if place.ledger:
+        tables.append((place.ledger_schema, VERSION_TABLE))
+    needed = [
+        ("SELECT", f"{quoted(connection, schema or '')}.{quoted(connection, name)}")
+        for schema, name in tables
+    ]
+    missing = grants(connection, needed)
+    if missing:
+        raise MigrationRefused(f"missing privileges. Run: {missing}")
+
+
 def demand(here: Site) -> None:
     """Refuse to begin where the role may not do what an upgrade takes.
 
@@ -231,7 +253,7 @@ def demand(here: Site) -> None:
             needed += [("REFERENCES", here.spell(table)) for table in there]
         lacking = grants(here.look, needed)
         if lacking:
-            raise MigrationRefused(f"not upgraded, rights are missing: {lacking}")
+            raise MigrationRefused(f"not upgraded: missing privileges. Run: {lacking}")
 
 
 def execute(statement: str) -> None:

@@ -19,7 +19,7 @@ from chinook_sim.models import (
     RunInvoices,
     Track,
 )
-from chinook_sim.naming import quoted
+from chinook_sim.naming import SALE_TABLES, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,9 @@ __all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "lacking", "ne
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
 
-Purpose = Literal["batch", "changes", "shop", "align", "merge", "undo", "undo changes", "undo shop"]
+Purpose = Literal[
+    "batch", "changes", "shop", "align", "merge", "undo", "undo changes", "undo shop", "verify"
+]
 """What is done: `shop` is `changes`, and of customers and prices as well."""
 
 Need = tuple[str, str]
@@ -96,6 +98,10 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
     # First, so that nothing is asked about tables in a schema that is closed.
     if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
         yield "USAGE", f"SCHEMA {quoted(connection, chinook.ledger_schema)}"
+    if purpose == "verify":
+        ledger = [model.__table__ for model in (Run, RunInvoices, Change)] if chinook.ledger else []
+        yield from (("SELECT", quoted(connection, table)) for table in (*SALE_TABLES, *ledger))
+        return
     if purpose == "merge":
         run, ranges, change = (
             quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)

@@ -121,7 +121,9 @@ ALLOWED: dict[str, set[str]] = {
     }
     | MODELS
     | ERRORS,
-    "verification": {"verification", "naming", "pinned", "profile", "window"} | MODELS | ERRORS,
+    "verification": {"verification", "naming", "pinned", "profile", "rights", "window"}
+    | MODELS
+    | ERRORS,
     "standin": {"standin_words", "people", "naming"} | MODELS | ERRORS,
     "loading": ERRORS,
     "migrate": {"naming", "rights"} | MODELS | ERRORS,
@@ -139,6 +141,7 @@ ALLOWED: dict[str, set[str]] = {
         "standin",
         "window",
     }
+    | MODELS
     | ERRORS,
     "__main__": {"cli"},
 }

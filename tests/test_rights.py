@@ -469,3 +469,35 @@ def test_a_sequence_in_a_closed_schema_is_named(shop: Shop, role: Role) -> None:
 
     sequence = {"USAGE ON SCHEMA hid", "USAGE ON SEQUENCE hid.numbers"}
     climb(role, work, sequence | set(role.granted))
+
+
+@each
+@pytest.mark.parametrize("options", [("--all",), ("--day", str(DAY)), ("--shape", "--all")])
+def test_verify_names_all_that_it_may_not_read(
+    shop: Shop, role: Role, command: Command, options: tuple[str, ...]
+) -> None:
+    with Session(shop.engine) as session, session.begin():
+        generate_d1(session, 5, day=DAY)
+    role.grant("USAGE ON SCHEMA public")
+    url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
+    done = command("verify", *options, DATABASE_URL=url)
+    assert done.returncode == 3
+    named = re.findall(r"GRANT (SELECT ON [^;]*?) TO \w+", done.stderr)
+    assert len(named) == 7
+    role.grant(*named)
+    assert command("verify", *options, DATABASE_URL=url).returncode == 0
+
+
+@each
+def test_init_of_what_is_ready_names_what_it_may_not_read(
+    shop: Shop, role: Role, command: Command
+) -> None:
+    role.grant("USAGE ON SCHEMA public")
+    url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
+    done = command("init", DATABASE_URL=url)
+    assert done.returncode == 3
+    named = re.findall(r"GRANT (SELECT ON [^;]*?) TO \w+", done.stderr)
+    assert len(named) == 2
+    role.grant(*named)
+    done = command("init", DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
 from chinook_sim.naming import check_connection, quoted, recognise, refuse_autocommit, sql_text
 from chinook_sim.pinned import pinned
+from chinook_sim.rights import lacking
 from chinook_sim.verification.sales import stream
 from chinook_sim.verification.statements import OF_LINES
 
@@ -119,12 +121,19 @@ def take_snapshot(connection: Connection) -> None:
 
 @contextmanager
 def begun(connection: Connection) -> Iterator[Chinook]:
-    """Let all checks see the database as of one moment, and recognise it."""
+    """Let all checks see the database as of one moment, and recognise it.
+
+    Raises:
+        DatabaseUnavailable: the role may not read all of it.
+    """
     check_connection(connection)
     refuse_autocommit(connection)
     if not connection.in_transaction():
         take_snapshot(connection)
     chinook = recognise(connection)
+    missing = lacking(connection, chinook, "verify")
+    if missing:
+        raise DatabaseUnavailable(f"missing privileges. Run: {missing}")
     with pinned(connection, chinook):
         yield chinook
 
