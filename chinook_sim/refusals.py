@@ -12,7 +12,7 @@ from chinook_sim.errors import FOREIGN_KEY, RETRYABLE
 __all__ = ["UNTRANSLATABLE", "Refusal", "refusal_of"]
 
 ADVICE = {
-    "22P05": "the database cannot hold this character; use one with ENCODING 'UTF8'",
+    "22021": "the database contains text in another encoding; convert that text to UTF8",
     "22003": "a number does not fit its column; check the prices in the catalogue, and the ids",
     "23502": "give the column a default, or let it be NULL",
     "23503": "the catalogue changed meanwhile; run it again",
@@ -47,6 +47,12 @@ UNIQUE = "23505"
 UNTRANSLATABLE = "22P05"
 """The SQLSTATE of a character that the encoding of the database or of the client does not have."""
 
+CLIENT_LACKS = (
+    "use a connection whose client_encoding is UTF8; for the command, unset PGCLIENTENCODING"
+)
+DATABASE_LACKS = "the database cannot hold this character; use one with ENCODING 'UTF8'"
+ONE_LACKS = "use a database with ENCODING 'UTF8', and a connection whose client_encoding is UTF8"
+
 NO_INVOICE = (
     "a trigger skips invoices, or gives them other ids than those that are inserted; change or "
     "disable it"
@@ -72,8 +78,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, UnicodeError):
         # A driver encodes and decodes text, and has no error of its own for what does not fit.
-        line = f"{original}; use a connection whose client_encoding is UTF8"
-        return Refusal(line, UNTRANSLATABLE, retryable=False)
+        return Refusal(f"{original}; {CLIENT_LACKS}", UNTRANSLATABLE, retryable=False)
     if original is None or not _is_a_drivers(original):
         return None
     sqlstate: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
@@ -96,7 +101,21 @@ def refusal_of(error: BaseException) -> Refusal | None:
         advice, retryable = ADVICE["SQLITE_CONSTRAINT_UNIQUE"], False
     elif sqlstate == FOREIGN_KEY and (_plain(table), *columns) == ("invoiceline", "invoiceid"):
         advice = NO_INVOICE
+    elif sqlstate == UNTRANSLATABLE:
+        advice = _lacking(original)
     return Refusal(f"{said}; {advice}" if advice else said, sqlstate, retryable)
+
+
+def _lacking(error: BaseException) -> str:
+    """Return what to do about the encoding, the database's or the client's, that lacks a character.
+
+    The message names two encodings, but not which of them is whose. Only psycopg keeps the client's
+    with the error, as the name of Python's codec.
+    """
+    client: str | None = getattr(error, "_encoding", None)
+    if client is None:
+        return ONE_LACKS
+    return DATABASE_LACKS if client == "utf-8" else CLIENT_LACKS
 
 
 def _columns(detail: str | None) -> list[str]:

@@ -141,3 +141,46 @@ def test_a_database_that_fits_takes_sales_and_refuses_a_person_who_does_not(
     with server.connect(name) as connection:
         found = connection.execute("SELECT count(*) FROM invoice").fetchone()
     assert found == (60,)
+
+
+def test_a_client_encoding_that_lacks_a_character_is_told_from_the_databases(
+    server: Server, database: Made, command: Command
+) -> None:
+    name = database("UTF8")
+    url = server.url(name).render_as_string(hide_password=False)
+    assert command("init", DATABASE_URL=url).returncode == 0
+
+    done = command("generate", "5", DATABASE_URL=url, PGCLIENTENCODING="LATIN1")
+
+    assert done.returncode == 3, done.stderr
+    assert "unset PGCLIENTENCODING" in done.stderr
+    assert "ENCODING 'UTF8'" not in done.stderr
+
+    with server.connect(name) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET client_encoding = LATIN1")
+    for driver in ("psycopg", "pg8000"):
+        engine = create_engine(server.url(name, driver=driver), poolclass=NullPool)
+        wanted = '"LATIN1"; .*a connection whose client_encoding is UTF8'
+        with pytest.raises(DatabaseUnavailable, match=wanted) as caught, Session(engine) as session:
+            generate_d1(session, 5)
+        assert "cannot hold" not in str(caught.value)
+
+
+def test_text_that_is_not_in_utf8_is_refused_in_a_line(
+    server: Server, database: Made, command: Command
+) -> None:
+    name = database("SQL_ASCII")
+    url = server.url(name).render_as_string(hide_password=False)
+    fill(server, name)
+    with server.connect(name) as connection:
+        connection.execute(b"UPDATE customer SET city = 'Orl\xe9ans'")
+    assert command("init", DATABASE_URL=url).returncode == 0
+
+    done = command("generate", "5", DATABASE_URL=url)
+
+    assert done.returncode == 4, done.stderr
+    assert "convert that text to UTF8" in done.stderr
+    with server.connect(name) as connection:
+        connection.execute("UPDATE customer SET city = 'Orléans'".encode())
+    done = command("generate", "5", DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
