@@ -237,6 +237,9 @@ def _means_nothing(error: DBAPIError, location: Location) -> bool:
     if location.path is not None:
         return False
     said = str(error.orig)
+    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
+    if any(words in said for words in ("invalid integer value", "could not match")):
+        return True
     tried = ("connection to server", "could not translate host name")
     # A wrong parameter is another kind of error than a server that cannot be reached.
     return not isinstance(error, OperationalError) or (

@@ -372,9 +372,11 @@ def _read_postgresql(rest: str, refuse: Refuse) -> URL:
         or ("@" in rest.partition("?")[0] and not account)
     ):
         raise refuse("has an @ that is not percent-encoded; in a password write it as %40")
+    if re.search("%(?![0-9A-Fa-f]{2})", password):
+        raise refuse("has a % in its password that is not percent-encoded; write it as %25")
     try:
         if account and password:
-            # Special characters other than @ need not be encoded, as in SQLAlchemy's URLs.
+            # Special characters other than @ and % need not be encoded, as in SQLAlchemy's URLs.
             encoded = quote(unquote_to_bytes(password), safe="")
             rest = rest[: account.start(1)] + encoded + rest[account.end(1) :]
         options = Conninfo.parse(f"postgresql://{_with_one_list_of_hosts(rest)}".encode())

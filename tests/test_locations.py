@@ -294,15 +294,27 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
     [
         ("postgresql://?service=nowhere", '"nowhere" not found'),
         ("postgresql://u@127.0.0.1/d?sslmode=bogus", "invalid sslmode"),
+        # Read only when there is a connection to the server.
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?keepalives=abc", "invalid integer value"),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?tcp_user_timeout=1s", "invalid integer value"),
     ],
 )
-def test_what_libpq_cannot_use_is_a_wrong_setting(command: Command, url: str, said: str) -> None:
-    done = command("status", "--database-url", url)
+def test_what_libpq_cannot_use_is_a_wrong_setting(
+    there: There, command: Command, url: str, said: str
+) -> None:
+    done = command("status", "--database-url", there.fill(url))
     assert done.returncode == 2
     (message,) = done.stderr.splitlines()
     assert said in message
     assert "check --database-url" in message
     assert "service=nowhere cannot be used" in message or "service" not in url
+
+
+def test_ports_that_do_not_match_the_hosts_are_a_wrong_setting(command: Command) -> None:
+    done = command("status", PGHOST="127.0.0.1,127.0.0.2", PGPORT="1,2,3")
+    assert done.returncode == 2
+    (message,) = done.stderr.splitlines()
+    assert "could not match 3 port numbers to 2 hosts; check PGHOST" in message
 
 
 def unreachable(location: Any, *, patience: float) -> list[str]:

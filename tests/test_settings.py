@@ -92,6 +92,10 @@ def test_a_path_may_have_any_character() -> None:
         ("postgresql://u:hunter2?x=1@y@h/d", "%40"),
         ("postgresql://u:p@h/d?hunter2@", "%40"),
         ("postgresql://u:hunter2%00@h:1/d", "control character"),
+        ("postgresql://u:hunter2%ZZ@h/d", "%25"),
+        ("postgresql://u:hunter2%4@h/d", "%25"),
+        ("postgresql://u:hunter2%@h/d", "%25"),
+        ("postgresql://u:p@h/d?password=hunter2%ZZ", "percent-encoded"),
         ("postgresql://u:hunter2@a..b/d", "host name"),
         ("postgresql://u:hunter2@h:٣/d", "port"),
         ("postgresql://h:hunter2/d", "percent-encoded"),
@@ -359,7 +363,10 @@ def test_a_url_is_read_as_libpq_reads_it(text: str) -> None:
     ("given", "expected"),
     [
         # libpq would read u as the host.
-        ("postgresql://u:p/x%@h/d", {"user": "u", "password": "p/x%", "host": "h", "dbname": "d"}),
+        (
+            "postgresql://u:p/x%25@h/d",
+            {"user": "u", "password": "p/x%", "host": "h", "dbname": "d"},
+        ),
         # libpq would take the last host only.
         ("postgresql:///d?host=h1:1&host=h2:2", {"host": "h1,h2", "port": "1,2", "dbname": "d"}),
         (
