@@ -8,6 +8,7 @@ that needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,10 @@ def main() -> NoReturn:
     # Their warnings, of a connection that is given up, are reported in our own words.
     for name in ("psycopg", "sqlalchemy"):
         logging.getLogger(name).addHandler(logging.NullHandler())
+    if sys.stdout is None:
+        # It is closed. click would print a help text to nowhere; this one fails when it is written
+        # to, and keeps its number from a database file.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A character that a terminal has not must not fail what is committed.
@@ -122,7 +127,6 @@ def interrupt_again(ignored: UnraisableHookArgs) -> None:
 def finish_output() -> None:
     """Write what is left in the buffer; if it cannot be written, let it not change the status."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         discard_output()

@@ -63,8 +63,6 @@ def deliver(text: str) -> None:
     Raises:
         OutputFailed: it could not be written.
     """
-    if sys.stdout is None:
-        raise OutputFailed("the result could not be printed: standard output is closed")
     try:
         click.echo(text)
     except BrokenPipeError:
@@ -147,7 +145,7 @@ def fitted(lines: Iterable[str]) -> list[str]:
     The rest of a line stands below its last column that is wide enough. If the output is no
     terminal, lines stay as they are, whatever their length.
     """
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return list(lines)
     width = shutil.get_terminal_size().columns
     return [part for line in lines for part in _broken(line, width)]
