@@ -18,7 +18,7 @@ from chinook_sim.connecting import make_engine
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.ledger import require, set_baseline
 from chinook_sim.loading import load_postgresql, load_sqlite, publish
-from chinook_sim.migrate import demand_reading, lock, upgrade
+from chinook_sim.migrate import demand, demand_init, lock, prepare, upgrade
 from chinook_sim.models import Customer
 from chinook_sim.naming import CHINOOK_TABLES, SPELLING_NAMES, place_of, recognise
 from chinook_sim.standin import fill
@@ -73,12 +73,13 @@ def initialise(
         known = " or ".join(map(repr, SPELLING_NAMES))
         raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
     lock(connection)
-    demand_reading(connection)
+    demand_init(connection, ledger_schema)
     if source is not None and connection.dialect.name == "sqlite":
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
     if place_of(connection) is None:
         _refuse_others(connection)
         if source is not None:
+            demand(prepare(connection, ledger_schema=ledger_schema))
             load_postgresql(source, connection)
             _check_spelling(recognise(connection), spelling)
             upgrade(connection, ledger_schema=ledger_schema)

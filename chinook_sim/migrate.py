@@ -43,7 +43,7 @@ __all__ = [
     "VERSION_TABLE",
     "Site",
     "demand",
-    "demand_reading",
+    "demand_init",
     "execute",
     "head",
     "include_object",
@@ -216,44 +216,80 @@ def site() -> Site:
     return replace(found, place=place_of(found.look))
 
 
-def demand_reading(connection: Connection) -> None:
-    """Refuse to go on where the role may not read what tells whether there is anything to do.
+def demand_init(connection: Connection, ledger_schema: str | None) -> None:
+    """Refuse to go on where the role may not do what `init` takes on a shop that is there.
+
+    Args:
+        connection: with a transaction open.
+        ledger_schema: as for `upgrade`.
 
     Raises:
         MigrationRefused: it names the GRANTs that are missing.
     """
-    if connection.dialect.name != "postgresql" or (place := place_of(connection)) is None:
+    place = place_of(connection)
+    if connection.dialect.name != "postgresql" or place is None or place.missing(SALE_TABLES):
         return
-    customer = Customer.__table__
-    tables = [(place.schema, place.spell(customer.name))] if place.has(customer) else []
-    if place.ledger:
-        tables.append((place.ledger_schema, VERSION_TABLE))
-    needed = [
-        ("SELECT", f"{quoted(connection, schema or '')}.{quoted(connection, name)}")
-        for schema, name in tables
-    ]
-    missing = grants(connection, needed)
-    if missing:
-        raise MigrationRefused(f"missing privileges. Run: {missing}")
+    migrated = inspect(connection).has_table(VERSION_TABLE, schema=place.ledger_schema)
+    if migrated:
+        ledger_schema = None
+    here = Site(connection, place.schema, ledger_schema or place.ledger_schema, place)
+    speak(connection, place.spelling, here.schema, here.ledger_schema)
+    needed = [("SELECT", here.spell(Customer.__table__))]
+    needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
+    _refuse_missing(grants(connection, needed))
 
 
 def demand(here: Site) -> None:
     """Refuse to begin where the role may not do what an upgrade takes.
 
     Raises:
-        MigrationRefused: it names the GRANTs that are missing.
+        MigrationRefused: it names the role that owns the ledger, or the GRANTs that are missing.
     """
     if here.postgresql:
-        place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
-        schemas = {here.schema} if new_schema(here) else {here.schema, here.ledger_schema}
-        needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
-        needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
-        if place and any(not place.has(table) for table in CHINOOK_TABLES):
-            there = [table for table in CHINOOK_TABLES if place.has(table)]
-            needed += [("REFERENCES", here.spell(table)) for table in there]
-        lacking = grants(here.look, needed)
-        if lacking:
-            raise MigrationRefused(f"not upgraded: missing privileges. Run: {lacking}")
+        owner = here.look.scalar(_OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE})
+        if owner is not None:
+            raise MigrationRefused(
+                f"not upgraded: must be owner of the tables of chinook_sim. Run it as {owner}"
+            )
+        _refuse_missing(grants(here.look, _needs(here)))
+
+
+def _needs(here: Site) -> list[Need]:
+    """Return what an upgrade takes."""
+    place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
+    schemas = [here.schema] if new_schema(here) else [here.schema, here.ledger_schema]
+    needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
+    if new_schema(here):
+        database = here.look.scalar(text("SELECT quote_ident(current_database())"))
+        needed.append(("CREATE", f"DATABASE {database}"))
+    needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
+    if place and any(not place.has(table) for table in CHINOOK_TABLES):
+        there = [table for table in CHINOOK_TABLES if place.has(table)]
+        needed += [("REFERENCES", here.spell(table)) for table in there]
+    return needed
+
+
+def _refuse_missing(missing: str) -> None:
+    if missing:
+        raise MigrationRefused(f"missing privileges. Run: {missing}")
+
+
+_OWNER = text(
+    """
+    SELECT quote_ident(pg_get_userbyid(c.relowner))
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = :marker AND NOT pg_has_role(c.relowner, 'USAGE')
+    """
+)
+
+_CLOSED = text(
+    """
+    SELECT quote_ident(nspname) FROM pg_namespace
+     WHERE nspname = ANY (string_to_array(
+               translate(current_setting('search_path'), '" ', ''), ','))
+    """
+)
+"""Schemas on the search path. `current_schemas` leaves out those that are closed to the role."""
 
 
 def execute(statement: str) -> None:
@@ -294,6 +330,10 @@ def prepare(
     if place is None and connection.dialect.name == "postgresql":
         schema = connection.scalar(text("SELECT current_schema()"))
         if schema is None:
+            _refuse_what_is_no_chinook(connection, place)
+            for closed in connection.scalars(_CLOSED):
+                rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
+                _refuse_missing(grants(connection, rights))
             raise MigrationRefused(
                 "there is no schema to make tables in; set a search_path that names one"
             )

@@ -48,7 +48,9 @@ def grants(connection: Connection, needed: Iterable[Need]) -> str:
     schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
     missing = _missing(connection, schemas)
     # The server answers no question about the tables of a schema that is closed to us.
-    closed = tuple(f"{schema.removeprefix('SCHEMA ')}." for _, schema in missing)
+    closed = tuple(
+        f"{schema.removeprefix('SCHEMA ')}." for right, schema in missing if right == "USAGE"
+    )
     others = [
         need
         for need in wanted
@@ -89,6 +91,8 @@ _QUESTIONS = {
     "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :right{0})",
     "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :right{0})",
     "SEQUENCE": "has_sequence_privilege(CAST(:name{0} AS regclass), :right{0})",
+    # Of the one that is connected to.
+    "DATABASE": "has_database_privilege(current_database(), :right{0})",
     "SCHEMA": "has_schema_privilege(CAST(CAST(:name{0} AS regnamespace) AS oid), :right{0})",
 }
 

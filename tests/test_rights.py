@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, parameters
+from shapes import SHAPES
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -30,6 +31,7 @@ from chinook_sim.migrate import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from conftest import Command, Shop
     from sqlalchemy import Connection
@@ -501,3 +503,55 @@ def test_init_of_what_is_ready_names_what_it_may_not_read(
     role.grant(*named)
     done = command("init", DATABASE_URL=url)
     assert done.returncode == 0, done.stderr
+
+
+def init(role: Role, command: Command, *options: str) -> list[str]:
+    """Let a role run `init` on its shop; return the GRANTs that it names, which are then given."""
+    url = role.shop.url.set(username=role.name, password="x")
+    done = command("init", *options, DATABASE_URL=url.render_as_string(hide_password=False))
+    assert done.returncode in (0, 3), done.stderr
+    named = re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", done.stderr)
+    assert done.returncode == 0 or named, done.stderr
+    role.grant(*named)
+    return named
+
+
+@unmigrated
+def test_init_names_all_that_it_lacks_at_once(shop: Shop, role: Role, command: Command) -> None:
+    role.grant("USAGE ON SCHEMA public")
+    assert len(init(role, command, "--ledger-schema", "apart")) == 5
+    assert init(role, command, "--ledger-schema", "apart") == []
+
+
+@unmigrated
+def test_init_of_an_empty_database_names_all_that_it_lacks(
+    shop: Shop, role: Role, command: Command
+) -> None:
+    shop.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    assert init(role, command) == ["USAGE ON SCHEMA public", "CREATE ON SCHEMA public"]
+    assert init(role, command) == []
+
+
+@unmigrated
+def test_init_from_a_dump_names_what_it_lacks(
+    shop: Shop, role: Role, command: Command, tmp_path: Path
+) -> None:
+    dump = tmp_path / "chinook.sql"
+    dump.write_text(";\n".join((*SHAPES[1].schema(), "")))
+    shop.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    role.grant("USAGE ON SCHEMA public")
+    assert init(role, command, "--from", str(dump)) == ["CREATE ON SCHEMA public"]
+
+
+@each
+def test_an_upgrade_by_another_role_names_the_owner(
+    shop: Shop, role: Role, command: Command
+) -> None:
+    shop.execute("UPDATE chinook_sim_version SET version_num = '0007'")
+    role.grant("ALL ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")
+    url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
+    done = command("init", DATABASE_URL=url)
+    assert done.returncode == 3
+    assert f"must be owner of the tables of chinook_sim. Run it as {shop.url.username}" in (
+        done.stderr
+    )
