@@ -22,6 +22,7 @@ from chinook_sim.naming import (
     LEDGER_MARK,
     SALE_TABLES,
     VERSION_TABLE,
+    check_connection,
     chinook_names,
     hidden,
     is_chinook_name,
@@ -82,7 +83,9 @@ def upgrade(
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or privileges are missing.
+        InvalidInput: it is no connection.
     """
+    check_connection(connection)
     scripts = ScriptDirectory(str(_scripts()))
     found = installed(connection)
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:

@@ -36,7 +36,8 @@ from chinook_sim import (
 )
 from chinook_sim import errors as tree
 from chinook_sim.errors import ChinookSimError, IdsExhausted
-from chinook_sim.verification import verify_all, verify_day
+from chinook_sim.migrate import upgrade
+from chinook_sim.verification import take_snapshot, verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 
 if TYPE_CHECKING:
@@ -324,12 +325,12 @@ WITH_A_CONNECTION: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("call", WITH_A_CONNECTION)
+@pytest.mark.parametrize("work", [*WITH_A_CONNECTION.values(), upgrade, take_snapshot])
 @both
-def test_what_is_no_connection_is_refused(shop: Shop, call: str) -> None:
+def test_what_is_no_connection_is_refused(shop: Shop, work: Callable[[Any], object]) -> None:
     for given in (shop.engine, Session(shop.engine), None):
         with pytest.raises(InvalidInput, match="expected a Connection, got"):
-            WITH_A_CONNECTION[call](given)
+            work(given)
 
 
 @both

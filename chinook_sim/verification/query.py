@@ -110,6 +110,7 @@ def take_snapshot(connection: Connection) -> None:
     Args:
         connection: whose transaction has not run a query yet. It becomes read-only on PostgreSQL.
     """
+    check_connection(connection)
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return
