@@ -209,7 +209,7 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
     )
     if _digest(dated) != parameters["digest"]:
         raise UndoRefused(
-            "not undone: some of the invoices moved were dated anew or deleted since, and where "
-            "they belong is not known"
+            "not undone: some of the moved invoices got another date or were deleted since, so "
+            "their original dates are unknown"
         )
     _shift(connection, run.run_id, -parameters["days"], run.sales)

@@ -124,8 +124,8 @@ def check_rate(rate: float | Decimal) -> float:
         number = math.nan
     if isinstance(rate, bool | str) or not SLOWEST <= number <= FASTEST:
         raise InvalidInput(
-            f"the rate must be a number of arrivals a second, from {SLOWEST} to {FASTEST:,}, "
-            f"not {rate!r:.40}"
+            f"the rate must be a number of arrivals per second between {SLOWEST} and {FASTEST:,}, "
+            f"got {rate!r:.40}"
         )
     return number
 
@@ -140,8 +140,8 @@ def check_mix(mix: Sequence[int]) -> tuple[int, int, int]:
     fitting = [type(part) is int and 0 <= part <= 10**6 for part in parts]
     if len(parts) != len(MIX) or not all(fitting) or not any(parts):
         raise InvalidInput(
-            "the mix must be three whole numbers, of sales, updates and cancellations, such as "
-            f"90:8:2, not {mix!r:.40}"
+            "the mix must be three integers, for sales, updates and cancellations, such as "
+            f"90:8:2, got {mix!r:.40}"
         )
     sales, updates, cancellations = parts
     return sales, updates, cancellations

@@ -145,8 +145,8 @@ def _read(connection: Connection, one: Any, *tables: Sequence[Any]) -> list[Any]
 def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:
     if not rows:
         raise CatalogueUnusable(
-            f"{quoted(connection, table)} is empty, so there is nobody or nothing to make sales "
-            "of; load a Chinook, or let `chinook-sim init` make one in an empty database"
+            f"{quoted(connection, table)} is empty: sales need customers and tracks; "
+            "load a Chinook, or run `chinook-sim init` on an empty database"
         )
 
 

@@ -259,7 +259,7 @@ def _may_pass(error: DBAPIError, location: Location) -> bool:
 
 def _advice(location: Location, reason: str) -> str:
     if "database is locked" in reason:
-        return "another program has it for itself; run it again when it has ended"
+        return "another program has locked it; run it again when that has ended"
     if location.path is not None:
         return "name a SQLite file that may be read and written"
     return f"check {location.source}, and that the server is running"

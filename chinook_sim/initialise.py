@@ -167,6 +167,6 @@ def _refuse_others(connection: Connection) -> None:
     if others:
         shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
         raise NotAChinook(
-            f"this database is no Chinook, and not empty: it holds {shown}; "
-            "name an empty one, and nothing there is touched"
+            f"this database is neither empty nor a Chinook: it has {shown}; "
+            "use an empty one; nothing was changed"
         )

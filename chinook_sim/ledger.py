@@ -183,9 +183,8 @@ def require(chinook: Chinook) -> None:
         )
     if not chinook.ledger:
         raise NoLedger(
-            "there is no ledger in this database, and without one nobody knows what was run; "
-            "`chinook-sim init` or `alembic upgrade head` makes it, and where it was dropped, "
-            "`alembic downgrade 0002` before that"
+            "there is no ledger in this database; run `chinook-sim init` or `alembic upgrade "
+            "head`. If the ledger was dropped, run `alembic downgrade 0002` first"
         )
 
 
@@ -263,8 +262,8 @@ def made_already(
         told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
         whose = f"the sales of {asked.day}" if asked.once else f"the batch of key {asked.key!r}"
         raise KeyTaken(
-            f"{whose} were made once already, and differ: {told}; ask for the same, or take run "
-            f"{row.run_id[:8]} out with `chinook-sim undo`",
+            f"{whose} were already generated with other options: {told}; use the same ones, or run "
+            f"`chinook-sim undo {row.run_id[:8]}` first",
             key=str(asked.key),
             differences=differences,
         )
@@ -639,8 +638,8 @@ def stream_of(connection: Connection, name: str) -> Stream:
     """
     if not re.fullmatch(f"{STREAM}[0-9a-f]{{{STREAM_LENGTH - len(STREAM)}}}", name):
         raise InvalidInput(
-            f"{name[:40]!r} is no stream: the name of one, such as {STREAM}3f9a1c2e, must be given "
-            "whole; `chinook-sim status` lists them"
+            f"invalid stream {name[:40]!r}: give the complete name, such as {STREAM}3f9a1c2e; "
+            "`chinook-sim status` lists them"
         )
     made = (func.coalesce(func.sum(RUN.c[it]), 0) for it in ("sales", "lines", "revenue"))
     found = connection.execute(

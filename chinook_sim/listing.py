@@ -190,8 +190,8 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
         )
     if not found:
         raise InvalidInput(
-            f"{given[:40]!r} is no run, no key of a run and no stream; `chinook-sim status` lists "
-            "them, and the first characters of a run id, at least four, are enough"
+            f"no run, key or stream matches {given[:40]!r}; `chinook-sim status` lists them. Of a "
+            "run id, give at least the first four characters"
         )
     if any(row.run_id != found[0].run_id for row in named):
         raise InvalidInput(

@@ -193,8 +193,8 @@ def load_postgresql(path: Path, connection: Connection) -> int:
                     cursor.execute(statement.sql)
                 else:
                     raise InvalidInput(
-                        f"{path.name} line {statement.line}: no Chinook needs "
-                        f"“{statement.plain[:40]}”, so the file is not run; nothing was changed"
+                        f"{path.name} line {statement.line}: unsupported statement "
+                        f"“{statement.plain[:40]}”; nothing was changed"
                     )
             except psycopg.Error as error:
                 said = str(error).strip().splitlines()[0]

@@ -338,7 +338,7 @@ def prepare(
                 rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
                 _refuse_missing(grants(connection, rights))
             raise MigrationRefused(
-                "there is no schema to make tables in; set a search_path that names one"
+                "no schema on the search_path exists; set a search_path with an existing schema"
             )
     if schema == "$user":
         # The SQL functions need the shop's schema in their search path, for triggers on its tables.
@@ -466,7 +466,9 @@ def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> N
     if place is None:
         grant = hidden(connection)
         if grant is not None:
-            raise MigrationRefused(f"there is a Chinook in a schema that is closed to us: {grant}")
+            raise MigrationRefused(
+                f"there is a Chinook in a schema that the role cannot use: {grant}"
+            )
         return
     if not place.missing(SALE_TABLES):
         return
@@ -476,8 +478,8 @@ def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> N
         named = ", ".join(quoted(connection, place.spell(table.name)) for table in there)
         why = f"without {', '.join(lacking)}" if lacking else "off the search path"
         raise MigrationRefused(
-            f"this is no Chinook, though it has {named} {why}; name another database, or set the "
-            "search_path to a schema of its own"
+            f"not a Chinook: there is {named} {why}; use another database, or set the search_path "
+            "to a schema for the Chinook"
         )
 
 

@@ -623,8 +623,8 @@ def _nothing_here(places: Sequence[Place]) -> NotAChinook:
         )
     missing = min((place.missing(SALE_TABLES) for place in places), key=len)
     return NotAChinook(
-        f"not a whole Chinook: {', '.join(missing)} not found; "
-        "`alembic upgrade head` makes tables that are missing, and alters none that are there",
+        f"incomplete Chinook: {', '.join(missing)} not found; "
+        "`alembic upgrade head` creates missing tables, and alters no existing ones",
         missing=missing,
     )
 

@@ -199,22 +199,23 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
     except (OSError, ValueError, TypeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no such file"
         raise InvalidInput(
-            f"{str(given)[:100]!r} is no profile: use {', '.join(_KNOWN)} or a TOML file ({why})"
+            f"unknown profile {str(given)[:100]!r}: use {', '.join(_KNOWN)} or a TOML file ({why})"
         ) from None
     where = f"{path.name[:100]!r}"
     if len(text) > FILE_LIMIT:
-        raise InvalidInput(f"{where} is no profile: it has more than {FILE_LIMIT:,} bytes")
+        raise InvalidInput(f"invalid profile {where}: larger than {FILE_LIMIT:,} bytes")
     try:
         # Some editors begin UTF-8 with a byte order mark, which TOML does not know.
         content = tomllib.loads(text.decode("utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InvalidInput(f"{where} is no profile in TOML: {said}") from None
+        raise InvalidInput(f"invalid profile {where}: not TOML: {said}") from None
     keys = [field.name for field in fields(Profile) if field.name != "name"]
     wrong = [key for key in content if key not in keys]
     if wrong:
         raise InvalidInput(
-            f"{where} has {wrong[0][:40]!r}, which no profile has; its keys are {', '.join(keys)}"
+            f"invalid profile {where}: unknown key {wrong[0][:40]!r}; "
+            f"the keys are {', '.join(keys)}"
         )
     try:
         profile = Profile("file", **content)
@@ -230,15 +231,15 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
 def _weights(key: str, given: Any, length: int) -> tuple[float, ...]:
     expected = f"{key} must be a list of {length} numbers, 0 or more and not all 0"
     if isinstance(given, str) or not hasattr(given, "__len__") or not hasattr(given, "__iter__"):
-        raise InvalidInput(f"{expected}, not {given!r:.60}")
+        raise InvalidInput(f"{expected}, got {given!r:.60}")
     if len(given) != length:
-        raise InvalidInput(f"{expected}, not {len(given)}")
+        raise InvalidInput(f"{expected}, got {len(given)}")
     weights = tuple(_float(weight) for weight in given)
     for weight, value in zip(weights, given, strict=True):
         if not 0 <= weight < math.inf:
-            raise InvalidInput(f"{expected}; {value!r:.40} is none")
+            raise InvalidInput(f"{expected}, got {value!r:.40}")
     if not any(weights):
-        raise InvalidInput(f"{expected}; these are all 0")
+        raise InvalidInput(f"{expected}, got only 0")
     return weights
 
 
@@ -246,7 +247,7 @@ def _number(key: str, given: Any, *, least: float, most: float, above: bool = Fa
     number = _float(given)
     if not least <= number <= most or (above and number == least):
         begins = f"above {least:g}" if above else f"from {least:g}"
-        raise InvalidInput(f"{key} must be a number {begins} to {most:g}, not {given!r:.40}")
+        raise InvalidInput(f"{key} must be a number {begins} to {most:g}, got {given!r:.40}")
     return number
 
 
@@ -268,18 +269,18 @@ def _day(key: str, given: Any) -> date:
             return date.fromisoformat(given)
     except ValueError:
         pass
-    raise InvalidInput(f'{key} must be a day such as "2026-01-31", not {given!r:.40}')
+    raise InvalidInput(f'{key} must be a day such as "2026-01-31", got {given!r:.40}')
 
 
 def _peaks(given: Any) -> tuple[Peak, ...]:
     expected = 'peaks must be a list such as [{day = "11-27", factor = 3}]'
     if not isinstance(given, list | tuple):
-        raise InvalidInput(f"{expected}, not {given!r:.60}")
+        raise InvalidInput(f"{expected}, got {given!r:.60}")
     peaks = []
     for part in given:
         entry = part._asdict() if isinstance(part, Peak) else part
         if not isinstance(entry, dict) or set(entry) != {"day", "factor"}:
-            raise InvalidInput(f"{expected}; each has a day and a factor, unlike {part!r:.60}")
+            raise InvalidInput(f"{expected}; each must have a day and a factor, got {part!r:.60}")
         day, factor = entry["day"], _float(entry["factor"])
         # Every year has 02-29, if only a leap year has the day.
         every = isinstance(day, str) and re.fullmatch("[0-9]{2}-[0-9]{2}", day)
@@ -287,11 +288,11 @@ def _peaks(given: Any) -> tuple[Peak, ...]:
             named = _day("", f"2000-{day}" if every else day).isoformat()
         except InvalidInput:
             raise InvalidInput(
-                f'peaks: a day must be "MM-DD", such as "11-27", or "YYYY-MM-DD", not {day!r:.40}'
+                f'peaks: a day must be "MM-DD", such as "11-27", or "YYYY-MM-DD", got {day!r:.40}'
             ) from None
         if not 0 <= factor < math.inf:
             raise InvalidInput(
-                f"peaks: the factor of {day} must be a number, 0 or more, not "
+                f"peaks: the factor of {day} must be a number, 0 or more, got "
                 f"{entry['factor']!r:.40}"
             )
         peaks.append(Peak(named[5:] if every else named, factor))

@@ -23,7 +23,7 @@ ADVICE = {
     "25P01": "the connection is in autocommit mode, and a batch needs a transaction",
     "40001": "another transaction came between; run it again",
     "40P01": "another transaction came between; run it again",
-    "42501": "grant the role what is missing, or use one that has it",
+    "42501": "grant the missing privileges, or use another role",
     "53100": "make room on the server's disk",
     "55P03": "another transaction holds what is needed; run it again, or wait longer for locks",
     "57014": "a timeout or an administrator stopped it; run it again, or give it more time",

@@ -85,7 +85,7 @@ class Request:
         )
         self._once = wishes.get("once", False)
         if self._once and key is not None:
-            raise InvalidInput("once makes a key of the day; leave it out, or the key")
+            raise InvalidInput("once and key cannot be combined; give one of them")
         self._count = _whole("number of sales", n, COUNT_LIMIT)
         self._day = None if day is None else check_day(day)
         self._timezone = None if timezone is None else check_timezone(timezone)
@@ -103,7 +103,7 @@ class Request:
         }
         days = _whole("number of days back", wishes.get("late_days", NOT_LATE.days), 10_000)
         if not days:
-            raise InvalidInput("a late sale is dated back by one day at least")
+            raise InvalidInput("the number of days back must be at least 1, got 0")
         share = check_share(wishes.get("late", 0))
         self.late = Late(int(share * LATE_PARTS), days)
         if share:
@@ -168,7 +168,7 @@ def check_share(share: float | Decimal | str) -> Decimal:
     if not read.is_finite() or not 0 <= read <= 1 or read != round(read, 4):
         raise InvalidInput(
             "the share of late sales must be a number from 0 to 1, such as 0.05, of at most four "
-            f"decimal places, not {share!r:.40}"
+            f"decimal places, got {share!r:.40}"
         )
     return read
 
@@ -181,7 +181,7 @@ def check_key(key: str) -> str:
             those of `once` do.
     """
     if not isinstance(key, str) or not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
-        raise InvalidInput(f"a key must be 1 to {KEY_LENGTH} printable characters, not {key!r:.60}")
+        raise InvalidInput(f"a key must be 1 to {KEY_LENGTH} printable characters, got {key!r:.60}")
     if not key.strip() or key.startswith(ONCE):
         raise InvalidInput(f"a key must not be blank, nor begin with {ONCE!r}; choose another name")
     return key
@@ -193,5 +193,5 @@ def _whole(what: str, value: SupportsIndex, limit: int) -> int:
     except TypeError:
         number = -1
     if isinstance(value, bool) or not 0 <= number <= limit:
-        raise InvalidInput(f"the {what} must be a whole number from 0 to {limit}, not {value!r}")
+        raise InvalidInput(f"the {what} must be an integer between 0 and {limit}, got {value!r}")
     return number

@@ -317,7 +317,7 @@ def read_url(text: str, source: str) -> URL:
     text = text.strip()
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+]*)://", text)
     if scheme is None:
-        raise refuse(f"is none; it looks like {EXAMPLES}")
+        raise refuse(f"is not a URL; it must look like {EXAMPLES}")
     if "\0" in text or "%00" in text:
         raise refuse("has a control character in it")
     name = scheme[1].lower()
@@ -342,7 +342,7 @@ def _read_sqlite(rest: str, refuse: Refuse) -> URL:
     if url.host and not (url.database or url.username or url.query):
         raise refuse("has two slashes; write three: sqlite:///file.db")
     if not path or path == ":memory:" or "mode=memory" in path:
-        raise refuse("names a database in memory, of which nothing would remain; name a file")
+        raise refuse("names a database in memory, which is lost when the command ends; name a file")
     if "?" in rest or url.host or path.startswith("file:"):
         raise refuse(
             "must be a plain path: sqlite:///relative.db or sqlite:////absolute.db; in a name "
@@ -410,17 +410,17 @@ def _check_servers(given: Mapping[str, str], refuse: Refuse) -> None:
     )
     for port in filter(None, ports):
         if not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
-            raise refuse(f"has a port that is no number from 1 to 65535, or {NOT_ENCODED}")
+            raise refuse(f"has a port that is not an integer between 1 and 65535, or {NOT_ENCODED}")
     servers = len(hosts or addresses)
     if servers and (len(addresses) not in (0, servers) or len(ports) not in (0, 1, servers)):
-        raise refuse("has not as many ports or addresses as hosts; give each host its own")
+        raise refuse("must have as many ports or addresses as hosts; give each host its own")
     try:
         for host in hosts:
             # Any other is a directory with a socket in it.
             if not host.startswith("/"):
                 host.encode("idna")
     except UnicodeError:
-        raise refuse("has a host name that cannot be") from None
+        raise refuse("has an invalid host name; correct it") from None
     if any(_holds_url(given.get(name, "")) for name in ("user", *LIBPQ_VARIABLES.values())):
         raise refuse("has another URL in a parameter; give that one alone")
 

@@ -393,7 +393,7 @@ def all_or_nothing(
             lacking = grants(connection, needs(connection, chinook, purpose))
             if not lacking:
                 raise
-            raise BatchFailed(f"{error}: {lacking}", sqlstate=error.sqlstate) from error
+            raise BatchFailed(f"{error}. Run: {lacking}", sqlstate=error.sqlstate) from error
 
 
 @contextmanager

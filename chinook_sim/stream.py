@@ -517,7 +517,7 @@ class _Stream:
                         break
                 elif _is_locked(error):
                     if not self._trouble.locked:
-                        self._say("another transaction holds a lock that is needed; waiting on")
+                        self._say("waiting for a lock that another transaction holds")
                     self._trouble.locked = True
                 else:
                     attempt += 1
@@ -647,7 +647,7 @@ class _Stream:
             except (DatabaseUnavailable, DBAPIError) as error:
                 reason = _reason(error)
                 if reason != trouble.reason:
-                    self._say(f"{reason}; trying again until it is there")
+                    self._say(f"{reason}; trying again until it succeeds")
                 trouble.reason = reason
             else:
                 self._away += self._clock() - begun
@@ -663,7 +663,7 @@ class _Stream:
         waiting = self.waiting
         lost = "1 arrival was" if waiting == 1 else f"{waiting:,} arrivals were"
         return DatabaseUnavailable(
-            f"the connection was lost, and is not there {LAST_ATTEMPT:.0f} s after the end: "
+            f"the connection was lost, and not restored {LAST_ATTEMPT:.0f} s after the end: "
             f"{lost} not made"
         )
 
@@ -685,7 +685,7 @@ class _Stream:
     def _unknown(self, sent: _Sent) -> CommitUnanswered:
         return CommitUnanswered(
             f"the connection was lost while committing run {sent.made.run_id}: it is not known "
-            "whether it is there; `chinook-sim status` tells"
+            "whether it was committed; check with `chinook-sim status`"
         )
 
 

@@ -320,7 +320,7 @@ def _changed(connection: Connection, runs: Sequence[str]) -> set[str]:
 
 def _refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
     """Return the error that names the runs to be undone first; a stream's name for its runs."""
-    then = "delete them yourself if they shall go"
+    then = "delete the changed rows by hand if they are not needed"
     if others:
         streams = (_stream(row) for row in others)
         names = dict.fromkeys(

@@ -225,7 +225,7 @@ def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> No
     _, said = process.communicate(timeout=60)
     if ending != signal.SIGKILL:
         assert process.returncode == 130, said
-        assert re.search(b"20 days (is|are) done, and the same command goes on", said)
+        assert re.search(b"20 days (is|are) done; run the same command to continue", said)
         assert said.strip().count(b"\n") == 0
     process = start(shop, "1500", "--json")
     shown, said = process.communicate(timeout=120)
@@ -318,7 +318,7 @@ def test_a_day_that_fails_is_named_and_the_others_stay(shop: Shop, command: Comm
     )
     done = command("backfill", str(START), str(END), "--per-day", "5", DATABASE_URL=shop.text)
     assert done.returncode == 4
-    assert "5 of 20 days are done, and the same command goes on" in done.stderr
+    assert "5 of 20 days are done; run the same command to continue" in done.stderr
     assert len(made(shop)) == 5
 
 
@@ -328,7 +328,7 @@ def test_a_day_that_fails_is_named_and_the_others_stay(shop: Shop, command: Comm
         (("2026-01-02", "2026-01-01", "--per-day", "5"), "before the first"),
         (("2026-01-02", "2026-01-32", "--per-day", "5"), "not a day"),
         (("2026-01-02", "2026-01-03"), "--per-day"),
-        (("2026-01-02", "2026-01-03", "--per-day", "-5"), "sales a day"),
+        (("2026-01-02", "2026-01-03", "--per-day", "-5"), "sales per day"),
         (("2026-01-02", "--per-day", "5"), "END"),
     ],
 )

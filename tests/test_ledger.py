@@ -456,7 +456,7 @@ def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop, change: str
         moved = align(session)
     shop.execute(*change.split(";"))
     before = dates(shop)
-    with pytest.raises(UndoRefused, match="dated anew or deleted"):
+    with pytest.raises(UndoRefused, match="got another date or were deleted"):
         take_back(shop, moved.run_id)
     assert dates(shop) == before
 

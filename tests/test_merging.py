@@ -186,7 +186,7 @@ def test_merged_runs_say_what_the_transactions_said(
     assert fingerprints(shop) == sold
     assert told(shop) == said
     assert shop.snapshot() == there
-    with pytest.raises(InvalidInput, match="is no run"):
+    with pytest.raises(InvalidInput, match="no run, key or stream matches"):
         take_back(shop, str(batches[0].made.run_id))
     take_back(shop, name_of(batches))
     assert shop.snapshot() == before

@@ -300,12 +300,12 @@ def test_ids_below_one_leave_a_sequence_at_its_start(shop: Shop) -> None:
 OTHERS = {
     "a table of a Chinook elsewhere": (
         "CREATE SCHEMA crm; CREATE TABLE crm.employee (employee_id integer PRIMARY KEY)",
-        "no Chinook",
+        "not a Chinook",
     ),
-    "another customer": ("CREATE TABLE customer (id integer PRIMARY KEY)", "no Chinook"),
+    "another customer": ("CREATE TABLE customer (id integer PRIMARY KEY)", "not a Chinook"),
     "other invoices": (
         "CREATE TABLE invoice (id integer); CREATE TABLE invoice_line (id integer)",
-        "no Chinook",
+        "not a Chinook",
     ),
 }
 

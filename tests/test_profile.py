@@ -361,7 +361,7 @@ def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:
         ("peaks = [{day = 7, factor = 2}]", "MM-DD"),
         ('peaks = [{day = "11-27", factor = -2}]', "0 or more"),
         ('name = "mine"', "'name'"),
-        ("hour = 3", "its keys are hours"),
+        ("hour = 3", "the keys are hours"),
         ("hours = [", "TOML"),
         (b"hours = \xff", "UTF-8"),
         (b"#" * 100_001, "100,000 bytes"),
@@ -646,7 +646,7 @@ def test_the_command_gives_sales_a_shape_and_judges_it(
     ):
         refused = command(*wrong_use, "--profile", "summer", **place)
         assert refused.returncode == 2
-        assert "'summer' is no profile" in refused.stderr
+        assert "unknown profile 'summer'" in refused.stderr
 
 
 def test_the_command_draws_a_profile(command: Command, process: Command, tmp_path: Path) -> None:

@@ -583,7 +583,7 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: Shop, command: Command)
     done = command(*period, DATABASE_URL=shop.text)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
-    assert "30 of 40 runs are undone, and the same command continues from there" in done.stderr
+    assert "30 of 40 runs are undone; run the same command to continue" in done.stderr
     assert standing(shop) == 10
     shop.execute(f"UPDATE [Invoice] SET [Total] = [Total] - 1 {of_it}")
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
@@ -611,7 +611,7 @@ def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Comma
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert f"{300 - standing(shop)} of 300 runs are undone, and the same command" in errors
+    assert f"{300 - standing(shop)} of 300 runs are undone; run the same command" in errors
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
     assert gone["runs"] < 300
     assert shop.snapshot() == before

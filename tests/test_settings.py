@@ -82,10 +82,10 @@ def test_a_path_may_have_any_character() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("hunter2", "looks like postgresql://"),
-        ("u:hunter2@h/d", "looks like postgresql://"),
-        ("//u:hunter2@h/d", "looks like postgresql://"),
-        ("postgresql:u:hunter2@h/d", "looks like postgresql://"),
+        ("hunter2", "look like postgresql://"),
+        ("u:hunter2@h/d", "look like postgresql://"),
+        ("//u:hunter2@h/d", "look like postgresql://"),
+        ("postgresql:u:hunter2@h/d", "look like postgresql://"),
         ("shop.db", "sqlite:///file.db"),
         ("postgresql://u:hun@hunter2@h/d", "%40"),
         ("postgresql://u:p@hunter2?x@127.0.0.1/d", "%40"),

@@ -38,10 +38,10 @@ RUNS_SHOWN = 10
 @click.command()
 @day_option
 @timezone_option
-@option("--all", "everything", is_flag=True, help="Check all sales, of whatever day.")
-@option("--expect", metavar="NUMBER", help="How many sales there must be.")
-@option("--shape", is_flag=True, help="Check the shape as well that the sales' profile declares.")
-@option("--profile", metavar="NAME", help="Check for this shape: a name, or a TOML file.")
+@option("--all", "everything", is_flag=True, help="Check the sales of all days.")
+@option("--expect", metavar="NUMBER", help="Number of sales that is expected.")
+@option("--shape", is_flag=True, help="Also check the sales against their profile.")
+@option("--profile", metavar="NAME", help="Profile to check against: a name or a TOML file.")
 @common
 def verify(
     settings: Common,
@@ -65,7 +65,7 @@ def verify(
     from chinook_sim.window import d1
 
     if everything and day is not None:
-        raise InvalidInput("--all checks every day; leave out --day, or --all")
+        raise InvalidInput("--day and --all cannot be combined; give one of them")
     wanted = None if expect is None else read_number("the number expected", expect, COUNT_LIMIT)
     chosen, zone = read_day(day), read_timezone(timezone)
     # From the environment it may be meant for `generate`; and only `--shape` takes it up.

@@ -130,7 +130,11 @@ def option(name: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
 def common(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that all have; they may stand before its name as well."""
 
-    @option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: see the README.")
+    @option(
+        "--database-url",
+        metavar="URL",
+        help="Database URL, PostgreSQL or SQLite. [default: see README]",
+    )
     @option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
     @option("--quiet", "-q", is_flag=True, help="Print only errors, warnings, and requested JSON.")
     @option("--verbose", "-v", is_flag=True, help="Print steps and their times on standard error.")
@@ -150,12 +154,15 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-day_option = option("--day", metavar="YYYY-MM-DD", help="The day; default: D-1.")
+day_option = option("--day", metavar="YYYY-MM-DD", help="Day of the sales. [default: D-1]")
 profile_option = option(
-    "--profile", metavar="NAME", default="uniform", help="Their shape: a name, or a TOML file."
+    "--profile",
+    metavar="NAME",
+    default="uniform",
+    help="Profile of the sales: a name or a TOML file.",
 )
 timezone_option = option(
-    "--timezone", metavar="ZONE", help="Take D-1 from the clock in, say, Europe/Paris."
+    "--timezone", metavar="ZONE", help="Time zone that D-1 is taken from, such as Europe/Paris."
 )
 
 
@@ -163,10 +170,15 @@ def limited(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that writes the options that keep it from waiting for ever."""
 
     @option(
-        "--lock-timeout", metavar="SECONDS", default="30", help="Wait so long for locks; 0: ever."
+        "--lock-timeout",
+        metavar="SECONDS",
+        default="30",
+        help="Lock timeout in seconds (0 waits forever). [default: 30]",
     )
     @option(
-        "--statement-timeout", metavar="SECONDS", help="Let a statement take so long; 0: any time."
+        "--statement-timeout",
+        metavar="SECONDS",
+        help="Statement timeout in seconds (0 disables it).",
     )
     @wraps(command)
     def with_limits(
@@ -202,10 +214,8 @@ def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:
     if re.fullmatch("[0-9]{1,20}", given) and least <= int(given) <= most:
         return int(given)
     if not given:
-        raise InvalidInput(f"{what} is missing; give a whole number from {least} to {most}")
-    raise InvalidInput(
-        f"{what} must be a whole number from {least} to {most}, and {given[:40]!r} is none"
-    )
+        raise InvalidInput(f"{what} is missing; give an integer between {least} and {most}")
+    raise InvalidInput(f"{what} must be an integer between {least} and {most}, got {given[:40]!r}")
 
 
 def read_day(given: str | None) -> date | None:

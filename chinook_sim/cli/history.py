@@ -32,7 +32,7 @@ SEEDS_LISTED = 10
 @click.command()
 @click.argument("start")
 @click.argument("end")
-@option("--per-day", metavar="N", help="How many sales a day has.")
+@option("--per-day", metavar="N", help="Number of sales per day.")
 @option(
     "--seed",
     metavar="NUMBER",
@@ -66,8 +66,8 @@ def backfill(
     if last < first:
         raise InvalidInput(f"the last day, {last}, is before the first, {first}; swap them")
     if per_day is None:
-        raise InvalidInput("say how many sales each day has, with --per-day")
-    count = read_number("the number of sales a day", per_day, COUNT_LIMIT)
+        raise InvalidInput("the number of sales per day is missing; give --per-day")
+    count = read_number("the number of sales per day", per_day, COUNT_LIMIT)
     chosen = None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
     shape = load_profile(profile)
     location = settings.find()
@@ -209,7 +209,7 @@ def duration(seconds: float) -> str:
 def so_far(done: int, days: int) -> str:
     """Say how far it came, and how it goes on."""
     are = "is" if done == 1 else "are"
-    return f"{done:,} of {counted(days, 'day')} {are} done, and the same command goes on from there"
+    return f"{done:,} of {counted(days, 'day')} {are} done; run the same command to continue"
 
 
 def fill(

@@ -20,7 +20,7 @@ __all__ = ["align"]
 
 @click.command()
 @timezone_option
-@option("--dry-run", is_flag=True, help="Show what would be moved, and move nothing.")
+@option("--dry-run", is_flag=True, help="Show what would be moved without moving it.")
 @common
 @limited
 def align(settings: Common, timezone: str | None, dry_run: bool) -> None:

@@ -50,18 +50,22 @@ LONG = 20_000
 @click.argument("n", required=False)
 @day_option
 @timezone_option
-@option("--seed", metavar="NUMBER", help="Make the sales of this seed; default: drawn, and shown.")
-@option("--once", is_flag=True, help="Add the day's sales only if they are not there already.")
-@option("--key", metavar="KEY", help="The same for a name of your own, such as a job's run id.")
-@option("--late", metavar="SHARE", default="0", help="Date this share of them before the day.")
-@option("--late-days", metavar="DAYS", default="7", help="By so many days at most.")
+@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn at random and reported]")
+@option("--once", is_flag=True, help="Add the sales only if the day was not generated yet.")
+@option("--key", metavar="KEY", help="Like --once, for a key such as a job's run id.")
+@option(
+    "--late", metavar="SHARE", default="0", help="Share of the sales dated before the day, 0 to 1."
+)
+@option(
+    "--late-days", metavar="DAYS", default="7", help="Late sales are at most this old. [default: 7]"
+)
 @profile_option
 @option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
-@option("--cancellations", metavar="C", help="Before that, take C of them away.")
-@option("--new-customers", metavar="K", default="0", help="Before all, let K customers sign up.")
-@option("--moves", metavar="M", default="0", help="Let M customers move to another address.")
-@option("--price-changes", metavar="P", default="0", help="Give P tracks another price.")
-@option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@option("--cancellations", metavar="C", help="Cancel C sales of the last 90 days.")
+@option("--new-customers", metavar="K", default="0", help="Add K customers before the sales.")
+@option("--moves", metavar="M", default="0", help="Change the address of M customers.")
+@option("--price-changes", metavar="P", default="0", help="Change the price of P tracks.")
+@option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
 @common
 @limited
 def generate(
@@ -110,7 +114,7 @@ def generate(
     ):
         wanted[name] = read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
     if once and key is not None:
-        raise InvalidInput("--once makes a key of the day; leave it out, or --key")
+        raise InvalidInput("--once and --key cannot be combined; give one of them")
     location = settings.find()
     if location.embedded and not dry_run:
         make_missing_file(settings, location)

@@ -36,8 +36,13 @@ ROWS = 15_600
 
 
 @click.command()
-@option("--scale", metavar="NUMBER", default="1", help="Times the size of the real Chinook.")
-@option("--from", "source", metavar="FILE|URL", help="A real Chinook instead of the stand-in.")
+@option(
+    "--scale",
+    metavar="NUMBER",
+    default="1",
+    help="Size of the stand-in, in times the real Chinook.",
+)
+@option("--from", "source", metavar="FILE|URL", help="Load a real Chinook, not the stand-in.")
 @option(
     "--spelling",
     metavar="CamelCase|snake_case",
@@ -103,7 +108,7 @@ def init(
     if left_out:
         settings.say(f"the SQL functions are left out: they cannot take ids from {left_out}")
     happened = {
-        "nothing": "was there, and is as it was",
+        "nothing": "already has a Chinook, which was not changed",
         "stand-in": "is a new stand-in Chinook",
         "copy": "is a copy of the Chinook given",
     }[made]

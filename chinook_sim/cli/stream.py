@@ -48,10 +48,14 @@ FINE = 1.02
 
 
 @click.command()
-@option("--rate", metavar="N", default="20", help="So many arrivals a second, on average.")
-@option("--for", "for_", metavar="TIME", help="So long, such as 90s or 1h30m; default: for ever.")
-@option("--mix", metavar="S:U:C", default="90:8:2", help="Of sales, updates and cancellations.")
-@option("--seed", metavar="NUMBER", help="Who buys what when; default: drawn, and shown.")
+@option(
+    "--rate", metavar="N", default="20", help="Average number of arrivals per second. [default: 20]"
+)
+@option("--for", "for_", metavar="TIME", help="Duration, such as 90s or 1h30m. [default: forever]")
+@option(
+    "--mix", metavar="S:U:C", default="90:8:2", help="Ratio of sales, updates and cancellations."
+)
+@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn at random and reported]")
 @timezone_option
 @profile_option
 @common
@@ -232,8 +236,8 @@ class Notices:
         behind = batch.behind > SLOW
         if batch.left_out and not self._left_out:
             self._say(
-                f"the database is slower than {rate:g} a second; what has waited for too long is "
-                f"left out, {batch.left_out:,} by now"
+                f"the database is slower than {rate:g} arrivals per second; those that waited too "
+                f"long are left out, {batch.left_out:,} so far"
             )
         elif behind and not self._behind:
             self._say(f"the database is {batch.behind:.1f} s behind {rate:g} a second")
@@ -282,7 +286,7 @@ def read_duration(given: str) -> float:
         for number, unit in re.findall(r"([0-9]+)([smhd]?)", given if parts else "")
     )
     if not seconds:
-        raise InvalidInput(f"a time is written as 90s, 10m or 1h30m, and {given[:40]!r} is none")
+        raise InvalidInput(f"the duration must be such as 90s, 10m or 1h30m, got {given[:40]!r}")
     return float(seconds)
 
 
@@ -292,8 +296,8 @@ def read_rate(given: str) -> float:
 
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
         raise InvalidInput(
-            f"the rate must be a number of arrivals a second, such as 20 or 0.5, and "
-            f"{given[:40]!r} is none"
+            "the rate must be a number of arrivals per second, such as 20 or 0.5, "
+            f"got {given[:40]!r}"
         )
     return check_rate(float(given))
 
@@ -302,7 +306,6 @@ def read_mix(given: str) -> tuple[int, ...]:
     """Read a mix such as 90:8:2."""
     if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", given) or not given.strip("0:"):
         raise InvalidInput(
-            f"a mix is written as sales:updates:cancellations, such as 90:8:2, and {given[:40]!r} "
-            "is none"
+            f"the mix must be sales:updates:cancellations, such as 90:8:2, got {given[:40]!r}"
         )
     return tuple(int(part) for part in given.split(":"))

@@ -80,7 +80,7 @@ def commit(settings: Common, connection: Connection) -> None:
             raise
         raise CommitUnanswered(
             "the connection was lost, or the command stopped, while committing: it is not known "
-            "whether anything was written; `chinook-sim status` and `verify` tell"
+            "whether anything was written; check with `chinook-sim status` and `verify`"
         ) from error
 
 

@@ -201,5 +201,5 @@ class Total:
         """Say what is undone, and how to go on."""
         return (
             f"{self.runs:,} of {counted(self.runs + self.left, 'run')} "
-            f"{'is' if self.runs == 1 else 'are'} undone, and the same command continues from there"
+            f"{'is' if self.runs == 1 else 'are'} undone; run the same command to continue"
         )
