@@ -596,6 +596,22 @@ def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Comma
     before = shop.snapshot()
     first = DAY - timedelta(days=299)
     list(backfill(shop.engine, first, DAY, 30, seed=3))
+    # Slow enough to be interrupted before the end on any machine.
+    shop.execute(
+        *(
+            (
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END'",
+                "CREATE TRIGGER slow AFTER DELETE ON [Invoice] EXECUTE FUNCTION slow()",
+            )
+            if shop.server
+            else (
+                "CREATE TRIGGER slow AFTER DELETE ON [Invoice] BEGIN SELECT (WITH RECURSIVE n (i) "
+                "AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT max(i) FROM n); "
+                "END",
+            )
+        )
+    )
     period = ("undo", "--backfill", str(first), str(DAY))
     process = subprocess.Popen(
         [sys.executable, "-m", "chinook_sim", *period],
@@ -612,6 +628,7 @@ def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Comma
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
     assert f"{300 - standing(shop)} of 300 runs are undone; run the same command" in errors
+    shop.execute("DROP TRIGGER slow" + (" ON [Invoice]" if shop.server else ""))
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
     assert gone["runs"] < 300
     assert shop.snapshot() == before
