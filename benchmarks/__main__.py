@@ -30,10 +30,11 @@ from sqlalchemy.pool import NullPool
 from benchmarks import checking, rivals, shop
 from benchmarks.slow_wire import slow_wire
 from chinook_sim import Customer, Invoice, InvoiceLine, SaleFactory, Track, backfill, live
-from chinook_sim.arrivals import MIX, Arrivals
-from chinook_sim.batch import SalePlan
-from chinook_sim.catalogue import read_catalogue
-from chinook_sim.naming import connection_of, recognise
+from chinook_sim.database.connections import connection_of
+from chinook_sim.database.introspection import recognise
+from chinook_sim.sales.batch import SalePlan
+from chinook_sim.sales.catalogue import read_catalogue
+from chinook_sim.sampling.arrivals import MIX, Arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from chinook_sim import Invoice, InvoiceLine, backfill, undo
-from chinook_sim.listing import count_runs, latest_runs
-from chinook_sim.naming import recognise
+from chinook_sim.database.introspection import recognise
+from chinook_sim.ledger.listing import count_runs, latest_runs
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 

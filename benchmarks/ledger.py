@@ -18,9 +18,9 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks import shop
 from chinook_sim import live
-from chinook_sim.arrivals import MIX
-from chinook_sim.listing import count_runs, latest_runs
-from chinook_sim.naming import recognise
+from chinook_sim.database.introspection import recognise
+from chinook_sim.ledger.listing import count_runs, latest_runs
+from chinook_sim.sampling.arrivals import MIX
 
 SALES = ("Invoice", "InvoiceLine")
 RUNS = ("chinook_sim_run", "chinook_sim_run_invoices")

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
-from chinook_sim.migrate import upgrade
-from chinook_sim.standin import fill
+from chinook_sim.provisioning.migration_runner import upgrade
+from chinook_sim.provisioning.sample_loader import fill
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

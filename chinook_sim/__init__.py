@@ -12,9 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from chinook_sim._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from chinook_sim.alignment import align
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.database.introspection import recognise
     from chinook_sim.errors import (
         BatchFailed,
         CatalogueUnusable,
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
         NotAChinook,
         UndoRefused,
     )
-    from chinook_sim.factory import SaleFactory
-    from chinook_sim.history import backfill
-    from chinook_sim.lineage import InvoiceHistory, invoice_history
+    from chinook_sim.ledger.history import InvoiceHistory, invoice_history
     from chinook_sim.models import (
         Album,
         Artist,
@@ -44,13 +43,15 @@ if TYPE_CHECKING:
         Playlist,
         Track,
     )
-    from chinook_sim.naming import recognise
-    from chinook_sim.profile import Peak, Profile, load_profile
-    from chinook_sim.simulate import generate_d1, simulate_changes
-    from chinook_sim.stream import LiveBatch, LiveStream, live
-    from chinook_sim.undoing import UndoResult, undo
-
-__version__ = "0.1.0"
+    from chinook_sim.operations.align import align
+    from chinook_sim.operations.backfill import backfill
+    from chinook_sim.operations.factory import SaleFactory
+    from chinook_sim.operations.generate import generate_d1, simulate_changes
+    from chinook_sim.operations.live.api import LiveStream, live
+    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.undo import UndoResult, undo
+    from chinook_sim.sales.summary import BatchSummary
+    from chinook_sim.sampling.profile import Peak, Profile, load_profile
 
 __all__ = [
     "Album",
@@ -95,9 +96,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "alignment": {"align"},
-    "history": {"backfill"},
-    "batch": {"BatchSummary"},
+    "operations.align": {"align"},
+    "operations.backfill": {"backfill"},
+    "sales.summary": {"BatchSummary"},
     "errors": {
         "BatchFailed",
         "CatalogueUnusable",
@@ -111,13 +112,14 @@ _HOMES = {
         "NotAChinook",
         "UndoRefused",
     },
-    "factory": {"SaleFactory"},
-    "lineage": {"InvoiceHistory", "invoice_history"},
-    "naming": {"recognise"},
-    "profile": {"Peak", "Profile", "load_profile"},
-    "simulate": {"generate_d1", "simulate_changes"},
-    "stream": {"LiveBatch", "LiveStream", "live"},
-    "undoing": {"UndoResult", "undo"},
+    "operations.factory": {"SaleFactory"},
+    "ledger.history": {"InvoiceHistory", "invoice_history"},
+    "database.introspection": {"recognise"},
+    "sampling.profile": {"Peak", "Profile", "load_profile"},
+    "operations.generate": {"generate_d1", "simulate_changes"},
+    "operations.live.api": {"LiveStream", "live"},
+    "operations.live.stream": {"LiveBatch"},
+    "operations.undo": {"UndoResult", "undo"},
 }
 
 

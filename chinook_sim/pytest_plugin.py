@@ -28,7 +28,7 @@ def chinook_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
     """
     from sqlalchemy import create_engine
 
-    from chinook_sim.initialise import initialise
+    from chinook_sim.provisioning.initialise import initialise
 
     path = tmp_path_factory.mktemp("chinook") / "chinook.db"
     engine = create_engine(f"sqlite:///{path}")
@@ -48,7 +48,8 @@ def chinook_session(chinook_engine: Engine) -> Iterator[Session]:
     """
     from sqlalchemy.orm import Session
 
-    from chinook_sim.naming import recognise, refuse_autocommit
+    from chinook_sim.database.connections import refuse_autocommit
+    from chinook_sim.database.introspection import recognise
 
     with chinook_engine.connect() as connection:
         transaction = connection.begin()

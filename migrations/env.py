@@ -19,22 +19,23 @@ from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
-from chinook_sim.connecting import limit, make_engine, open_connection
+from chinook_sim.database.dotenv import load_dotenv
+from chinook_sim.database.engine import limit, make_engine, open_connection
+from chinook_sim.database.identifiers import printing, sql_text
+from chinook_sim.database.schema import VERSION_TABLE
+from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import ChinookSimError, MigrationRefused
-from chinook_sim.migrate import (
+from chinook_sim.models import Base
+from chinook_sim.provisioning.migration_runner import head
+from chinook_sim.provisioning.revision_context import (
     MIGRATION_LOCK,
     SOUND,
-    VERSION_TABLE,
     demand,
-    head,
     installed,
     lock,
     new_schema,
     prepare,
 )
-from chinook_sim.models import Base
-from chinook_sim.naming import printing, sql_text
-from chinook_sim.settings import find_database, load_dotenv, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -137,7 +137,7 @@ class Ground:
                 build_postgresql(case.shape, server, name)
             url = server.url(name)
         if case.migrated:
-            from chinook_sim.migrate import upgrade
+            from chinook_sim.provisioning.migration_runner import upgrade
 
             engine = create_engine(url, poolclass=NullPool)
             with engine.begin() as connection:

@@ -10,8 +10,9 @@ from alembic.migration import MigrationContext
 from conftest import by_turns, parameters
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect
 
-from chinook_sim.migrate import VERSION_TABLE, include_object
+from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.models import Base, Run
+from chinook_sim.provisioning.migration_runner import include_object
 
 if TYPE_CHECKING:
     from conftest import Shop

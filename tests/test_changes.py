@@ -23,7 +23,7 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.simulate import plan_day
+from chinook_sim.operations.run_batch import plan_day
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from conftest import Command, Shop
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 DAY = date(2026, 1, 31)
 

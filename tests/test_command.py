@@ -21,7 +21,7 @@ from postgres import PASSWORD, Server, free_port
 
 from chinook_sim.cli import cli
 from chinook_sim.cli.common import Common
-from chinook_sim.settings import find_database
+from chinook_sim.database.settings import find_database
 
 if TYPE_CHECKING:
     from conftest import Command, Ground, Shop

@@ -13,9 +13,9 @@ import pytest
 from postgres import Server, free_port
 from sqlalchemy.exc import OperationalError
 
-from chinook_sim.connecting import make_engine, open_connection
+from chinook_sim.database.engine import make_engine, open_connection
+from chinook_sim.database.settings import Location, find_database
 from chinook_sim.errors import DatabaseUnavailable
-from chinook_sim.settings import Location, find_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable

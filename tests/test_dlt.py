@@ -19,7 +19,7 @@ from chinook_sim import generate_d1
 if TYPE_CHECKING:
     from conftest import Shop
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 FIRST = date(2026, 1, 20)
 READER = Path(__file__).parent / "nightly_load.py"

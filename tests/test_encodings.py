@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import DatabaseUnavailable, generate_d1
-from chinook_sim.migrate import upgrade
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(shop: Sh
 def test_ids_of_an_undone_stream_are_not_given_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chinook_sim.merging.TRANSACTIONS", 3)
+    monkeypatch.setattr("chinook_sim.ledger.merging.TRANSACTIONS", 3)
     given = Given(shop)
 
     def sell(_session: Session) -> str:

@@ -36,7 +36,7 @@ from chinook_sim import (
 )
 from chinook_sim import errors as tree
 from chinook_sim.errors import ChinookSimError, IdsExhausted
-from chinook_sim.migrate import upgrade
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import take_snapshot, verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 

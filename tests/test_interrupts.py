@@ -25,7 +25,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from chinook_sim import align, backfill, generate_d1, live, undo
-from chinook_sim.interrupts import interruptible
+from chinook_sim.database.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,14 +13,14 @@ from conftest import by_turns, cases, one_of_each, parameters
 from sqlalchemy.orm import Session
 
 from chinook_sim import InvalidInput, KeyTaken, generate_d1, simulate_changes, undo
-from chinook_sim.sampling import count_late, sample_late
-from chinook_sim.simulate import plan_day
+from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.sampling.selections import count_late, sample_late
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
     from conftest import Command, Shop
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 DAY = date(2026, 1, 31)
 

@@ -34,17 +34,17 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.ledger import backend_of, outcome
-from chinook_sim.migrate import upgrade
-from chinook_sim.simulate import generate_day
+from chinook_sim.database.clock import d1
+from chinook_sim.ledger.commit_outcome import backend_of, outcome
+from chinook_sim.operations.run_batch import generate_day
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
-from chinook_sim.window import d1
 
 if TYPE_CHECKING:
     from conftest import Ground, Shop
     from postgres import Server
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 DAY = date(2026, 1, 31)
 

@@ -19,7 +19,8 @@ from test_migrations import alembic_process, config
 
 from chinook_sim import align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import head, installed, upgrade
+from chinook_sim.provisioning.migration_runner import head, upgrade
+from chinook_sim.provisioning.revision_context import installed
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:

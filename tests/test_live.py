@@ -35,17 +35,19 @@ from chinook_sim import (
     generate_d1,
     live,
     simulate_changes,
-    stream,
     undo,
-    undoing,
 )
-from chinook_sim.arrivals import MIX, SALE, Arrivals
-from chinook_sim.catalogue import read_catalogue
-from chinook_sim.changes import Changes, choose_changes, recent_ids
-from chinook_sim.naming import recognise
+from chinook_sim.changes.counts import Changes
+from chinook_sim.changes.invoices import choose_changes, recent_ids
+from chinook_sim.database.clock import now
+from chinook_sim.database.introspection import recognise
+from chinook_sim.operations import undo as undoing
+from chinook_sim.operations.live import stream
+from chinook_sim.sales.catalogue import read_catalogue
+from chinook_sim.sampling.arrivals import MIX, SALE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
-from chinook_sim.verification.distribution import chance_of, verify_shape
-from chinook_sim.window import now
+from chinook_sim.verification.distribution import verify_shape
+from chinook_sim.verification.statistics import chance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from wire import Side
 
-    from chinook_sim.stream import LiveBatch
+    from chinook_sim.operations.live.stream import LiveBatch
 
 CASES = {case.id: case for case in by_turns(migrated=True)}
 
@@ -442,7 +444,7 @@ def test_a_signal_handler_sets_the_event_at_any_moment_of_a_pause(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(
         "import random, signal, threading\n"
-        "from chinook_sim.stream import wait\n"
+        "from chinook_sim.operations.live.stream import wait\n"
         "for _ in range(3_000):\n"
         "    stop = threading.Event()\n"
         "    signal.signal(signal.SIGALRM, lambda *_: stop.set())\n"

@@ -20,7 +20,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
-from chinook_sim.loading import fetch, kind, load_postgresql, load_sqlite, publish, statements
+from chinook_sim.provisioning.source_file import fetch, kind, load_sqlite, publish
+from chinook_sim.provisioning.sql_dump import load_postgresql, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

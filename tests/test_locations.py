@@ -17,10 +17,10 @@ from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from chinook_sim.connecting import make_engine, open_connection
+from chinook_sim.database.engine import make_engine, open_connection
+from chinook_sim.database.settings import find_database
 from chinook_sim.errors import DatabaseUnavailable
-from chinook_sim.migrate import upgrade
-from chinook_sim.settings import find_database
+from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

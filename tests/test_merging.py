@@ -16,20 +16,13 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import (
-    InvalidInput,
-    UndoRefused,
-    generate_d1,
-    live,
-    merging,
-    simulate_changes,
-    stream,
-    undo,
-)
-from chinook_sim.listing import latest_runs
-from chinook_sim.merging import Group, merge
+from chinook_sim import InvalidInput, UndoRefused, generate_d1, live, simulate_changes, undo
+from chinook_sim.ledger import merging
+from chinook_sim.ledger.listing import latest_runs
+from chinook_sim.ledger.merging import Group, merge
+from chinook_sim.operations.live import stream
 from chinook_sim.verification import verify_all, verify_day
-from chinook_sim.verification.checks import AS_MADE
+from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
 
 if TYPE_CHECKING:
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     from conftest import Shop
     from sqlalchemy import Connection
 
-    from chinook_sim.stream import LiveBatch
+    from chinook_sim.operations.live.stream import LiveBatch
 
 each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)

@@ -25,10 +25,11 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1
 from chinook_sim.errors import MigrationRefused, NoLedger
-from chinook_sim.migrate import head, installed, upgrade
 from chinook_sim.models import Run
+from chinook_sim.provisioning.migration_runner import head, upgrade
+from chinook_sim.provisioning.revision_context import installed
+from chinook_sim.sales.id_positions import ID_LOCK
 from chinook_sim.verification import verify_all
-from chinook_sim.writers.ids import ID_LOCK
 
 if TYPE_CHECKING:
     from conftest import Command, Ground, Shop

@@ -39,14 +39,14 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.arrivals import CANCELLATION, SALE, UPDATE, Arrivals
+from chinook_sim.database.clock import d1
+from chinook_sim.sampling.arrivals import CANCELLATION, SALE, UPDATE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
-from chinook_sim.window import d1
 
 if TYPE_CHECKING:
     from conftest import Case, Ground, Shop
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 TODAY = date(2026, 1, 31)
 WINDOW = timedelta(days=90)

@@ -22,7 +22,7 @@ from test_verification import without_keys
 
 from chinook_sim import SaleFactory, align, generate_d1, live, simulate_changes, undo
 from chinook_sim.verification import verify_all, verify_day
-from chinook_sim.verification.comparison import KINDS
+from chinook_sim.verification.differences import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

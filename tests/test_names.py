@@ -20,20 +20,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from test_migrations import alembic_process, config, downgrade, timeless
 
-from chinook_sim import (
-    SaleFactory,
-    align,
-    backfill,
-    generate_d1,
-    live,
-    recognise,
-    undo,
-)
+from chinook_sim import SaleFactory, align, backfill, generate_d1, live, recognise, undo
+from chinook_sim.database.identifiers import printing, sql_text
+from chinook_sim.database.privileges import grants, needs
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.initialise import initialise
-from chinook_sim.migrate import head, installed, upgrade
-from chinook_sim.naming import printing, sql_text
-from chinook_sim.rights import grants, needs
+from chinook_sim.provisioning.initialise import initialise
+from chinook_sim.provisioning.migration_runner import head, upgrade
+from chinook_sim.provisioning.revision_context import installed
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 from neon_api import KEY, PASSWORD, PROJECT, NeonApi
 
+from chinook_sim.database.neon import connection_string
+from chinook_sim.database.settings import find_database
 from chinook_sim.errors import DatabaseUnavailable
-from chinook_sim.neon import connection_string
-from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

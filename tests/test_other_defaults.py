@@ -22,7 +22,7 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.migrate import upgrade
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from chinook_sim import errors, generate_d1
 from chinook_sim.cli.common import Common
 from chinook_sim.cli.failures import failure_of
 from chinook_sim.cli.output import OutputFailed, _broken
-from chinook_sim.connecting import make_engine, open_connection
+from chinook_sim.database.engine import make_engine, open_connection
+from chinook_sim.database.settings import find_database
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
-from chinook_sim.settings import find_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -414,7 +414,11 @@ def test_the_library_logs(stocked: Path, caplog: pytest.LogCaptureFixture) -> No
     with Session(engine) as session, session.begin():
         generate_d1(session, 3, new_customers=1)
     named = {record.name for record in caplog.records}
-    assert named == {"chinook_sim.naming", "chinook_sim.catalogue", "chinook_sim.simulate"}
+    assert named == {
+        "chinook_sim.database.introspection",
+        "chinook_sim.sales.catalogue",
+        "chinook_sim.operations.run_batch",
+    }
     assert "changed: updates 0, cancellations 0, new_customers 1" in caplog.text
 
 

@@ -22,8 +22,8 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
+from chinook_sim.database.error_messages import refusal_of
 from chinook_sim.models import InvoiceLine
-from chinook_sim.refusals import refusal_of
 
 if TYPE_CHECKING:
     from conftest import Command, Shop

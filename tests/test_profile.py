@@ -28,12 +28,13 @@ from chinook_sim import (
     load_profile,
     undo,
 )
-from chinook_sim.batch import SalePlan, draw_batch
-from chinook_sim.catalogue import BillingAddress, Catalogue
-from chinook_sim.profile import REALISTIC, UNIFORM
-from chinook_sim.simulate import plan_day
+from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.sales.batch import SalePlan, draw_batch
+from chinook_sim.sales.catalogue import BillingAddress, Catalogue
+from chinook_sim.sampling.profile import REALISTIC, UNIFORM
 from chinook_sim.verification import verify_day
-from chinook_sim.verification.distribution import _merged, chance_of, verify_shape
+from chinook_sim.verification.distribution import verify_shape
+from chinook_sim.verification.statistics import chance_of, merged_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from conftest import Command, Shop
 
-    from chinook_sim.batch import SaleBatch
+    from chinook_sim.sales.batch import SaleBatch
     from chinook_sim.verification import Check
 
 DAY = date(2026, 1, 31)
@@ -670,7 +671,7 @@ def test_cells_are_put_together_whatever_was_seen_in_them() -> None:
     for seen in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [1, 6, 2, 5, 3, 4]):
         cells = [(10.0, float(10**6 * place + it)) for place, it in enumerate(seen)]
         # Which places went together shows in the millions.
-        sums[tuple(seen)] = sorted(int(it // 10**6) for _, it in _merged(cells))
+        sums[tuple(seen)] = sorted(int(it // 10**6) for _, it in merged_cells(cells))
     emptiest_first = [(10.0, float(it)) for it in (3, 20, 4, 19, 5, 18)]
     assert len(set(map(tuple, sums.values()))) == 1
-    assert (20.0, 7.0) not in _merged(emptiest_first)
+    assert (20.0, 7.0) not in merged_cells(emptiest_first)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import __version__, generate_d1
-from chinook_sim.migrate import upgrade
+from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
     from conftest import Command

@@ -23,11 +23,11 @@ from chinook_sim import (
     align,
     generate_d1,
     live,
-    merging,
     simulate_changes,
     undo,
 )
-from chinook_sim.migrate import upgrade
+from chinook_sim.ledger import merging
+from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

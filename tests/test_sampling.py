@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chinook_sim.batch import IdRanges, SaleBatch, SalePlan, draw_batch
-from chinook_sim.catalogue import BillingAddress, Catalogue
-from chinook_sim.sampling import SEED_LIMIT, sample_sales
+from chinook_sim.sales.batch import SaleBatch, SalePlan, draw_batch
+from chinook_sim.sales.catalogue import BillingAddress, Catalogue
+from chinook_sim.sales.id_ranges import IdRanges
+from chinook_sim.sampling.draws import SEED_LIMIT, sample_sales
 
 DAY = date(2026, 1, 31)
 

@@ -29,17 +29,17 @@ from chinook_sim import (
     live,
     simulate_changes,
     undo,
-    undoing,
 )
-from chinook_sim.listing import count_listings, latest_runs
-from chinook_sim.naming import recognise
+from chinook_sim.database.introspection import recognise
+from chinook_sim.ledger.listing import count_listings, latest_runs
+from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
     from conftest import Answer, Command, Shop
 
     from chinook_sim import InvoiceHistory
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)

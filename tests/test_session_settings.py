@@ -15,8 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import backfill, generate_d1, invoice_history, live, undo
 from chinook_sim.errors import BatchFailed, InvalidInput
-from chinook_sim.migrate import upgrade
-from chinook_sim.simulate import plan_day
+from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:

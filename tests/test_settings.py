@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 
-from chinook_sim import settings
+from chinook_sim.database import dotenv
+from chinook_sim.database.dotenv import load_dotenv
+from chinook_sim.database.settings import Location, find_database, scrub
+from chinook_sim.database.urls import read_url
 from chinook_sim.errors import InvalidInput
-from chinook_sim.settings import Location, find_database, load_dotenv, read_url, scrub
 
 HERE = Path("here")
 URL = "CHINOOK_SIM_DATABASE_URL"
@@ -245,7 +247,7 @@ def test_a_named_pipe_that_nobody_writes_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / ".env")
-    monkeypatch.setattr(settings, "PIPE_PATIENCE", 0.05)
+    monkeypatch.setattr(dotenv, "PIPE_PATIENCE", 0.05)
     with pytest.raises(InvalidInput, match="nothing writes to it"):
         load_dotenv(tmp_path)
 

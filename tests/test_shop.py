@@ -26,13 +26,13 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.people import COUNTRIES, FURTHER, People, make_faker
+from chinook_sim.sampling.people import COUNTRIES, FURTHER, People, make_faker
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
     from conftest import Command, Shop
 
-    from chinook_sim.batch import BatchSummary
+    from chinook_sim.sales.summary import BatchSummary
 
 DAY = date(2026, 1, 31)
 LIVES = "[Address], [City], [State], [Country], [PostalCode]"
@@ -403,7 +403,7 @@ def test_people_are_of_their_country() -> None:
 def test_a_seed_makes_the_same_people_in_every_process() -> None:
     # Whose sets have another order, of which a process with a fixed one knows nothing.
     line = (
-        "from datetime import date; from chinook_sim.people import *; "
+        "from datetime import date; from chinook_sim.sampling.people import *; "
         "people = People(7, date(2026, 1, 31)); "
         "print([(people.sign_up(3, it), people.move(3, it)) for it in COUNTRIES | FURTHER])"
     )

@@ -15,7 +15,7 @@ from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import InvalidInput, MigrationRefused
-from chinook_sim.initialise import initialise
+from chinook_sim.provisioning.initialise import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.models import Base
-from chinook_sim.standin import fill, rows
+from chinook_sim.provisioning.sample_data import rows
+from chinook_sim.provisioning.sample_loader import fill
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
-from chinook_sim.migrate import upgrade
+from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from chinook_sim.cli.checks import verify
+from chinook_sim.cli.align import align
+from chinook_sim.cli.backfill import backfill
 from chinook_sim.cli.common import Common, common, working_directory
 from chinook_sim.cli.failures import DONE, WRONG_USAGE, Failure, failure_of, print_failure, report
-from chinook_sim.cli.history import backfill
+from chinook_sim.cli.generate import generate
+from chinook_sim.cli.init import init
+from chinook_sim.cli.live import live
 from chinook_sim.cli.output import OutputFailed, discard_output
-from chinook_sim.cli.runs import align
-from chinook_sim.cli.sales import generate
-from chinook_sim.cli.shapes import profile
-from chinook_sim.cli.shop import init
+from chinook_sim.cli.profile import profile
 from chinook_sim.cli.status import status
-from chinook_sim.cli.stream import live
 from chinook_sim.cli.undo import undo
+from chinook_sim.cli.verify import verify
+from chinook_sim.database.dotenv import load_dotenv
+from chinook_sim.database.interrupts import interruptible
 from chinook_sim.errors import InvalidInput
-from chinook_sim.interrupts import interruptible
-from chinook_sim.settings import load_dotenv
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

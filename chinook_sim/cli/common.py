@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chinook_sim.cli.output import OutputFailed, deliver, fitted, to_json
+from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import InvalidInput
-from chinook_sim.settings import find_database, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    from chinook_sim.settings import Location
+    from chinook_sim.database.settings import Location
 
 __all__ = [
     "Common",
@@ -220,13 +220,13 @@ def read_number(what: str, given: str, most: int, *, least: int = 0) -> int:
 
 def read_day(given: str | None) -> date | None:
     """Read the day, if one was given."""
-    from chinook_sim.window import parse_day
+    from chinook_sim.dates import parse_day
 
     return None if given is None else parse_day(given)
 
 
 def read_timezone(given: str | None) -> str | None:
     """Read the name of a time zone, if one was given."""
-    from chinook_sim.window import check_timezone
+    from chinook_sim.dates import check_timezone
 
     return None if given is None else check_timezone(given)

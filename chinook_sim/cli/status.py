@@ -16,8 +16,8 @@ from chinook_sim.cli.common import (
     read_timezone,
     timezone_option,
 )
+from chinook_sim.cli.init import describe
 from chinook_sim.cli.output import table
-from chinook_sim.cli.shop import describe
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.lineage import InvoiceHistory, InvoiceRun
+    from chinook_sim.ledger.history import InvoiceHistory, InvoiceRun
 
 __all__ = ["status"]
 
@@ -109,7 +109,7 @@ def list_runs(
     connection: Connection, limit: int, day: date | None, kinds: Sequence[str]
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the latest runs and streams, the latest first, and how many match in all."""
-    from chinook_sim.listing import count_listings, latest_runs
+    from chinook_sim.ledger.listing import count_listings, latest_runs
 
     runs = [
         {
@@ -139,7 +139,7 @@ def list_runs(
 
 def columns(runs: list[dict[str, Any]]) -> list[str]:
     """Lay out runs, one a line, by what a person looks for."""
-    from chinook_sim.ledger import LIVE
+    from chinook_sim.models import LIVE
 
     if not runs:
         return []
@@ -183,7 +183,7 @@ def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) 
 
 def show_invoice(settings: Common, invoice_id: int) -> None:
     """Print where an invoice comes from, and what changed it."""
-    from chinook_sim.lineage import invoice_history
+    from chinook_sim.ledger.history import invoice_history
 
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:

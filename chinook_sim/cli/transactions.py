@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chinook_sim.database.interrupts import interruptible
 from chinook_sim.errors import BatchFailed, ChinookSimError, CommitUnanswered, DatabaseUnavailable
-from chinook_sim.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from chinook_sim.cli.common import Common
-    from chinook_sim.ledger import Backend
-    from chinook_sim.settings import Location
+    from chinook_sim.database.settings import Location
+    from chinook_sim.ledger.commit_outcome import Backend
 
 __all__ = ["look", "persistently", "transaction"]
 
@@ -33,8 +33,8 @@ ATTEMPTS = 4
 @contextmanager
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
-    from chinook_sim.connecting import limit, make_engine, open_connection
-    from chinook_sim.refusals import UNTRANSLATABLE, refusal_of
+    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
@@ -128,7 +128,7 @@ def commit_once(
     """Do something in one transaction; where the answer to COMMIT is lost, find out."""
     from sqlalchemy.orm import Session
 
-    from chinook_sim.ledger import backend_of
+    from chinook_sim.ledger.commit_outcome import backend_of
 
     done: list[Any] = []
     try:
@@ -162,9 +162,9 @@ def find_outcome(
     """
     from sqlalchemy.exc import DBAPIError
 
-    from chinook_sim.connecting import make_engine, open_connection
-    from chinook_sim.ledger import outcome
-    from chinook_sim.naming import recognise
+    from chinook_sim.database.engine import make_engine, open_connection
+    from chinook_sim.database.introspection import recognise
+    from chinook_sim.ledger.commit_outcome import outcome
 
     settings.say("the answer to COMMIT was lost; looking the run up")
     engine = make_engine(location, writing=False)

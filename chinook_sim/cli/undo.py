@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from chinook_sim.settings import Location
-    from chinook_sim.undoing import UndoResult
+    from chinook_sim.database.settings import Location
+    from chinook_sim.operations.undo import UndoResult
 
 __all__ = ["undo"]
 
@@ -73,7 +73,7 @@ def undo(
     location = settings.find()
 
     def take_out(session: Session) -> UndoResult:
-        from chinook_sim.undoing import undo as undo_runs
+        from chinook_sim.operations.undo import undo as undo_runs
 
         return undo_runs(session, run, key=key, day=of)
 
@@ -151,7 +151,7 @@ def undo_some(settings: Common, location: Location, first: date, last: date, tot
     """Undo the latest runs of a range, in one transaction."""
 
     def take_out(session: Session) -> UndoResult:
-        from chinook_sim.undoing import undo as undo_runs
+        from chinook_sim.operations.undo import undo as undo_runs
 
         total.last = undo_runs(session, backfill=(first, last), limit=RUNS)
         return total.last

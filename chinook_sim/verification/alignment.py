@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chinook_sim.verification.comparison import FINGERPRINT, date_of
 from chinook_sim.verification.query import SHOWN, Check, CheckQuery, counted, listed
+from chinook_sim.verification.recorded_runs import FINGERPRINT, date_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

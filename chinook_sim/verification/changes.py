@@ -6,10 +6,10 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from chinook_sim.dates import bounds
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.verification import statements
 from chinook_sim.verification.query import Check, CheckQuery, none_of
-from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
     from datetime import date

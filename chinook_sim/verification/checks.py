@@ -10,21 +10,12 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from chinook_sim.dates import bounds
 from chinook_sim.verification import statements
-from chinook_sim.verification.alignment import check_alignment
+from chinook_sim.verification.as_made import check_runs
 from chinook_sim.verification.changes import check_changes
-from chinook_sim.verification.comparison import compare
-from chinook_sim.verification.query import (
-    SHOWN,
-    Check,
-    CheckQuery,
-    begun,
-    counted,
-    listed,
-    none_of,
-)
+from chinook_sim.verification.query import Check, CheckQuery, begun
 from chinook_sim.verification.sales import TIMESTAMP
-from chinook_sim.window import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.naming import Chinook
-    from chinook_sim.verification.comparison import Comparison
+    from chinook_sim.database.schema import Chinook
 
 __all__ = ["verify_all", "verify_day"]
 
@@ -42,12 +32,6 @@ MIN_FOR_SPREAD = 120
 
 SPREAD_LIMIT = 80
 """The chi-square of fewer than one uniform day in a million exceeds this, however few its sales."""
-
-RUNS_SHOWN = 5
-"""Runs whose differences are told in words; all of them are in `Check.runs`."""
-
-AS_MADE = "sales as their runs made them"
-"""The name of the check against the ledger."""
 
 
 def verify_day(connection: Connection, day: date, *, expect: int | None = None) -> list[Check]:
@@ -105,7 +89,7 @@ def _checks_of_day(
             count=found,
             measured={"late": late, "cancelled": cancelled, **expected},
         ),
-        *_as_made(connection, chinook, day, baseline, back),
+        *check_runs(connection, chinook, day, baseline, back),
         _totals(query),
         *_rules_of_day(connection, chinook, scope, times, baseline),
         *_orphans(query),
@@ -147,7 +131,7 @@ def _checks_of_all(connection: Connection, chinook: Chinook, expect: int | None)
             count=found,
             measured={} if expect is None else {"expected": expect},
         ),
-        *_as_made(connection, chinook, None, baseline, back),
+        *check_runs(connection, chinook, None, baseline, back),
         _totals(query),
         *_rules(connection, baseline if chinook.ledger else None),
         *_orphans(query),
@@ -220,85 +204,6 @@ def _by_age(
         )
     )
     return newer, [remark for remark in remarks if remark.count]
-
-
-def _as_made(
-    connection: Connection, chinook: Chinook, day: date | None, baseline: int, back: int
-) -> list[Check]:
-    """Check the sales against the ledger."""
-    if not chinook.ledger:
-        why = "its ledger is incomplete" if chinook.outdated_ledger else "it has no ledger"
-        return [
-            Check(
-                AS_MADE,
-                True,
-                f"not checked: {why}; `chinook-sim init` makes one",
-                remark=True,
-            )
-        ]
-    found = compare(connection, day, baseline=baseline, days_back=back)
-    checks = [
-        _runs(found),
-        none_of(
-            "no sale twice",
-            found.copies.count,
-            found.copies.ids,
-            "invoice is the copy of a sale",
-            "invoices are copies of sales",
-        ),
-        none_of(
-            "sales of undone runs are gone",
-            found.undone.count,
-            found.undone.ids,
-            "invoice is there",
-            "invoices are there",
-        ),
-        CheckQuery(connection, "1 = 1", {}).expect_none(
-            "every entry of the ledger has its run",
-            statements.WITHOUT_RUN,
-            "entry without, by the id of its subject",
-            "entries without, by the ids of their subjects",
-        ),
-    ]
-    if found.strays.count:
-        by = ", as by simulate_new_sale or SaleFactory.create"
-        checks.append(
-            none_of(
-                "invoices that no run made",
-                found.strays.count,
-                found.strays.ids,
-                f"invoice{by}",
-                f"invoices{by}",
-                remark=True,
-            )
-        )
-    if day is None:
-        checks += check_alignment(connection)
-    return checks
-
-
-def _runs(found: Comparison) -> Check:
-    differing, here = found.differing, found.moved_here
-    told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
-    if differing:
-        told += ": " + "; ".join(
-            f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
-        )
-        if len(differing) > RUNS_SHOWN:
-            told += f"; and {len(differing) - RUNS_SHOWN:,} more"
-    if here.count:
-        dated = counted(here.count, "sale dated on this day is", "sales dated on this day are")
-        told += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
-    ids = {id_ for run in differing for it in run.differences.values() for id_ in it.ids}
-    return Check(
-        AS_MADE,
-        not differing and not here.count,
-        told,
-        len(differing),
-        tuple(sorted({*ids, *here.ids})[:SHOWN]),
-        runs=tuple(differing),
-        measured={"compared": found.runs, "of_another_day": here.count},
-    )
 
 
 def _totals(query: CheckQuery) -> Check:

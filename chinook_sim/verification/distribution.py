@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chinook_sim.dates import bounds
 from chinook_sim.errors import InvalidInput
-from chinook_sim.profile import REALISTIC, UNIFORM, load_profile
-from chinook_sim.verification.comparison import date_of
+from chinook_sim.sampling.profile import REALISTIC, UNIFORM, load_profile
+from chinook_sim.verification.expected_sales import factor_of, scrambled
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
-from chinook_sim.window import bounds
+from chinook_sim.verification.recorded_runs import date_of
+from chinook_sim.verification.statistics import MOST_CELLS, chance_of, is_rounded, merged_cells
 
 if TYPE_CHECKING:
     import os
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.naming import Chinook
-    from chinook_sim.profile import Profile
+    from chinook_sim.database.schema import Chinook
+    from chinook_sim.sampling.profile import Profile
 
-__all__ = ["chance_of", "verify_shape"]
+__all__ = ["verify_shape"]
 
 LEAST_CHANCE = 1e-8
 """A check fails where sales of the declared shape would lie so far off no more often than this.
@@ -38,20 +39,8 @@ All the checks together then fail without a reason less than once in a million t
 chi-square is but an approximation: measured with `LEAST_EXPECTED` sales in the rarest cell.
 """
 
-LEAST_EXPECTED = 20
-"""Sales that a cell must be expected to have; cells with fewer are judged together."""
-
-MOST_CELLS = 40
-"""Into how many groups, of as many sales each, customers and tracks are put by their rank."""
-
-YEAR_DAYS = 365.2425
-
-PRECISION = 1e-12
-"""By how large a part numbers differ that are the same, but for how floats were rounded."""
-
 BASKET = 5
 """The most tracks that a sale has."""
-
 
 _MADE = "{made} WHERE {scope}"
 
@@ -67,6 +56,7 @@ _ADDED = (
     "AND c.subject = 'invoice' AND u.undone_at IS NULL GROUP BY c.subject_id"
 )
 
+
 _DAYS_MADE = "SELECT r.day, count(*) AS sales FROM {sales} AND {whole} GROUP BY r.day"
 
 _DAYS_CANCELLED = (
@@ -77,12 +67,14 @@ _DAYS_CANCELLED = (
     "AND c.kind = 'cancellation' AND c.subject = 'invoice' GROUP BY r.day"
 )
 
+
 # Whoever signs up gets a rank among the others, who then have another: only the sales count that
 # were made since somebody came or went last.
 _KNOWN = (
     "r.created_at >= coalesce((SELECT max(coalesce(u.undone_at, u.created_at)) FROM {run} u "
     "WHERE u.run_id IN (SELECT c.run_id FROM {change} c WHERE c.kind = 'sign-up')), r.created_at)"
 )
+
 
 # Who signed up to buy was not drawn for it.
 _LAST_SIGN_UPS = (
@@ -265,7 +257,7 @@ class _Judge:
         """Judge sales by the rank of an id, in groups that shall have as many each."""
         weights = {
             id_: rank**-exponent
-            for rank, id_ in enumerate(sorted(ids, key=lambda id_: (_scrambled(id_), id_)), 1)
+            for rank, id_ in enumerate(sorted(ids, key=lambda id_: (scrambled(id_), id_)), 1)
             if id_ not in (without or ())
         }
         group: dict[int, int] = {}
@@ -302,8 +294,8 @@ class _Judge:
             day = date_of(row.day)
             # Whoever made a day without a calendar asked for what every day was to have.
             per_day = json.loads(row.parameters).get("per_day", row.requested)
-            expected = per_day * _factor(self._profile, day)
-            if not _rounded(made[day], expected):
+            expected = per_day * factor_of(self._profile, day)
+            if not is_rounded(made[day], expected):
                 wrong.append(f"{day} has {made[day]:,}, not {expected:,.2f} rounded")
         told = f"{counted(len(runs), 'day', 'days')}, {counted(len(wrong), 'differs', 'differ')}"
         figure = f"{told}: {wrong[0]}" if wrong else told
@@ -327,7 +319,7 @@ class _Judge:
                 measured={"sales": round(count)},
             )
         expected = {cell: weight / total * count for cell, weight in weights.items() if weight}
-        pairs = _merged([(it, seen.get(cell, 0)) for cell, it in expected.items()])
+        pairs = merged_cells([(it, seen.get(cell, 0)) for cell, it in expected.items()])
         if len(expected) < 2:
             return Check(name, True, "nothing to tell apart")
         if len(pairs) < 2:
@@ -345,70 +337,3 @@ class _Judge:
                 "p": chance,
             },
         )
-
-
-def chance_of(chi_square: float, degrees: int) -> float:
-    """Return how likely a chi-square is that is as large or larger.
-
-    Exact for whole degrees of freedom: the upper incomplete gamma function, from its value at 1/2
-    or 1 upwards. See Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.4.4 and 5.
-    """
-    half = chi_square / 2
-    if half == 0:
-        return 1.0
-    parts = [math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)]
-    at = 0.5 if degrees % 2 else 1.0
-    while at < degrees / 2:
-        parts.append(math.exp(at * math.log(half) - half - math.lgamma(at + 1)))
-        at += 1
-    return min(math.fsum(parts), 1.0)
-
-
-def _merged(cells: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Put cells together, the rarest first, until each has enough to be judged."""
-    # By what is expected and by place: chosen by what was seen, the cells would not be random.
-    ordered = [(expected, place, seen) for place, (expected, seen) in enumerate(cells)]
-    heapify(ordered)
-    while len(ordered) > 1 and ordered[0][0] < LEAST_EXPECTED:
-        one, _, seen = heappop(ordered)
-        other, place, seen_too = ordered[0]
-        heapreplace(ordered, (one + other, place, seen + seen_too))
-    return [(expected, seen) for expected, _, seen in ordered]
-
-
-def _rounded(made: int, expected: float) -> bool:
-    """Tell whether a number is what is expected, rounded up or down."""
-    if not expected < math.inf:
-        return False
-    whole = round(expected)
-    if math.isclose(expected, whole, rel_tol=PRECISION, abs_tol=PRECISION):
-        return made == whole
-    return abs(made - expected) < 1
-
-
-def _factor(profile: Profile, day: date) -> float:
-    """Return how many times as many sales a day has as an ordinary one."""
-    weight = _share(profile.weekdays, day.weekday()) * _share(profile.months, day.month - 1)
-    weight *= math.prod(_peaks(profile, day))
-    growth = math.log1p(profile.growth) * (day - profile.since).days / YEAR_DAYS
-    # No shop grew as much as a float can hold.
-    return weight * math.exp(min(growth, 700))
-
-
-def _share(weights: Sequence[float], place: int) -> float:
-    """Return a weight where they are 1 on average; the sum of very large ones would be infinite."""
-    scaled = [weight / max(weights) for weight in weights]
-    return scaled[place] * len(scaled) / math.fsum(scaled)
-
-
-def _peaks(profile: Profile, day: date) -> list[float]:
-    return [peak.factor for peak in profile.peaks if day.isoformat().endswith(peak.day)]
-
-
-def _scrambled(id_: int) -> int:
-    """Return what customers and tracks are ranked by: SplitMix64 of the id."""
-    mask = 2**64 - 1
-    word = (id_ + 0x9E3779B97F4A7C15) & mask
-    word = ((word ^ word >> 30) * 0xBF58476D1CE4E5B9) & mask
-    word = ((word ^ word >> 27) * 0x94D049BB133111EB) & mask
-    return word ^ word >> 31

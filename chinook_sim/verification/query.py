@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chinook_sim.database.connections import check_connection, refuse_autocommit
+from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.introspection import recognise
+from chinook_sim.database.privileges import lacking
+from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.naming import check_connection, quoted, recognise, refuse_autocommit, sql_text
-from chinook_sim.pinned import pinned
-from chinook_sim.rights import lacking
 from chinook_sim.verification.sales import stream
 from chinook_sim.verification.statements import OF_LINES
 
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Row, Table
 
+    from chinook_sim.database.schema import Chinook
     from chinook_sim.models import Base
-    from chinook_sim.naming import Chinook
-    from chinook_sim.verification.comparison import RunDifference
+    from chinook_sim.verification.differences import RunDifference
 
 __all__ = [
     "SHOWN",

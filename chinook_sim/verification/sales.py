@@ -1,7 +1,7 @@
 """Reading sales as arrays, in the order of their ids, a slice at a time.
 
 The statements, and the arithmetic of digests and fingerprints, are the checks' own: what makes
-sales is not used here. See `chinook_sim.fingerprints` for what a fingerprint is.
+sales is not used here. See `chinook_sim.sales.fingerprints` for what a fingerprint is.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.naming import quoted, sql_text
+from chinook_sim.verification.sale_columns import UNKNOWN, Sales, integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,129 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Row
 
-__all__ = ["TIMESTAMP", "UNKNOWN", "Sales", "kept_sales", "read_sales", "stream"]
+__all__ = ["TIMESTAMP", "kept_sales", "read_sales", "stream"]
 
 SLICE = 10_000
 """Invoices in a slice."""
-
-UNKNOWN = -(2**60)
-"""What stands for a value that is missing, or that is no number or timestamp."""
 
 TIMESTAMP = "????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
 """The format of timestamps in SQLite, for GLOB."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
-_P, _G, _CHECKSUM = 2**31 - 1, 16_807, 2**29
-
 _BILLING = tuple(
     Invoice.__table__.c[f"Billing{name}"].name
     for name in ("Address", "City", "State", "Country", "PostalCode")
 )
-
-
-class Sales(NamedTuple):
-    """Sales as arrays. Sale *j* has the lines `offsets[j]` to `offsets[j + 1]` (exclusive).
-
-    Attributes:
-        ids: shape (n,), int64, rising: the ids of the invoices.
-        customers: shape (n,), int64: the ids of the customers.
-        moments: shape (n,), int64: seconds since 1970-01-01, without a time zone.
-        exact: shape (n,), int64: 1 if the timestamp is a whole second, in SQLite in the format
-            YYYY-MM-DD HH:MM:SS; otherwise 0.
-        totals: shape (n,), int64: in cents.
-        billing: shape (n,), int64: the four bytes of the billing address in a fingerprint.
-        offsets: shape (n + 1,), int64.
-        tracks: shape (lines,), int64: the ids of the tracks, in the order of the lines' ids.
-        prices: shape (lines,), int64: in cents.
-        quantities: shape (lines,), int64.
-    """
-
-    ids: NDArray[np.int64]
-    customers: NDArray[np.int64]
-    moments: NDArray[np.int64]
-    exact: NDArray[np.int64]
-    totals: NDArray[np.int64]
-    billing: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    tracks: NDArray[np.int64]
-    prices: NDArray[np.int64]
-    quantities: NDArray[np.int64]
-
-    @classmethod
-    def none(cls) -> Sales:
-        """Return no sales."""
-        nothing = np.empty(0, dtype=np.int64)
-        return cls._make([nothing] * 6 + [np.zeros(1, dtype=np.int64)] + [nothing] * 3)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Number of lines of each sale."""
-        return np.diff(self.offsets)
-
-    @property
-    def amounts(self) -> NDArray[np.int64]:
-        """The sum of the lines of each sale, in cents."""
-        return self._sums(self.prices * self.quantities)
-
-    @property
-    def checksums(self) -> NDArray[np.int64]:
-        """The checksum of the lines of each sale, as in a fingerprint."""
-        sizes = self.sizes
-        place = np.arange(len(self.tracks)) - np.repeat(self.offsets[:-1], sizes)
-        powers = [1]
-        for _ in range(2 * int(sizes.max(initial=0))):
-            powers.append(powers[-1] * _G % _P)
-        power = np.array(powers, dtype=np.int64)
-        terms = self.tracks % _P * power[2 * place + 1] % _P
-        return self._sums(terms + self.prices % _P * power[2 * place + 2] % _P) % _P % _CHECKSUM
-
-    @property
-    def keys(self) -> NDArray[np.uint64]:
-        """A 64-bit hash of the customer, the moment and the lines of each sale."""
-        mixed = np.zeros(len(self.ids), dtype=np.uint64)
-        for values in (self.customers, self.moments, self.checksums * 8 + self.sizes):
-            mixed = (mixed ^ values.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        return mixed
-
-    def any_line(self, condition: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell of each sale whether a condition holds for any of its lines."""
-        return self._sums(condition.astype(np.int64)) > 0
-
-    def take(self, order: NDArray[np.int64]) -> Sales:
-        """Return some of the sales, by position, in the order given."""
-        sizes = self.sizes[order]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        lines = np.repeat(self.offsets[order] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return Sales(
-            self.ids[order],
-            self.customers[order],
-            self.moments[order],
-            self.exact[order],
-            self.totals[order],
-            self.billing[order],
-            offsets,
-            self.tracks[lines],
-            self.prices[lines],
-            self.quantities[lines],
-        )
-
-    def replaced(self, others: Sales) -> Sales:
-        """Return these sales, with others put in the place of those that have their ids."""
-        if not len(others.ids):
-            return self
-        rest = self.take(np.flatnonzero(~np.isin(self.ids, others.ids)))
-        joined = Sales._make(map(np.concatenate, zip(rest, others, strict=True)))._replace(
-            offsets=np.concatenate([rest.offsets, rest.offsets[-1] + others.offsets[1:]])
-        )
-        return joined.take(np.argsort(joined.ids, kind="stable"))
-
-    def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        # Differences of a running sum; wraps around exactly where numbers are absurdly large.
-        running = np.concatenate([[0], np.cumsum(values)])
-        sums: NDArray[np.int64] = running[self.offsets[1:]] - running[self.offsets[:-1]]
-        return sums
 
 
 def read_sales(
@@ -166,7 +58,7 @@ def read_sales(
             codes = [_billing(known, fields) for fields in zip(*billing, strict=True)]
         else:
             codes = list(billing[0])
-        columns = [_array(column) for column in (ids, customers, moments, exact, totals, codes)]
+        columns = [integers(column) for column in (ids, customers, moments, exact, totals, codes)]
         yield Sales._make([*columns, *lines.of(columns[0])])
 
 
@@ -201,7 +93,7 @@ class _Lines:
             rows = next(self._slices, None)
             if rows is None:
                 break
-            parts.append(np.array([_array(column) for column in zip(*rows, strict=True)]))
+            parts.append(np.array([integers(column) for column in zip(*rows, strict=True)]))
         lines = np.concatenate(parts, axis=1)
         end = int(np.searchsorted(lines[0], ids[-1], side="right"))
         lines, self._rest = lines[:, :end], lines[:, end:]
@@ -341,8 +233,8 @@ def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:
             continue
         sales.append(sale)
         lines += of_it
-    *columns, sizes = _array(sales).reshape(-1, 7).T
-    tracks, prices, quantities = _array(lines).reshape(-1, 3).T
+    *columns, sizes = integers(sales).reshape(-1, 7).T
+    tracks, prices, quantities = integers(lines).reshape(-1, 3).T
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     return Sales._make([*columns, offsets, tracks, prices, quantities])
 
@@ -361,7 +253,3 @@ def _billing(known: dict[tuple[str | None, ...], int], fields: Sequence[str | No
             known.clear()
         known[address] = int.from_bytes(hashlib.sha256(joined.encode()).digest()[:4], "big")
     return known[address]
-
-
-def _array(values: Any) -> NDArray[np.int64]:
-    return np.array(values, dtype=np.int64)

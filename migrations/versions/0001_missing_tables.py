@@ -11,10 +11,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from chinook_sim.database.schema import CHINOOK_TABLES, LEDGER_MARK, VERSION_TABLE
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, execute, mark, marked, site
 from chinook_sim.models import Base, CreatedTable
-from chinook_sim.naming import CHINOOK_TABLES, LEDGER_MARK, VERSION_TABLE
+from chinook_sim.provisioning.revision_context import Site, execute, mark, marked, site
 
 revision = "0001"
 down_revision = None
@@ -29,7 +29,7 @@ def upgrade() -> None:
     created = CreatedTable.__table__
     Base.metadata.create_all(op.get_bind(), tables=[created, *missing], checkfirst=False)
     if here.ledger_schema != here.schema:
-        # By this it is found for the shop: see `naming`.
+        # By this it is found for the shop: see `database.introspection`.
         whose = f"{LEDGER_MARK}{here.schema}".replace("'", "''")
         execute(f"COMMENT ON TABLE {here.ledgers(VERSION_TABLE)} IS '{whose}'")
     for table in missing:

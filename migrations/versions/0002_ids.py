@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import execute, leave_out, mark, marked, site
 from chinook_sim.models import CreatedTable, Invoice, InvoiceLine
+from chinook_sim.provisioning.revision_context import execute, leave_out, mark, marked, site
 
 revision = "0002"
 down_revision = "0001"

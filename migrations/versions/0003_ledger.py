@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import execute, site
 from chinook_sim.models import Invoice
+from chinook_sim.provisioning.revision_context import execute, site
 
 revision = "0003"
 down_revision = "0002"

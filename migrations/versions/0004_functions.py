@@ -17,8 +17,8 @@ import hashlib
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.migrate import Site, execute, leave_out, mark, marked, site
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
+from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
 
 revision = "0004"
 down_revision = "0003"

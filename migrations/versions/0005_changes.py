@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import site
+from chinook_sim.provisioning.revision_context import site
 
 revision = "0005"
 down_revision = "0004"

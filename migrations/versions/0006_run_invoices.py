@@ -15,8 +15,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.migrate import Site, execute, revision_of, site
 from chinook_sim.models import Customer
+from chinook_sim.provisioning.migration_runner import revision_of
+from chinook_sim.provisioning.revision_context import Site, execute, site
 
 revision = "0006"
 down_revision = "0005"

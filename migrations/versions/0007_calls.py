@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
-from chinook_sim.migrate import Site, execute, marked, revision_of, site
+from chinook_sim.provisioning.migration_runner import revision_of
+from chinook_sim.provisioning.revision_context import Site, execute, marked, site
 
 revision = "0007"
 down_revision = "0006"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from chinook_sim.migrate import execute, site
+from chinook_sim.provisioning.revision_context import execute, site
 
 revision = "0008"
 down_revision = "0007"

@@ -1,0 +1,212 @@
+"""What becomes of the shop between two days of sales: people sign up and move, prices change.
+
+All of it follows from seed and day, and from the customers and tracks there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import insert, literal, select, text
+
+from chinook_sim.changes.snapshots import content_of
+from chinook_sim.database.expressions import among
+from chinook_sim.database.records import insert_records, update_records
+from chinook_sim.models import MOVE, PRICE, PRICE_UNDONE, SIGN_UP, Change, Customer, Track
+from chinook_sim.sales.id_allocation import allocate_customers
+from chinook_sim.sampling.people import People, email
+from chinook_sim.sampling.selections import sample_below, sample_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from chinook_sim.database.schema import Chinook
+    from chinook_sim.sales.catalogue import Catalogue
+
+__all__ = ["PRICE_POINTS", "ShopChanger", "note_prices_undone"]
+
+PRICE_POINTS = (99, 199)
+"""What tracks cost in every Chinook, in cents; the prices of the tracks there are come first."""
+
+PRICE_LOCK = 0x6368696E6F6F70
+"""Key of the advisory lock under which prices change, so that their changes are numbered in the
+order in which they are committed, and `Catalogue.as_of` tells which ones were seen."""
+
+
+# Streams of the generator that nothing else reads.
+_MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
+
+
+class ShopChanger:
+    """Changes customers and tracks as a seed and day have it, for one run."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        chinook: Chinook,
+        catalogue: Catalogue,
+        *,
+        run_id: str,
+        seed: int,
+        day: date,
+    ) -> None:
+        self._connection = connection
+        self._chinook = chinook
+        self._catalogue = catalogue
+        self._run_id = run_id
+        self._seed = seed
+        self._day = day
+        self._content = content_of(connection)
+
+    def sign_up(self, count: int) -> Sequence[int]:
+        """Let new customers sign up, in the countries that the shop sells to; return their ids."""
+        if not count:
+            return []
+        ids = allocate_customers(self._connection, self._chinook, count)
+        people = People(self._seed, self._day)
+        # As many of each country as its share of the customers there are.
+        like = sample_below(self._seed, self._day, _LIKE, count, len(self._catalogue.customer_ids))
+        reps = self._connection.scalars(
+            select(Customer.support_rep_id)
+            .where(Customer.support_rep_id.is_not(None))
+            .distinct()
+            .order_by(Customer.support_rep_id)
+        ).all() or [None]
+        support = sample_below(self._seed, self._day, _SUPPORT, count, len(reps))
+        names = [column.name for column in Customer.__table__.columns]
+        rows = []
+        for number, customer_id in enumerate(ids):
+            country = self._catalogue.billing[like[number]].country
+            new = people.sign_up(number, country)
+            rows.append(
+                dict(
+                    zip(
+                        names,
+                        (
+                            customer_id,
+                            new.first_name,
+                            new.last_name,
+                            new.company,
+                            *new.lives,
+                            new.phone,
+                            new.fax,
+                            email(new.first_name, new.last_name, customer_id),
+                            reps[support[number]],
+                        ),
+                        strict=True,
+                    )
+                )
+            )
+        insert_records(self._connection, Customer.__table__, rows)
+        self._content.keep_new(self._run_id, SIGN_UP, ids)
+        return ids
+
+    def move(self, count: int) -> int:
+        """Let customers move, each within their country; return how many."""
+        positions = sample_ranks(
+            self._seed, self._day, _MOVED, count, len(self._catalogue.customer_ids)
+        )
+        chosen = {
+            int(self._catalogue.customer_ids[position]): number
+            for number, position in enumerate(positions.tolist())
+        }
+        countries = self._lock(Customer.customer_id, Customer.country, chosen)
+        if not countries:
+            return 0
+        people = People(self._seed, self._day)
+        columns = [Customer.__table__.c[name].name for name in _LIVES]
+        rows = [
+            {
+                Customer.__table__.c.CustomerId.name: customer,
+                **dict(zip(columns, people.move(chosen[customer], country), strict=True)),
+            }
+            for customer, country in countries.items()
+        ]
+        self._content.keep_before(self._run_id, MOVE, list(countries))
+        update_records(self._connection, Customer.__table__, rows)
+        self._content.keep_after(self._run_id, MOVE)
+        return len(rows)
+
+    def change_prices(self, count: int) -> int:
+        """Give tracks another price, one that tracks of this shop have; return how many."""
+        if not count:
+            return 0
+        _lock_prices(self._connection)
+        points = sorted({*np.unique(self._catalogue.prices).tolist()})
+        if len(points) == 1:
+            points = sorted({*points, *PRICE_POINTS})
+        positions = sample_ranks(
+            self._seed, self._day, _PRICED, count, len(self._catalogue.track_ids)
+        )
+        chosen = {
+            int(self._catalogue.track_ids[position]): number
+            for number, position in enumerate(positions.tolist())
+        }
+        prices = self._lock(Track.track_id, Track.unit_price, chosen)
+        if not prices:
+            return 0
+        draws = sample_below(self._seed, self._day, _NEW_PRICE, len(chosen), len(points) - 1)
+        rows = []
+        for track, price in prices.items():
+            others = [cents for cents in points if cents != round(price * 100)]
+            cents = others[min(draws[chosen[track]], len(others) - 1)]
+            rows.append(
+                {
+                    Track.__table__.c.TrackId.name: track,
+                    Track.__table__.c.UnitPrice.name: cents / 100,
+                }
+            )
+        self._content.keep_before(self._run_id, PRICE, list(prices))
+        update_records(self._connection, Track.__table__, rows)
+        self._content.keep_after(self._run_id, PRICE)
+        return len(rows)
+
+    def _lock(self, key: Any, column: Any, ids: dict[int, int]) -> dict[int, Any]:
+        """Lock rows, in the order of their ids, and return a column of those that are there."""
+        if not ids:
+            return {}
+        those = select(key, column).where(among(self._connection, key, ids)).order_by(key)
+        if self._connection.dialect.name != "sqlite":
+            # Not against sales to these customers and of these tracks.
+            self._connection.execute(those.with_for_update(key_share=True))
+        # In a statement of its own, which sees what was done to them before they were locked.
+        rows: list[Any] = list(self._connection.execute(those))
+        return dict(rows)
+
+
+_LIVES = ("Address", "City", "State", "Country", "PostalCode")
+
+
+def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> None:
+    """Number the return of prices that were put back among the changes of prices.
+
+    Args:
+        connection: on which they were put back.
+        of_runs: the condition on `Change.run_id` to be one of the runs that had changed them.
+    """
+    changes = Change.__table__.c
+    prices = (
+        select(
+            changes.run_id,
+            literal(PRICE_UNDONE),
+            changes.subject,
+            changes.subject_id,
+            changes.after,
+            changes.before,
+        )
+        .where(of_runs, changes.kind == PRICE)
+        # Numbered in this order: the last change is the first to be taken back.
+        .order_by(changes.change_id.desc())
+    )
+    names = ["run_id", "kind", "subject", "subject_id", "before", "after"]
+    _lock_prices(connection)
+    connection.execute(insert(Change.__table__).from_select(names, prices))
+
+
+def _lock_prices(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PRICE_LOCK})

@@ -1,0 +1,273 @@
+"""What becomes of invoices after they are sold: tracks are added to some, and others cancelled.
+
+Which ones follows from seed and day, and from the invoices there are: each is drawn by its place
+among the candidates, in the order of their ids. Everything is done in sets, so that the number of
+round trips does not depend on how many there are, except on SQLite, where they cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import func, select, update
+
+from chinook_sim.changes.counts import Changes
+from chinook_sim.changes.snapshots import content_of
+from chinook_sim.database.expressions import among
+from chinook_sim.database.foreign_keys import references, referred
+from chinook_sim.database.skipped_rows import check_written, delete_rows
+from chinook_sim.dates import bounds
+from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
+from chinook_sim.sales.writers import choose_writer
+from chinook_sim.sampling.draws import MAX_BASKET
+from chinook_sim.sampling.selections import sample_below, sample_others, sample_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from chinook_sim.database.schema import Chinook
+    from chinook_sim.sales.catalogue import Catalogue
+
+__all__ = ["WINDOW", "Chosen", "choose_changes", "make_changes", "recent_ids"]
+
+WINDOW = 90
+"""Days before the day of a batch whose invoices may change; those of the day itself may, too."""
+
+ROUNDS = 5
+"""How often to draw again in place of invoices that another transaction is changing."""
+
+BY_ID = 3
+"""In how many of these rounds invoices are looked for by ids drawn, where that may find some."""
+
+
+# Streams of the generator that nothing else reads.
+_CANCELLED, _UPDATED, _UPDATED_LARGE, _ADDED = range(16, 20)
+
+_IDS = 16  # from the first three of these on, those by which ids are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The invoices that are to be changed, by id, rising; none is in both."""
+
+    updated: list[int]
+    cancelled: list[int]
+
+    @property
+    def changes(self) -> Changes:
+        """How many they are."""
+        return Changes(len(self.updated), len(self.cancelled))
+
+
+def choose_changes(
+    connection: Connection,
+    catalogue: Catalogue,
+    wanted: Changes,
+    seed: int,
+    day: date,
+    *,
+    locked: bool = False,
+    span: tuple[int, int] | None = None,
+) -> Chosen:
+    """Choose the invoices to change; fewer than wanted where there are not so many candidates.
+
+    Candidates are the invoices of the day and of the `WINDOW` days before it. One that something
+    other than its lines refers to is never cancelled. Invoices with fewer than five tracks are
+    updated first, so that a sale keeps its one to five as long as there is such a one.
+
+    Args:
+        connection: on a recognised Chinook.
+        catalogue: its tracks.
+        wanted: how many.
+        seed: as for sales.
+        day: the day of the batch.
+        locked: whether the invoices shall be locked until the transaction ends.
+        span: of `recent_ids`: draw ids first, and ask which are of candidates, so that a few are
+            found without counting all.
+    """
+    chooser = _Chooser(connection, seed, day, locked=locked, span=span)
+    cancelled: list[int] = []
+    if wanted.cancellations:
+        free = [~condition for condition in referred(references(connection))]
+        cancelled = chooser.choose(_CANCELLED, wanted.cancellations, *free)
+    updated: list[int] = []
+    if wanted.updates:
+        size = func.count(InvoiceLine.invoice_line_id)
+        of_it = InvoiceLine.invoice_id == Invoice.invoice_id
+        lines = select(size).where(of_it).correlate(Invoice).scalar_subquery()
+        tracks = len(catalogue.track_ids)
+        left = ~among(connection, Invoice.invoice_id, cancelled)
+        updated = chooser.choose(_UPDATED, wanted.updates, left, lines < min(MAX_BASKET, tracks))
+        missing = wanted.updates - len(updated)
+        if missing and tracks > MAX_BASKET:
+            large = lines.between(MAX_BASKET, tracks - 1)
+            updated += chooser.choose(_UPDATED_LARGE, missing, left, large)
+    return Chosen(sorted(updated), cancelled)
+
+
+def recent_ids(connection: Connection, day: date) -> tuple[int, int] | None:
+    """Return the lowest and the highest id of the invoices that a batch of a day may change."""
+    low, high = connection.execute(
+        select(func.min(Invoice.invoice_id), func.max(Invoice.invoice_id)).where(*_recent(day))
+    ).one()
+    return None if low is None else (low, high)
+
+
+def _recent(day: date) -> tuple[ColumnElement[bool], ...]:
+    start, end = bounds(day)
+    # There is no day before the first.
+    start -= min(timedelta(days=WINDOW), start - start.min)
+    return Invoice.invoice_date >= start, Invoice.invoice_date < end
+
+
+class _Chooser:
+    """Draws invoices out of those that meet some conditions."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        seed: int,
+        day: date,
+        *,
+        locked: bool,
+        span: tuple[int, int] | None,
+    ) -> None:
+        self._connection = connection
+        self._seed = seed
+        self._day = day
+        # SQLite has one writer, and that is us.
+        self._locked = locked and connection.dialect.name != "sqlite"
+        self._recent = _recent(day)
+        self._span = span
+
+    def choose(self, stream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
+        """Return the ids of as many invoices, rising; of all where there are fewer."""
+        chosen: list[int] = []
+        seen: list[int] = []
+        for turn in range(ROUNDS):
+            fresh = ~among(self._connection, Invoice.invoice_id, seen)
+            candidates = (*self._recent, *conditions, *([fresh] if seen else []))
+            missing = wanted - len(chosen)
+            drawn: list[int] = []
+            if self._span and turn < BY_ID:
+                drawn = self._draw_ids(stream, missing, candidates, turn)
+            drawn = drawn or self._draw(stream, missing, candidates)
+            seen += drawn
+            chosen += self._hold(drawn, candidates) if self._locked else drawn
+            if len(chosen) == wanted or not drawn:
+                break
+        return sorted(chosen)
+
+    def _draw_ids(
+        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
+    ) -> list[int]:
+        """Draw ids out of a span, as many as will do if one in eight is a candidate's."""
+        low, high = self._span or (0, 0)
+        size = 8 * wanted + 8
+        drawn = sample_below(
+            self._seed, self._day, stream + _IDS, (turn + 1) * size, high - low + 1
+        )[turn * size :]
+        ids = dict.fromkeys((low + drawn).tolist())
+        those = among(self._connection, Invoice.invoice_id, ids)
+        found = set(self._ids(select(Invoice.invoice_id).where(those, *candidates)))
+        return sorted([id_ for id_ in ids if id_ in found][:wanted])
+
+    def _draw(
+        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
+    ) -> list[int]:
+        count = select(func.count()).select_from(Invoice).where(*candidates)
+        size = self._connection.scalar(count) or 0
+        ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
+        place = func.row_number().over(order_by=Invoice.invoice_id) - 1
+        placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
+        drawn = among(self._connection, placed.c.place, ranks.tolist())
+        return self._ids(select(placed.c[0]).where(drawn))
+
+    def _hold(self, ids: list[int], candidates: Sequence[ColumnElement[bool]]) -> list[int]:
+        """Lock invoices until the transaction ends; return those that still are candidates."""
+        those = select(Invoice.invoice_id).where(among(self._connection, Invoice.invoice_id, ids))
+        # What another transaction is at is passed over: two batches never wait for each other.
+        held = self._ids(those.with_for_update(skip_locked=True))
+        still = among(self._connection, Invoice.invoice_id, held)
+        # In a statement of its own, which sees what was done to them before they were locked.
+        return self._ids(select(Invoice.invoice_id).where(still, *candidates))
+
+    def _ids(self, question: Any) -> list[int]:
+        return sorted(self._connection.scalars(question))
+
+
+def make_changes(
+    connection: Connection,
+    chinook: Chinook,
+    catalogue: Catalogue,
+    chosen: Chosen,
+    *,
+    run_id: str,
+    seed: int,
+    day: date,
+) -> None:
+    """Cancel and update the invoices chosen, and keep in the ledger what they were and became.
+
+    Args:
+        connection: on which they were chosen, in the same transaction.
+        chinook: what was recognised.
+        catalogue: the tracks to add.
+        chosen: the invoices.
+        run_id: the run that does it.
+        seed: as for sales.
+        day: the day of the batch.
+    """
+    content = content_of(connection)
+    if chosen.cancelled:
+        content.keep_before(run_id, CANCELLATION, chosen.cancelled)
+        for model in (InvoiceLine, Invoice):
+            these = among(connection, model.invoice_id, chosen.cancelled)
+            delete_rows(connection, model, these)
+    if chosen.updated:
+        content.keep_before(run_id, UPDATE, chosen.updated)
+        tracks = _others(connection, catalogue, chosen.updated, seed, day)
+        choose_writer(connection, chinook).add_lines(
+            np.array(chosen.updated), catalogue.track_ids[tracks], catalogue.prices[tracks]
+        )
+        _add_up(connection, chosen.updated)
+        content.keep_after(run_id, UPDATE)
+
+
+def _others(
+    connection: Connection, catalogue: Catalogue, ids: list[int], seed: int, day: date
+) -> Any:
+    """Choose for each invoice a track that it does not have; return their positions."""
+    sold = connection.execute(
+        select(InvoiceLine.invoice_id, InvoiceLine.track_id)
+        .where(among(connection, InvoiceLine.invoice_id, ids))
+        .distinct()
+        .order_by(InvoiceLine.invoice_id, InvoiceLine.track_id)
+    )
+    owners, tracks = np.array([tuple(row) for row in sold], dtype=np.int64).reshape(-1, 2).T
+    positions = np.searchsorted(catalogue.track_ids, tracks)
+    # A line may have lost its track where foreign keys are off.
+    known = catalogue.track_ids[np.minimum(positions, len(catalogue.track_ids) - 1)] == tracks
+    sizes = np.bincount(np.searchsorted(np.array(ids), owners[known]), minlength=len(ids)).astype(
+        np.int64
+    )
+    return sample_others(seed, day, _ADDED, positions[known], sizes, len(catalogue.track_ids))
+
+
+def _add_up(connection: Connection, ids: list[int]) -> None:
+    """Make the totals of invoices the sums of their lines."""
+    amount: Any = func.sum(InvoiceLine.unit_price * InvoiceLine.quantity)
+    if connection.dialect.name == "sqlite":
+        # In whole cents, as its amounts are floating-point numbers.
+        cents = func.round(InvoiceLine.unit_price * 100) * InvoiceLine.quantity
+        amount = func.sum(cents) / 100.0
+    total = select(amount).where(InvoiceLine.invoice_id == Invoice.invoice_id).scalar_subquery()
+    result = connection.execute(
+        update(Invoice).where(among(connection, Invoice.invoice_id, ids)).values(total=total),
+        execution_options={"synchronize_session": False},
+    )
+    check_written(connection, Invoice.__table__, result.rowcount, len(ids))

@@ -1,0 +1,82 @@
+"""What is kept of an invoice, a customer and a track: which rows of which tables."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+from chinook_sim.models import (
+    CANCELLATION,
+    MOVE,
+    PRICE,
+    SIGN_UP,
+    UPDATE,
+    Customer,
+    Invoice,
+    InvoiceLine,
+    Track,
+)
+
+__all__ = ["SUBJECTS", "Part", "Subject", "parts_of", "subject_of"]
+
+Subject = Literal["invoice", "customer", "track"]
+
+
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+
+_SUBJECT_OF: dict[str, Subject] = {
+    CANCELLATION: "invoice",
+    UPDATE: "invoice",
+    SIGN_UP: "customer",
+    MOVE: "customer",
+    PRICE: "track",
+}
+
+
+class Part(NamedTuple):
+    """A table some of whose rows are kept.
+
+    Attributes:
+        name: what its rows are called in the JSON.
+        table: the table.
+        owner: the column that says of which subject a row is, not yet as the database spells it.
+        aside: a column that is left alone in rows that are there: `align` may have moved it since.
+    """
+
+    name: str
+    table: Any
+    owner: str
+    aside: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The primary key's name, not yet as the database spells it."""
+        (column,) = self.table.primary_key.columns
+        name: str = column.name
+        return name
+
+
+def _part(model: Any, owner: str, aside: str | None = None) -> Part:
+    table = model.__table__
+    return Part(
+        model.__name__, table, table.c[owner].name, None if aside is None else table.c[aside].name
+    )
+
+
+_PARTS: dict[Subject, tuple[Part, ...]] = {
+    "invoice": (
+        _part(Invoice, "InvoiceId", aside="InvoiceDate"),
+        _part(InvoiceLine, "InvoiceId"),
+    ),
+    "customer": (_part(Customer, "CustomerId"),),
+    "track": (_part(Track, "TrackId"),),
+}
+
+
+def parts_of(subject: Subject) -> tuple[Part, ...]:
+    """Return the tables whose rows are kept, the one that the others refer to first."""
+    return _PARTS[subject]
+
+
+def subject_of(kind: str) -> Subject:
+    """Return what a kind of change changes."""
+    return _SUBJECT_OF[kind]

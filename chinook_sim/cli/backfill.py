@@ -1,0 +1,239 @@
+"""`backfill`: the sales of many days."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+
+from chinook_sim.cli.common import Common, common, limited, option, profile_option, read_number
+from chinook_sim.cli.init import make_missing_file
+from chinook_sim.cli.output import StatusLine, counted, table
+from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+
+    from chinook_sim.database.settings import Location
+    from chinook_sim.sales.summary import BatchSummary
+    from chinook_sim.sampling.profile import Profile
+
+__all__ = ["backfill"]
+
+SEEDS_LISTED = 10
+"""The most seeds that are listed: only days of many separate requests have more."""
+
+
+@click.command()
+@click.argument("start")
+@click.argument("end")
+@option("--per-day", metavar="N", help="Number of sales per day.")
+@option(
+    "--seed",
+    metavar="NUMBER",
+    help="Random seed. [default: that of the days that exist, or drawn at random and reported]",
+)
+@profile_option
+@common
+@limited
+def backfill(
+    settings: Common,
+    start: str,
+    end: str,
+    per_day: str | None,
+    seed: str | None,
+    profile: str,
+) -> None:
+    """Add N sales to each day from START to END, each day in a transaction of its own.
+
+    A day is made once: what is there, by this command or by `generate --once`, is passed over. So
+    stop it whenever you like, run it again, or run several at the same time, with the same --seed.
+
+    Days that exist with another number of sales, profile or given seed are not changed. A warning
+    counts them, and the exit status is 0.
+    """
+    from chinook_sim.dates import parse_day
+    from chinook_sim.operations.options import COUNT_LIMIT
+    from chinook_sim.sampling.draws import SEED_LIMIT
+    from chinook_sim.sampling.profile import load_profile
+
+    first, last = parse_day(start), parse_day(end)
+    if last < first:
+        raise InvalidInput(f"the last day, {last}, is before the first, {first}; swap them")
+    if per_day is None:
+        raise InvalidInput("the number of sales per day is missing; give --per-day")
+    count = read_number("the number of sales per day", per_day, COUNT_LIMIT)
+    chosen = None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
+    shape = load_profile(profile)
+    location = settings.find()
+    if location.embedded:
+        make_missing_file(settings, location)
+    days = (last - first).days + 1
+    total = Total()
+    status = StatusLine(settings)
+    begun = time.monotonic()
+    try:
+        for day in fill(settings, location, first, last, count, chosen, shape, status.say):
+            total.add(day)
+            if status.due() is not None:
+                status.show(total.line(days, time.monotonic() - begun))
+        status.end()
+    except (BatchFailed, DatabaseUnavailable) as error:
+        status.end()
+        if total.days:
+            error.add_note(so_far(total.days, days))
+        raise
+    except KeyboardInterrupt:
+        status.end()
+        settings.interrupted = f"interrupted; {so_far(total.days, days)}"
+        raise
+    settings.done = True
+    seconds = time.monotonic() - begun
+    if total.first_different is not None:
+        # Also with --quiet: the days are not what was requested.
+        settings.warn(warning(total.different, days, total.first_different))
+    record = {
+        "start": str(first),
+        "end": str(last),
+        "days": days,
+        "made": total.made,
+        "existed": total.existed,
+        "different": total.different,
+        "sales": total.sales,
+        "lines": total.lines,
+        "revenue": str(total.revenue),
+        "profile": shape.name,
+        "seed": next(iter(total.seeds)) if len(total.seeds) == 1 else None,
+        "seeds": list(islice(total.seeds, SEEDS_LISTED)),
+        "seed_count": len(total.seeds),
+        "seconds": round(seconds, 1),
+        "rate": round(total.sales / seconds),
+    }
+    shown: dict[str, object] = {
+        **record,
+        "sales": f"{total.sales:,}",
+        "lines": f"{total.lines:,}",
+        "revenue": f"{total.revenue:,}",
+        "rate": f"{counted(round(total.sales / seconds), 'sale')} a second",
+    }
+    del shown["seeds"], shown["seed_count"]
+    if len(total.seeds) > 1:
+        shown["seed"] = f"{len(total.seeds):,} different seeds"
+    settings.print(
+        {"database": location.shown, **record},
+        [
+            f"made {record['made']:,} of {counted(days, 'day')} in {location.shown}",
+            "",
+            *table(shown),
+        ],
+    )
+
+
+@dataclass
+class Total:
+    """What was made in all, and what exists.
+
+    Attributes:
+        days: days that are done.
+        existed: those of them that existed as requested.
+        different: those of them that existed with sales that differ from the request.
+        first_different: the earliest of these.
+        seeds: the seeds of all days, each once, in the order in which the days were done.
+    """
+
+    days: int = 0
+    existed: int = 0
+    different: int = 0
+    first_different: BatchSummary | None = None
+    seeds: dict[int, None] = field(default_factory=dict)
+    sales: int = 0
+    lines: int = 0
+    revenue: Decimal = Decimal("0.00")
+
+    def add(self, day: BatchSummary) -> None:
+        """Count a day, and its sales if they were made now."""
+        self.days += 1
+        self.seeds[day.seed] = None
+        if day.differences:
+            self.different += 1
+            if self.first_different is None or day.day < self.first_different.day:
+                self.first_different = day
+        elif day.existed:
+            self.existed += 1
+        else:
+            self.sales += day.count
+            self.lines += day.lines
+            self.revenue += day.revenue
+
+    @property
+    def made(self) -> int:
+        """Number of days that were made now."""
+        return self.days - self.existed - self.different
+
+    def line(self, days: int, passed: float) -> str:
+        """Say how it goes, after so many seconds, and how long the rest will take."""
+        made = self.made
+        # Days that were there took no time, and say nothing of the others.
+        left = f"{duration((days - self.days) * passed / made)} left" if made else "passing over"
+        rate = counted(round(self.sales / passed), "sale")
+        return f"{self.days:,} of {counted(days, 'day')}, {rate} a second, {left}"
+
+
+def warning(different: int, days: int, first: BatchSummary) -> str:
+    """Say how many days have other sales than requested, what differs, and what to do."""
+    told = "; ".join(
+        f"{counted(was, 'sale')}, not {asked:,}"
+        if isinstance(was, int) and isinstance(asked, int) and name == "number of sales"
+        else f"{name} {was}, not {asked}"
+        for name, (was, asked) in first.differences.items()
+    )
+    exist, were = ("exists", "was") if different == 1 else ("exist", "were")
+    return (
+        f"Warning: {different:,} of {counted(days, 'day')} {exist} with sales that differ from "
+        f"this request and {were} not changed; the first: {first.day} has {told}; to replace a "
+        f"day, run `chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a number of seconds as hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def so_far(done: int, days: int) -> str:
+    """Say how far it came, and how it goes on."""
+    are = "is" if done == 1 else "are"
+    return f"{done:,} of {counted(days, 'day')} {are} done; run the same command to continue"
+
+
+def fill(
+    settings: Common,
+    location: Location,
+    first: date,
+    last: date,
+    count: int,
+    seed: int | None,
+    profile: Profile,
+    say: Callable[[str], None],
+) -> Iterator[BatchSummary]:
+    """Make the days, with the patience that the command was given."""
+    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.operations.backfill import backfill as fill_days
+
+    engine = make_engine(location, writing=True, patience=settings.lock_timeout)
+    return fill_days(
+        engine,
+        first,
+        last,
+        count,
+        seed=seed,
+        profile=profile,
+        connect=lambda: open_connection(engine, location, say=say),
+        prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
+    )

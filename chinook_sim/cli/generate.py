@@ -1,0 +1,233 @@
+"""`generate`: the sales of a day."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chinook_sim.cli.common import (
+    Common,
+    common,
+    day_option,
+    limited,
+    option,
+    profile_option,
+    read_day,
+    read_number,
+    read_timezone,
+    timezone_option,
+)
+from chinook_sim.cli.init import make_missing_file
+from chinook_sim.cli.output import counted, picture, progress_bar
+from chinook_sim.cli.transactions import look, persistently
+from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.database.settings import Location
+    from chinook_sim.sales.summary import BatchSummary
+
+__all__ = ["generate"]
+
+CHANGES = {
+    "updates": "sales of the last 90 days",
+    "cancellations": "sales of the last 90 days",
+    "new_customers": "customers",
+    "moves": "customers",
+    "price_changes": "tracks",
+}
+"""What may change besides new sales, and what is chosen from."""
+
+
+LONG = 20_000
+"""Sales from which a progress bar is worth its line: about a second of work."""
+
+
+@click.command()
+@click.argument("n", required=False)
+@day_option
+@timezone_option
+@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn at random and reported]")
+@option("--once", is_flag=True, help="Add the sales only if the day was not generated yet.")
+@option("--key", metavar="KEY", help="Like --once, for a key such as a job's run id.")
+@option(
+    "--late", metavar="SHARE", default="0", help="Share of the sales dated before the day, 0 to 1."
+)
+@option(
+    "--late-days", metavar="DAYS", default="7", help="Late sales are at most this old. [default: 7]"
+)
+@profile_option
+@option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
+@option("--cancellations", metavar="C", help="Cancel C sales of the last 90 days.")
+@option("--new-customers", metavar="K", default="0", help="Add K customers before the sales.")
+@option("--moves", metavar="M", default="0", help="Change the address of M customers.")
+@option("--price-changes", metavar="P", default="0", help="Change the price of P tracks.")
+@option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
+@common
+@limited
+def generate(
+    settings: Common,
+    n: str | None,
+    day: str | None,
+    timezone: str | None,
+    seed: str | None,
+    once: bool,
+    key: str | None,
+    late: str,
+    late_days: str,
+    profile: str,
+    updates: str | None,
+    cancellations: str | None,
+    new_customers: str,
+    moves: str,
+    price_changes: str,
+    dry_run: bool,
+) -> None:
+    """Add N sales of yesterday (D-1), all in one transaction.
+
+    Without N it is read from standard input, or asked for on a terminal; "N U C" there are sales,
+    updates and cancellations. Where no database is named and there is none yet, chinook.db is made
+    first, with a stand-in Chinook.
+    """
+    from chinook_sim.operations.options import COUNT_LIMIT, check_key, check_share
+    from chinook_sim.operations.run_batch import generate_day, plan_day
+    from chinook_sim.sampling.draws import SEED_LIMIT
+    from chinook_sim.sampling.profile import load_profile
+
+    counts = read_counts(n if n is not None else ask_count(), updates, cancellations)
+    count = read_number("the number of sales", counts[0], COUNT_LIMIT)
+    wanted: dict[str, Any] = {
+        "day": read_day(day),
+        "timezone": read_timezone(timezone),
+        "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+        "once": once,
+        "key": None if key is None else check_key(key),
+        "late": check_share(late),
+        "late_days": read_number("the number of days back", late_days, 10_000, least=1),
+        "profile": load_profile(profile),
+    }
+    for name, given in zip(
+        CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True
+    ):
+        wanted[name] = read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
+    if once and key is not None:
+        raise InvalidInput("--once and --key cannot be combined; give one of them")
+    location = settings.find()
+    if location.embedded and not dry_run:
+        make_missing_file(settings, location)
+
+    def add(session: Session) -> BatchSummary:
+        with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
+            return generate_day(session, count, **wanted, progress=step)
+
+    if dry_run:
+        batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
+    else:
+        batch, retries = persistently(settings, location, add)
+    for name, candidates in CHANGES.items():
+        made = getattr(batch, name)
+        if made < wanted[name]:
+            settings.say(
+                f"{called(name)}: {made:,} and not {wanted[name]:,}, as there are no more "
+                f"{candidates} to choose from"
+            )
+    # Each is the customer of one sale, and there are as many sales as were asked for.
+    idle = batch.new_customers - batch.count
+    if idle > 0:
+        settings.say(
+            f"new customers: {idle:,} of {batch.new_customers:,} "
+            f"{'buys' if idle == 1 else 'buy'} nothing yet, as there "
+            f"{'is' if batch.count == 1 else 'are'} only {counted(batch.count, 'sale')}"
+        )
+    show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
+
+
+def called(change: str) -> str:
+    """Return what a change is called in a sentence."""
+    return change.replace("_", " ")
+
+
+def read_counts(given: str, updates: str | None, cancellations: str | None) -> list[str]:
+    """Return the numbers of sales, updates and cancellations, as they were given."""
+    count, *more = given.split() or [""]
+    if len(more) not in (0, 2):
+        raise InvalidInput("give the number of sales, or three: sales, updates, cancellations")
+    if more and (updates, cancellations) != (None, None):
+        raise InvalidInput("updates and cancellations are given twice; leave out the options")
+    changes = more or ["0" if it is None else it for it in (updates, cancellations)]
+    return [count, *changes]
+
+
+def ask_count() -> str:
+    """Read the number of sales from standard input, or ask for it on a terminal."""
+    if sys.stdin is None or sys.stdin.closed:
+        return ""
+    if sys.stdin.isatty():
+        answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
+        return answer
+    # A number fits; a file given by mistake is not worth reading to its end.
+    given = sys.stdin.buffer.read(1024)
+    if given.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInput("the number of sales on standard input must be UTF-8, got UTF-16")
+    return given.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace").strip()
+
+
+def show_batch(
+    settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
+) -> None:
+    """Print what was added, and how it lies over the day."""
+    ids = batch.invoice_ids
+    changed = ", ".join(
+        counted(getattr(batch, name), called(name).removesuffix("s"))
+        for name in CHANGES
+        if getattr(batch, name)
+    )
+    done = "would add" if dry_run else "added"
+    headline = f"{done} {counted(batch.count, 'sale')} to {location.shown}"
+    if batch.existed:
+        headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
+    record = {
+        "database": location.shown,
+        "dry_run": dry_run,
+        "existed": batch.existed,
+        "run": batch.run_id,
+        "key": batch.key,
+        "day": str(batch.day),
+        "sales": batch.count,
+        "lines": batch.lines,
+        "revenue": str(batch.revenue),
+        "average": str(batch.average),
+        "late": batch.late,
+        "profile": batch.profile,
+        **{name: getattr(batch, name) for name in CHANGES},
+        "seed": batch.seed,
+        "digest": batch.digest,
+        "first_invoice": ids[0] if ids else None,
+        "last_invoice": ids[-1] if ids else None,
+        "hours": list(batch.hours),
+        "retries": retries,
+    }
+    settings.print(
+        record,
+        [
+            headline,
+            "",
+            f"  day      {batch.day}",
+            f"  sales    {batch.count:,}",
+            f"  lines    {batch.lines:,}",
+            f"  revenue  {batch.revenue:,}",
+            f"  average  {batch.average:,}",
+            *([f"  late     {batch.late:,}"] if batch.late else []),
+            *([f"  profile  {batch.profile}"] if batch.profile != "uniform" else []),
+            *([f"  changes  {changed}"] if changed else []),
+            f"  seed     {batch.seed}",
+            *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
+            *([f"  run      {batch.run_id}"] if batch.run_id else []),
+            f"  hours    {picture(batch.hours)}",
+            f"           {'0     6     12    18':24}",
+        ],
+    )

@@ -1,0 +1,218 @@
+"""`init`: making a database ready; and what it holds then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chinook_sim.cli.common import Common, common, limited, option, read_number
+from chinook_sim.cli.output import progress_bar, table
+from chinook_sim.cli.transactions import transaction
+from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Select
+
+    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.settings import Location
+    from chinook_sim.provisioning.initialise import Made
+
+__all__ = ["describe", "init", "make_missing_file"]
+
+T = TypeVar("T")
+
+ROWS = 15_600
+"""Rows of the stand-in Chinook at scale 1, for its progress bar."""
+
+
+@click.command()
+@option(
+    "--scale",
+    metavar="NUMBER",
+    default="1",
+    help="Size of the stand-in, in times the real Chinook.",
+)
+@option("--from", "source", metavar="FILE|URL", help="Load a real Chinook, not the stand-in.")
+@option(
+    "--spelling",
+    metavar="CamelCase|snake_case",
+    help='Names of the stand-in, "Invoice"."InvoiceId" or invoice.invoice_id. [default: CamelCase]',
+)
+@option(
+    "--ledger-schema",
+    metavar="NAME",
+    help="PostgreSQL schema for the ledger's tables. [default: the schema of the shop]",
+)
+@common
+@limited
+def init(
+    settings: Common,
+    scale: str,
+    source: str | None,
+    spelling: str | None,
+    ledger_schema: str | None,
+) -> None:
+    """Make a database ready.
+
+    A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
+    stand-in Chinook, with invented artists and customers, or the real one that --from names: a
+    SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
+    spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
+    ledger; the other commands find it by themselves.
+    """
+    from tempfile import TemporaryDirectory
+
+    from chinook_sim.database.introspection import recognise
+    from chinook_sim.provisioning.sample_data import MAX_SCALE
+
+    times = read_number("the scale", scale, MAX_SCALE, least=1)
+    wanted = None if spelling is None else read_spelling(spelling)
+    location = settings.find()
+    if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
+        raise InvalidInput(
+            f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
+        )
+    with TemporaryDirectory(prefix="chinook-sim-") as directory:
+        path = None if source is None else fetch_source(location, source, Path(directory))
+        made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
+        # If another process made the file first, it may not be what was asked for.
+        if made in (None, "nothing"):
+            from chinook_sim.provisioning.initialise import initialise
+
+            with (
+                transaction(settings, location, writing=True) as connection,
+                progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
+            ):
+                made = initialise(
+                    connection,
+                    scale=times,
+                    source=path,
+                    spelling=wanted,
+                    ledger_schema=ledger_schema,
+                    progress=step,
+                )
+    settings.done = True
+    with transaction(settings, location, writing=False) as connection:
+        shop = describe(connection)
+        left_out = recognise(connection).other_defaults
+    if left_out:
+        settings.say(f"the SQL functions are left out: they cannot take ids from {left_out}")
+    happened = {
+        "nothing": "already has a Chinook, which was not changed",
+        "stand-in": "is a new stand-in Chinook",
+        "copy": "is a copy of the Chinook given",
+    }[made]
+    settings.print(
+        {"database": location.shown, "made": made, **shop},
+        [f"{location.shown} {happened}", "", *table(shop)],
+    )
+
+
+def read_spelling(given: str) -> Spelling:
+    """Read a spelling by the name that `status` shows, in upper or lower case."""
+    from chinook_sim.database.identifiers import SPELLING_NAMES
+
+    for spelling, name in SPELLING_NAMES.items():
+        if name.lower() == given.lower():
+            return spelling
+    known = " or ".join(SPELLING_NAMES.values())
+    raise InvalidInput(f"the spelling must be {known}, got {given[:40]!r}")
+
+
+def fetch_source(location: Location, source: str, directory: Path) -> Path:
+    """Bring the file that a Chinook is to be made from, and see that it fits the database."""
+    from chinook_sim.provisioning.source_file import fetch, kind
+
+    path = fetch(source, directory)
+    found, wanted = kind(path), location.url.get_backend_name()
+    if found != wanted:
+        raise InvalidInput(
+            f"{path.name} is a Chinook for {found} and the database is {wanted}; "
+            "load it into a database of its own kind"
+        )
+    return path
+
+
+def make_missing_file(
+    settings: Common,
+    location: Location,
+    *,
+    scale: int = 1,
+    source: Path | None = None,
+    spelling: Spelling | None = None,
+) -> Made | None:
+    """Make the SQLite file where there is none; return what was made, or None."""
+    path = location.path
+    if path is None or not location.missing:
+        return None
+    from chinook_sim.provisioning.initialise import make_file
+
+    settings.say(
+        f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
+    )
+    with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
+        return make_file(
+            location, path, scale=scale, source=source, spelling=spelling, progress=step
+        )
+
+
+def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
+    """Return which Chinook a database holds, what D-1 is there, and what is installed.
+
+    Instead of what the role may not read there is a line that says so.
+    """
+    from sqlalchemy import func, select
+
+    from chinook_sim.database.clock import d1
+    from chinook_sim.database.identifiers import SPELLING_NAMES
+    from chinook_sim.database.introspection import recognise
+    from chinook_sim.dates import bounds
+    from chinook_sim.ledger.listing import count_runs
+    from chinook_sim.models import Customer, Invoice, Track
+    from chinook_sim.provisioning.revision_context import installed
+
+    chinook = recognise(connection)
+    day = d1(connection, timezone)
+    start, end = bounds(day)
+    sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
+
+    def ask(question: Select[Any]) -> Any:
+        return read(connection, lambda: connection.scalar(question))
+
+    last = ask(select(func.max(Invoice.invoice_date)))
+    return {
+        "spelling": SPELLING_NAMES[chinook.spelling],
+        "schema": chinook.schema,
+        "ids": chinook.invoice_ids.shown,
+        "customers": ask(select(func.count()).select_from(Customer)),
+        "tracks": ask(select(func.count()).select_from(Track)),
+        "invoices": ask(select(func.count()).select_from(Invoice)),
+        "last_invoice": None if last is None else str(last),
+        "d1": str(day),
+        "sales_of_d1": ask(sold),
+        "revision": read(connection, lambda: installed(connection)),
+        "runs": read(connection, lambda: count_runs(connection)) if chinook.ledger else None,
+    }
+
+
+def read(connection: Connection, question: Callable[[], T]) -> T | str:
+    """Return the answer to a question, or which privilege is missing for it."""
+    from sqlalchemy.exc import DBAPIError
+
+    from chinook_sim.database.error_messages import refusal_of
+    from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
+
+    if connection.dialect.name != "postgresql":
+        return question()
+    try:
+        with connection.begin_nested():
+            return question()
+    except DBAPIError as error:
+        refusal = refusal_of(error)
+        if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:
+            raise
+        return f"not readable: {refusal.line.partition(';')[0]}"

@@ -1,0 +1,103 @@
+"""`profile`: the shapes that sales can have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from chinook_sim.cli.common import Common, common
+from chinook_sim.cli.output import bar, picture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["profile"]
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+CHINOOK = {"customers": 59, "tracks": 3_503}
+"""How many of each the Chinook has, to show what an exponent means."""
+
+
+@click.group()
+def profile() -> None:
+    """Show the shape that sales can be given with --profile."""
+
+
+@profile.command()
+@click.argument("name")
+@common
+def show(settings: Common, name: str) -> None:
+    """Draw the curves of a profile: `uniform`, `realistic`, or a TOML file."""
+    from chinook_sim.sampling.profile import load_profile, relative
+
+    shape = load_profile(name)
+    # As few decimal places as say what counts.
+    weekdays, months = (
+        [round(factor, 4) for factor in relative(weights)]
+        for weights in (shape.weekdays, shape.months)
+    )
+    hours, baskets = (
+        [round(factor / len(weights), 4) for factor in relative(weights)]
+        for weights in (shape.hours, shape.baskets)
+    )
+    record = {
+        "name": shape.name,
+        "hours": hours,
+        "weekdays": weekdays,
+        "months": months,
+        "growth": shape.growth,
+        "since": str(shape.since),
+        "customers": shape.customers,
+        "tracks": shape.tracks,
+        "baskets": baskets,
+        "peaks": [peak._asdict() for peak in shape.peaks],
+    }
+    settings.print(
+        record,
+        [
+            shape.name,
+            "",
+            f"  hours      {picture(hours)}",
+            f"             {'0     6     12    18':24}",
+            "",
+            *bars("weekdays", DAYS, weekdays, "{:.2f}"),
+            "",
+            *bars("months", MONTHS, months, "{:.2f}"),
+            "",
+            *bars("tracks", [f"{size}" for size in range(1, 6)], baskets, "{:.0%}"),
+            "",
+            f"  growth     {shape.growth * 100:+.10g}% a year"
+            + (f", from {shape.since} on" if shape.growth else ""),
+            *(f"  {what:9}  {popularity(what, getattr(shape, what))}" for what in CHINOOK),
+            *(
+                f"  {'peaks' if number == 0 else '':9}  {peak.day} x {peak.factor:g}"
+                for number, peak in enumerate(shape.peaks)
+            ),
+        ],
+    )
+
+
+def bars(title: str, names: Sequence[str], values: Sequence[float], shown: str) -> list[str]:
+    """Draw values one below the other, the largest as long as can be."""
+    most = max(values)
+    labels = [title, *[""] * len(names)]
+    return [
+        f"  {label:9}  {name:3}  {shown.format(value):>4}  {bar(value / most)}"
+        for label, name, value in zip(labels, names, values, strict=False)
+    ]
+
+
+def popularity(what: str, exponent: float) -> str:
+    """Say what an exponent of Zipf's law means."""
+    if not exponent:
+        return "all alike"
+    weights = [rank**-exponent for rank in range(1, CHINOOK[what] + 1)]
+    first, tenth = (sum(weights[:top]) / sum(weights) for top in (1, len(weights) // 10))
+    return (
+        f"Zipf {exponent:g}: of {len(weights):,}, the first is chosen {first:.1%} of the times, "
+        f"the first tenth {tenth:.0%}"
+    )

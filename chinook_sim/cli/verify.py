@@ -1,0 +1,154 @@
+"""`verify`: checks on the sales."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chinook_sim.cli.common import (
+    Common,
+    common,
+    day_option,
+    option,
+    read_day,
+    read_number,
+    read_timezone,
+    timezone_option,
+)
+from chinook_sim.cli.transactions import transaction
+from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from chinook_sim.verification import Check
+
+__all__ = ["verify"]
+
+logger = logging.getLogger(__name__)
+
+
+CHECK_FAILED = 1
+"""The exit status."""
+
+RUNS_SHOWN = 10
+"""Runs that differ that are shown to people; JSON has all of them."""
+
+
+@click.command()
+@day_option
+@timezone_option
+@option("--all", "everything", is_flag=True, help="Check the sales of all days.")
+@option("--expect", metavar="NUMBER", help="Number of sales that is expected.")
+@option("--shape", is_flag=True, help="Also check the sales against their profile.")
+@option("--profile", metavar="NAME", help="Profile to check against: a name or a TOML file.")
+@common
+def verify(
+    settings: Common,
+    day: str | None,
+    timezone: str | None,
+    everything: bool,
+    expect: str | None,
+    shape: bool,
+    profile: str | None,
+) -> None:
+    """Check the sales of a day, by default D-1, with SQL of its own.
+
+    The sales are compared with the ledger, run by run. With --all, all sales and runs are checked.
+
+    Exit status 1 if any check fails. Without --expect, a day without sales fails.
+    """
+    from chinook_sim.database.clock import d1
+    from chinook_sim.operations.options import COUNT_LIMIT
+    from chinook_sim.sampling.profile import load_profile
+    from chinook_sim.verification import take_snapshot, verify_all, verify_day
+    from chinook_sim.verification.distribution import verify_shape
+
+    if everything and day is not None:
+        raise InvalidInput("--day and --all cannot be combined; give one of them")
+    wanted = None if expect is None else read_number("the number expected", expect, COUNT_LIMIT)
+    chosen, zone = read_day(day), read_timezone(timezone)
+    # From the environment it may be meant for `generate`; and only `--shape` takes it up.
+    declared = load_profile(profile) if shape and profile is not None else None
+    location = settings.find()
+    with transaction(settings, location, writing=False) as connection:
+        take_snapshot(connection)
+        if everything:
+            of, checks = "all sales", verify_all(connection, expect=wanted)
+        else:
+            chosen = chosen or d1(connection, zone)
+            of, checks = f"sales of {chosen}", verify_day(connection, chosen, expect=wanted)
+        if shape:
+            checks += verify_shape(connection, declared, day=None if everything else chosen)
+    logger.debug("checked: checks %s", len(checks))
+    wrong = [check for check in checks if not check.passed]
+    failed = len(wrong)
+    width = max(len(check.name) for check in checks)
+    settings.print(
+        {
+            "database": location.shown,
+            "day": None if everything else str(chosen),
+            "passed": not failed,
+            "checks": [_record(check) for check in checks],
+        },
+        [
+            f"{of} in {location.shown}",
+            "",
+            *(line for check in checks for line in _lines(check, width)),
+            "",
+            f"{failed} of {len(checks)} checks failed" if failed else "all checks passed",
+        ],
+    )
+    if settings.quiet and not settings.as_json:
+        # Whoever wants no results wants to know of errors all the same.
+        for check in wrong:
+            settings.warn(f"check failed: {check.name}: {check.figure}")
+    if failed:
+        raise click.exceptions.Exit(CHECK_FAILED)
+
+
+def _record(check: Check) -> dict[str, Any]:
+    """Return a check for machines."""
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "remark": check.remark,
+        "figure": check.figure,
+        "count": check.count,
+        **check.measured,
+        "ids": list(check.ids),
+        "runs": [
+            {
+                "run": run.run_id,
+                "day": str(run.day),
+                "differences": {
+                    kind: {"count": it.count, "ids": list(it.ids)}
+                    for kind, it in run.differences.items()
+                },
+                "figures": {
+                    name: {"expected": _number(it.expected), "found": _number(it.found)}
+                    for name, it in run.figures.items()
+                },
+                "text": run.lines,
+            }
+            for run in check.runs
+        ],
+    }
+
+
+def _number(value: object) -> object:
+    """Return a value for JSON, where amounts are text, as everywhere."""
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _lines(check: Check, width: int) -> list[str]:
+    """Return a check for people; each run that differs on a line of its own."""
+    result = "note" if check.remark else "ok" if check.passed else "FAILED"
+    if not check.runs:
+        return [f"  {result:6}  {check.name:{width}}  {check.figure}"]
+    lines = [f"  {result:6}  {check.name:{width}}  {check.summary}"]
+    for run in check.runs[:RUNS_SHOWN]:
+        lines += [f"            {run.title}", *(f"              {line}" for line in run.lines)]
+    more = len(check.runs) - RUNS_SHOWN
+    return lines + ([f"            and {more:,} more"] if more > 0 else [])

@@ -1,0 +1,179 @@
+"""PostgreSQL: what its catalogue says of the tables of a Chinook."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, bindparam, text
+
+from chinook_sim.database.schema import (
+    LEDGER_MARK,
+    LEDGER_TABLES,
+    VERSION_TABLE,
+    ColumnRow,
+    IdSource,
+    chinook_names,
+    ledger_state,
+)
+from chinook_sim.database.session_settings import UNUSUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+__all__ = ["hidden", "postgresql_columns"]
+
+
+_POSTGRESQL_COLUMNS = text(
+    """
+    SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
+           n.nspname = ANY (current_schemas(false)) AS on_path,
+           pg_catalog.pg_table_is_visible(c.oid)
+           AND ledger.visible AS visible, ledger.tables AS ledger_tables,
+           coalesce(apart.nspname, n.nspname) AS ledger_schema,
+           to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
+           """  # noqa: S608
+    + UNUSUAL
+    + """ AS unusual_settings,
+           a.attidentity = 'a' AS always,
+           CASE coalesce(nullif(y.typbasetype, 0), y.oid)
+                WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
+                ELSE 9223372036854775807 END AS column_limit,
+           quote_ident(home.nspname) || '.' || quote_ident(maker.relname) AS sequence,
+           CASE WHEN home.oid <> n.oid THEN quote_ident(home.nspname) END AS sequence_schema,
+           s.seqmax, s.seqincrement,
+           CASE WHEN s.seqincrement < 0
+                THEN format('nextval(%L::regclass)', CAST(s.seqrelid AS regclass))
+                ELSE other.expression END AS expression,
+           has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
+           source.oid IS NOT NULL AS has_default,
+           has_table_privilege(c.oid, 'SELECT') AS readable,
+           has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+      LEFT JOIN pg_catalog.pg_attrdef f
+        ON f.adrelid = c.oid AND f.adnum = a.attnum AND a.attgenerated = ''
+      LEFT JOIN LATERAL (
+           -- a call of something, and not a constant
+           SELECT pg_catalog.pg_get_expr(f.adbin, f.adrelid) AS expression) told
+        ON told.expression LIKE '%(%'
+      LEFT JOIN LATERAL (
+           -- an identity column owns its sequence; a serial column's default is nextval of one
+           SELECT d.objid AS oid FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+              AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
+           UNION ALL
+           SELECT d.refobjid FROM pg_catalog.pg_depend d
+             JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
+            WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+              AND d.refclassid = 'pg_class'::regclass
+              -- a setting puts quotes around every name
+              AND replace(told.expression, '"', '')
+                  ~ '^nextval[(]E?''([^'']|'''')*''::regclass[)]$'
+           LIMIT 1) source ON true
+      LEFT JOIN LATERAL (
+           SELECT told.expression WHERE source.oid IS NULL) other ON true
+      -- a plain id column has no source, but may have a sequence beside it: ours, or the one of
+      -- another program that numbers invoices
+      LEFT JOIN pg_catalog.pg_class beside ON beside.relkind = 'S'
+       AND source.oid IS NULL AND other.expression IS NULL
+       AND beside.relnamespace = c.relnamespace AND beside.relname =
+           CASE WHEN (c.relname, a.attname) IN (('Invoice', 'InvoiceId'), ('invoice', 'invoice_id'))
+                THEN 'invoice_id_seq'
+                WHEN (c.relname, a.attname) IN (('InvoiceLine', 'InvoiceLineId'),
+                                                ('invoice_line', 'invoice_line_id'))
+                THEN 'invoice_line_id_seq' END
+      LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
+      LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
+      LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
+      -- a ledger in a schema of its own has a table that names the shop's schema in its comment
+      LEFT JOIN (
+           SELECT DISTINCT ON (told) h.oid, h.nspname,
+                  pg_catalog.obj_description(m.oid, 'pg_class') AS told
+             FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
+            WHERE m.relname = :marker AND m.relkind = 'r'
+            ORDER BY told, h.nspname) apart
+        ON apart.told = CAST(:mark AS text) || n.nspname
+     CROSS JOIN LATERAL (
+           SELECT string_agg(l.relname, ',') AS tables,
+                  coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)
+                                    OR apart.oid IS NOT NULL), true) AS visible
+             FROM pg_catalog.pg_class l
+            WHERE l.relnamespace = coalesce(apart.oid, c.relnamespace) AND l.relkind = 'r'
+              AND l.relname IN :ledger) ledger
+     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
+       AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
+       AND has_schema_privilege(n.oid, 'USAGE')
+     ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname, a.attnum
+    """
+).bindparams(
+    bindparam("names", expanding=True),
+    bindparam("ledger", LEDGER_TABLES, expanding=True),
+    bindparam("marker", VERSION_TABLE),
+    bindparam("mark", LEDGER_MARK),
+)
+
+
+_CLOSED_SCHEMA = text(
+    """
+    SELECT quote_ident(n.nspname) FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
+       AND NOT has_schema_privilege(n.oid, 'USAGE')
+     GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+def hidden(connection: Connection) -> str | None:
+    """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
+    if connection.dialect.name != "postgresql":
+        return None
+    schema = connection.scalar(_CLOSED_SCHEMA, {"names": list(chinook_names())})
+    role = connection.scalar(text("SELECT quote_ident(current_user)"))
+    return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
+
+
+def postgresql_columns(connection: Connection) -> Iterable[ColumnRow]:
+    """Return the columns of all tables that have a name of Chinook's, in all schemas."""
+    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(chinook_names())}):
+        if row.expression is not None:
+            ids = IdSource(
+                "expression", row.column_limit, expression=row.expression, always=row.always
+            )
+        elif row.sequence is None:
+            ids = IdSource(
+                "none",
+                row.column_limit,
+                default=False,
+                readable=row.readable,
+                lockable=row.lockable,
+            )
+        else:
+            ids = IdSource(
+                "sequence",
+                min(row.column_limit, row.seqmax),
+                sequence=row.sequence,
+                bounded=row.seqmax < row.column_limit,
+                sequence_schema=row.sequence_schema,
+                increment=row.seqincrement,
+                usable=row.usable,
+                default=row.has_default,
+                readable=row.readable,
+                always=row.always,
+            )
+        yield ColumnRow(
+            row.schema,
+            row.table_name,
+            row.column_name,
+            row.on_path,
+            row.visible,
+            row.ledger_schema,
+            *ledger_state(row.ledger_tables),
+            date.fromisoformat(row.today),
+            row.unusual_settings,
+            ids,
+        )

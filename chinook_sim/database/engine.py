@@ -1,0 +1,266 @@
+"""Engines for the command and for Alembic, and connecting with bounded patience."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from chinook_sim.database.session_settings import PIN
+from chinook_sim.database.settings import scrub
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+    from chinook_sim.database.settings import Location
+
+__all__ = ["limit", "make_engine", "open_connection"]
+
+logger = logging.getLogger(__name__)
+
+
+PATIENCE = 15.0
+"""Seconds in all that a database has to answer; a sleeping Neon endpoint takes about five."""
+
+ATTEMPT = 8
+"""Seconds that one attempt may take, unless the URL says otherwise."""
+
+BUSY = 30
+"""Seconds that SQLite waits for another writer, unless told otherwise."""
+
+FOR_EVER = 10**6
+
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's: a connection that is gone without a word is noticed within a minute, not two hours."""
+
+
+def make_engine(
+    location: Location, *, writing: bool, create: bool = False, patience: int = BUSY
+) -> Engine:
+    """Make an engine for one connection.
+
+    Args:
+        location: where the database is.
+        writing: whether SQLite's transactions take its write lock at once.
+        create: whether a SQLite file is made where there is none; otherwise a mistyped path
+            would leave an empty file behind.
+        patience: seconds that SQLite waits for another writer; 0 for ever.
+    """
+    path = location.path
+    if path is not None:
+        return _sqlite_engine(path, writing=writing, create=create, patience=patience)
+    return create_engine(
+        "postgresql+psycopg://",
+        poolclass=NullPool,
+        hide_parameters=True,
+        # Whatever default the role or the database has.
+        isolation_level="READ COMMITTED",
+        # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
+        # reach a server that has never seen what was prepared.
+        # Past SQLAlchemy, which takes `host=a,b&port=1` for an error.
+        connect_args={"prepare_threshold": None, **_defaults(location), **location.parameters},
+    )
+
+
+def _defaults(location: Location) -> dict[str, str | int]:
+    """Return libpq parameters that neither the URL nor the environment has set."""
+    defaults: tuple[tuple[str, str, str | int], ...] = (
+        ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
+        ("application_name", "PGAPPNAME", "chinook_sim"),
+        # By default it is the database's. As SQL_ASCII psycopg returns bytes, and in others it
+        # could not send a name that has to be refused by the server.
+        ("client_encoding", "PGCLIENTENCODING", "UTF8"),
+        *((name, "", value) for name, value in KEEPALIVE.items()),
+    )
+    return {
+        name: value
+        for name, variable, value in defaults
+        if name not in location.parameters and not os.environ.get(variable)
+    }
+
+
+def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
+    """Bound what a transaction may wait for, on PostgreSQL, until it ends; in seconds, 0 for ever.
+
+    The settings of `session_settings` are pinned as well.
+
+    Local to the transaction: behind a pooler the next one is somebody else's.
+    """
+    if connection.dialect.name == "postgresql":
+        settings = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+        statements = [
+            f"SET LOCAL {name} = '{seconds}s'"
+            for name, seconds in settings.items()
+            if seconds is not None
+        ]
+        # SET, since a SELECT would take the snapshot; and all at once, which psycopg sends only
+        # without parameters.
+        connection.exec_driver_sql(
+            "; ".join((PIN, *statements)), execution_options={"no_parameters": True}
+        )
+
+
+def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
+    patience = patience or FOR_EVER
+
+    def connect() -> sqlite3.Connection:
+        # Transactions are begun below: left to itself the driver begins none before a SELECT, a
+        # SAVEPOINT or a CREATE TABLE. A writer waits only where it is said below, since SQLite
+        # would also wait, again and again, to write out early what its cache has no room for.
+        timeout = 0 if writing else patience
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            # Reads the file, which opening it does not: it may be no database at all.
+            _patiently(patience, lambda: connection.execute("PRAGMA schema_version"))
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    # A transaction that reads first and writes later fails at once if another wrote in between.
+    statement = "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        _patiently(patience, lambda: connection.exec_driver_sql(statement))
+
+    @event.listens_for(engine, "commit")
+    def commit(connection: Connection) -> None:
+        _patiently(patience, lambda: connection.exec_driver_sql("COMMIT"))
+
+    return engine
+
+
+def _patiently(patience: float, work: Callable[[], object]) -> None:
+    """Do something once others have let go of the file; while SQLite waits no signal is heard."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            work()
+        except (sqlite3.OperationalError, OperationalError) as error:
+            if "database is locked" not in str(error) or time.monotonic() > end:
+                raise
+        else:
+            return
+        time.sleep(0.02)
+
+
+def open_connection(
+    engine: Engine,
+    location: Location,
+    *,
+    say: Callable[[str], None],
+    patience: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Connection:
+    """Connect, and try again for a while where waiting may help.
+
+    Nothing has been asked of the database yet, so nothing can happen twice.
+
+    Args:
+        engine: of `make_engine`.
+        location: where the database is, for messages.
+        say: told, once, that we are waiting.
+        patience: seconds after which no further attempt is begun.
+        sleep: how to wait.
+        clock: seconds, rising.
+
+    Raises:
+        DatabaseUnavailable: it could not be reached, or refused us.
+        InvalidInput: libpq cannot use what names it.
+    """
+    if location.missing:
+        raise DatabaseUnavailable(
+            f"there is no file {location.path}; `chinook-sim init` makes one there"
+        )
+    end = clock() + patience
+    pause = 0.5
+    while True:
+        try:
+            connection = engine.connect()
+            dialect = connection.dialect
+            if location.path is None:
+                driver: Any = connection.connection.driver_connection
+                location.connected(driver.info)
+            version = ".".join(map(str, dialect.server_version_info or ()))
+            logger.info("connected to %s: %s %s", location.shown, dialect.name, version)
+            return connection
+        except DBAPIError as error:
+            reason = _reason(error, location)
+            if _means_nothing(error, location):
+                raise InvalidInput(
+                    f"{location.asked} cannot be used: {reason}; check {location.source}"
+                ) from None
+            may_pass = _may_pass(error, location)
+            if not may_pass or clock() + pause > end:
+                raise DatabaseUnavailable(
+                    f"{location.asked} cannot be used: {reason}; {_advice(location, reason)}",
+                    retryable=may_pass or "database is locked" in reason,
+                ) from None
+        logger.info("no connection: %s; the next attempt is in %s s", reason, pause)
+        if pause == 0.5:
+            say(f"waiting for {location.asked}: {reason}")
+        sleep(pause)
+        pause *= 2
+
+
+def _reason(error: DBAPIError, location: Location) -> str:
+    """Return the first line of an error, without secrets: what the last address tried met."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    reason = lines[0] if lines else "no reason given"
+    for prefix in ("connection failed: ", "connection is bad: "):
+        reason = reason.removeprefix(prefix)
+    return scrub(reason, location.secrets)
+
+
+def _means_nothing(error: DBAPIError, location: Location) -> bool:
+    """Tell whether libpq cannot use its settings: no such service, or a wrong sslmode."""
+    if location.path is not None:
+        return False
+    said = str(error.orig)
+    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
+    if any(words in said for words in ("invalid integer value", "could not match")):
+        return True
+    tried = ("connection to server", "could not translate host name")
+    # A wrong parameter is another kind of error than a server that cannot be reached.
+    return not isinstance(error, OperationalError) or (
+        said.startswith("connection is bad: ") and not any(words in said for words in tried)
+    )
+
+
+def _may_pass(error: DBAPIError, location: Location) -> bool:
+    """Tell whether another attempt may succeed where this one failed."""
+    if location.path is not None:
+        return False
+    said = str(error.orig)
+    waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
+    # A server that answers FATAL has made up its mind, but for these.
+    return "FATAL" not in said or any(word in said for word in waking)
+
+
+def _advice(location: Location, reason: str) -> str:
+    if "database is locked" in reason:
+        return "another program has locked it; run it again when that has ended"
+    if location.path is not None:
+        return "name a SQLite file that may be read and written"
+    return f"check {location.source}, and that the server is running"

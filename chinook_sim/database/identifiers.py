@@ -1,0 +1,157 @@
+"""Names as SQL: the spelling of a database, its schema, and quoting.
+
+Where the database spells its names otherwise than `models`, or keeps its tables off the search
+path, `speak` teaches the engine to write them that way, so that `select(Invoice)` and the unit of
+work of any session of that engine just work.
+
+How: the engine gets a copy of its dialect whose identifier preparer renders each `ChinookName` in
+the database's spelling and puts the schema before our tables. The copy matters: SQLAlchemy caches
+compiled statements by dialect, so nothing compiled for the old spelling can be used again. Only
+this engine changes, and on it only names of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Connection, Table, text
+from sqlalchemy.sql.compiler import IdentifierPreparer
+
+from chinook_sim.models import Base, ChinookName
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect, TextClause
+
+__all__ = ["SPELLING_NAMES", "Spelling", "printing", "quoted", "speak", "spell", "sql_text"]
+
+
+Spelling = Literal["camel", "snake"]
+
+
+SPELLING_NAMES: dict[Spelling, str] = {"camel": "CamelCase", "snake": "snake_case"}
+"""What people call the spellings."""
+
+
+def quoted(connection: Connection, *names: Table | str) -> str:
+    """Render tables and column names as SQL in the connection's spelling, joined by commas.
+
+    The result is plain SQL, as the server reads it. Pass a statement that contains it to `sql_text`
+    or, through psycopg's own cursor, to a call without parameters. Do not pass it to `text`.
+    """
+    preparer = connection.dialect.identifier_preparer
+    rendered = ", ".join(
+        preparer.format_table(name) if isinstance(name, Table) else preparer.quote(name)
+        for name in names
+    )
+    # The preparer doubles percent signs for drivers that use them for parameters. So does `text`.
+    return rendered.replace("%%", "%") if preparer._double_percents else rendered
+
+
+_QUOTED = re.compile(
+    r"""
+      "[^"]*"                                           # a name; a doubled quote is two of these
+    | '[^']*'                                           # a string
+    | --[^\n]*                                          # a comment
+    | (?<![\w$]) \$ (?P<tag>([^\W\d]\w*)?) \$ .*? \$ (?P=tag) \$  # a string between dollar signs
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def sql_text(statement: str) -> TextClause:
+    """Return a statement that contains names of the database's, for `execute`.
+
+    A colon begins a parameter only outside of quotes. `sqlalchemy.text` looks for parameters in
+    quoted names, strings and comments too: the schema `"shop :x"` would be one with a parameter.
+
+    Args:
+        statement: plain SQL: names as `quoted` and PostgreSQL's quote_ident render them, percent
+            signs not doubled, parameters as `:name`.
+    """
+    return text(_QUOTED.sub(lambda part: part[0].replace(":", r"\:"), statement))
+
+
+def printing(dialect: Dialect) -> Dialect:
+    """Return a copy of a dialect that compiles statements to be printed, and not to be executed.
+
+    Percent signs in these are not doubled.
+    """
+    preparer = copy.copy(dialect.identifier_preparer)
+    # The names that it has quoted so far are kept with their percent signs doubled.
+    preparer.__dict__.update(_double_percents=False, _strings={})
+    printed = copy.copy(dialect)
+    printed.identifier_preparer = preparer
+    return printed
+
+
+def speak(
+    connection: Connection, spelling: Spelling, schema: str | None, ledger_schema: str | None
+) -> None:
+    """Make a connection's engine write names of Chinook in a spelling, and in schemas if given."""
+    current = connection.dialect.identifier_preparer
+    spoken = (
+        (current.spelling, current.schema, current.ledger_schema)
+        if isinstance(current, _ChinookPreparer)
+        else ("camel", None, None)
+    )
+    if spoken == (spelling, schema, ledger_schema):
+        return
+    dialect = copy.copy(connection.dialect)
+    dialect.identifier_preparer = _preparer_for(current, spelling, schema, ledger_schema)
+    # The connection took its dialect from the engine when it was opened: both, or they disagree.
+    connection.engine.dialect = connection.dialect = dialect
+
+
+class _ChinookPreparer(IdentifierPreparer):
+    """Mixed into a dialect's own preparer; see the module's docstring."""
+
+    spelling: Spelling
+    schema: str | None
+    ledger_schema: str | None
+
+    def quote(self, ident: str) -> str:
+        return super().quote(spell(ident, self.spelling))
+
+    def schema_for_object(self, obj: Any) -> str | None:  # type: ignore[override]
+        schema: str | None = obj.schema
+        # What is selected from may also be an alias, which is in no metadata.
+        if schema is None and getattr(obj, "metadata", None) is Base.metadata:
+            chinooks = isinstance(obj.name, ChinookName) or not isinstance(obj, Table)
+            return self.schema if chinooks else self.ledger_schema
+        return schema
+
+    def _with_schema_translate(self, schema_translate_map: Any) -> Any:
+        """Leave our tables where they are; the user's map is for others."""
+        translating: Any = super()._with_schema_translate(schema_translate_map)  # type: ignore[no-untyped-call]
+        theirs = translating.schema_for_object
+
+        def schema_for_object(obj: Any) -> str | None:
+            schema: str | None = self.schema_for_object(obj) if obj.schema is None else None
+            return schema or theirs(obj)
+
+        translating.schema_for_object = schema_for_object
+        return translating
+
+
+def _preparer_for(
+    current: IdentifierPreparer, spelling: Spelling, schema: str | None, ledger_schema: str | None
+) -> IdentifierPreparer:
+    own = type(current)
+    if not issubclass(own, _ChinookPreparer):
+        own = type(f"Chinook{own.__name__}", (_ChinookPreparer, own), {})
+    preparer = own.__new__(own)
+    preparer.__dict__.update(
+        current.__dict__,
+        spelling=spelling,
+        schema=schema,
+        ledger_schema=ledger_schema,
+        _strings={},
+    )
+    return preparer
+
+
+def spell(name: str, spelling: Spelling) -> str:
+    """Return a name in a spelling; names that are not Chinook's stay as they are."""
+    return name.snake if spelling == "snake" and isinstance(name, ChinookName) else name

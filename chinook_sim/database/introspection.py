@@ -1,0 +1,184 @@
+"""Which Chinook is this? Its spelling, its schema, and where its ids come from.
+
+`recognise` is the only place that finds these out, with one query of the catalogue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.orm import Session, scoped_session
+
+from chinook_sim.database.backends.postgresql import hidden, postgresql_columns
+from chinook_sim.database.backends.sqlite import sqlite_columns
+from chinook_sim.database.connections import refuse_translation, shop_connection
+from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, speak
+from chinook_sim.database.schema import (
+    SALE_TABLES,
+    Chinook,
+    ColumnRow,
+    IdSource,
+    Place,
+    spellings_of,
+)
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
+from chinook_sim.models import Customer, Invoice, InvoiceLine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+__all__ = ["place_of", "recognise", "survey"]
+
+logger = logging.getLogger(__name__)
+
+
+def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> Chinook:
+    """Find out which Chinook a database holds, and let the engine speak its spelling.
+
+    Call it when you only want to query a snake_case Chinook, or one that is not on the search
+    path, with the classes of `chinook_sim`; whatever writes sales calls it itself.
+
+    Args:
+        bind: a session, a connection, or an engine, on which a connection is opened for it.
+
+    Raises:
+        NotAChinook: a table or column that sales need is missing, or there are several Chinooks
+            and none comes first on the search path.
+        DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+        InvalidInput: it is none of these, or its tables are renamed by `schema_translate_map`.
+    """
+    if isinstance(bind, Engine):
+        with bind.connect() as connection:
+            return recognise(connection)
+    if isinstance(bind, Session | scoped_session):
+        connection = shop_connection(bind)
+    elif isinstance(bind, Connection):
+        connection = bind
+    else:
+        raise InvalidInput(
+            f"expected a Session, a Connection or an Engine, got {type(bind).__name__}"
+        )
+    refuse_translation(connection)
+    try:
+        place = _choose(survey(connection))
+    except NotAChinook as error:
+        grant = hidden(connection)
+        said = f"{error}: {grant}" if grant else str(error)
+        if connection.dialect.name == "postgresql":
+            # A URL without a database means one with the name of the role.
+            said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
+        raise NotAChinook(said, missing=error.missing) from None
+    schema = None if place.visible else place.schema
+    speak(connection, place.spelling, schema, place.separate_ledger or schema)
+    chinook = Chinook(
+        place.spelling,
+        place.schema,
+        place.visible,
+        place.ids_of(Invoice.__table__),
+        place.ids_of(InvoiceLine.__table__),
+        place.ids_of(Customer.__table__),
+        place.ledger,
+        place.ledger_schema,
+        place.outdated_ledger,
+        place.today,
+        place.unusual_settings,
+    )
+    logger.debug(
+        "recognised a Chinook: %s names, schema %s, ids of invoices: %s, ids of lines: %s, %s",
+        SPELLING_NAMES[chinook.spelling],
+        chinook.schema,
+        chinook.invoice_ids.shown,
+        chinook.line_ids.shown,
+        "with a ledger" if chinook.ledger else "without a ledger",
+    )
+    return chinook
+
+
+def place_of(connection: Connection) -> Place | None:
+    """Return where the Chinook is, or what there is of one, or None where there is nothing of it.
+
+    Raises:
+        NotAChinook: there are several, as for `recognise`.
+    """
+    places = survey(connection)
+    if any(not place.missing(SALE_TABLES) for place in places):
+        return _choose(places)
+    return max(places, key=lambda place: len(place.columns), default=None)
+
+
+def survey(connection: Connection) -> list[Place]:
+    """List the places that hold tables with names of Chinook's, those first that are found first.
+
+    Raises:
+        DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
+    """
+    match connection.dialect.name:
+        case "postgresql":
+            rows = postgresql_columns(connection)
+        case "sqlite":
+            rows = sqlite_columns(connection)
+        case other:
+            raise DatabaseUnavailable(
+                f"{other} is not supported; use a PostgreSQL or a SQLite database"
+            )
+    found: dict[tuple[str | None, Spelling], list[ColumnRow]] = defaultdict(list)
+    for row in rows:
+        for spelling in spellings_of(row.table):
+            found[row.schema, spelling].append(row)
+    return [_place(spelling, columns) for (_, spelling), columns in found.items()]
+
+
+def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> Place:
+    columns: dict[str, dict[str, IdSource]] = defaultdict(dict)
+    for row in found:
+        columns[row.table][row.column] = row.ids
+    return Place(
+        found[0].schema,
+        spelling,
+        on_path=found[0].on_path,
+        # One table behind a temporary one of the same name, and all need their schema.
+        visible=all(row.visible for row in found),
+        ledger_schema=found[0].ledger_schema,
+        ledger=found[0].ledger,
+        outdated_ledger=found[0].outdated_ledger,
+        today=found[0].today,
+        unusual_settings=found[0].unusual_settings,
+        columns=columns,
+    )
+
+
+def _choose(places: Sequence[Place]) -> Place:
+    whole = [place for place in places if not place.missing(SALE_TABLES)]
+    if not whole:
+        raise _nothing_here(places)
+    # The search path decides, as it would for a statement; without it only one may be there.
+    first = [place for place in whole if place.on_path and place.schema == whole[0].schema] or whole
+    if len(first) > 1:
+        where = ", ".join(
+            f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first
+        )
+        raise NotAChinook(
+            f"there are {len(first)} Chinooks in this database: {where}; "
+            "set the search_path to the schema that holds the one you mean, alone"
+        )
+    return first[0]
+
+
+def _nothing_here(places: Sequence[Place]) -> NotAChinook:
+    if not places:
+        missing = tuple(table.name for table in SALE_TABLES)
+        return NotAChinook(
+            f"no Chinook in this database: it has no table {', '.join(missing)}; "
+            "`chinook-sim init` makes one in an empty database",
+            missing=missing,
+        )
+    missing = min((place.missing(SALE_TABLES) for place in places), key=len)
+    return NotAChinook(
+        f"incomplete Chinook: {', '.join(missing)} not found; "
+        "`alembic upgrade head` creates missing tables, and alters no existing ones",
+        missing=missing,
+    )

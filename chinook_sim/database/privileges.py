@@ -1,0 +1,157 @@
+"""Which rights a role lacks, as the GRANTs that give them.
+
+Asked only where the server has refused something, or is about to: what it says names the table,
+and not the right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import text
+
+from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.schema import SALE_TABLES
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.database.schema import Chinook
+
+__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "lacking", "needs"]
+
+INSUFFICIENT_PRIVILEGE = "42501"
+"""PostgreSQL's error code."""
+
+
+Purpose = Literal[
+    "batch", "changes", "shop", "align", "merge", "undo", "undo changes", "undo shop", "verify"
+]
+"""What is done: `shop` is `changes`, and of customers and prices as well."""
+
+
+Need = tuple[str, str]
+"""A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
+
+
+def grants(connection: Connection, needed: Iterable[Need]) -> str:
+    """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
+    wanted = list(dict.fromkeys(needed))
+    schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
+    missing = _missing(connection, schemas)
+    # The server answers no question about the tables of a schema that is closed to us.
+    closed = tuple(
+        f"{schema.removeprefix('SCHEMA ')}." for right, schema in missing if right == "USAGE"
+    )
+    others = [
+        need
+        for need in wanted
+        if need not in schemas and not need[1].removeprefix("SEQUENCE ").startswith(closed)
+    ]
+    missing += _missing(connection, others)
+    if not missing:
+        return ""
+    role = connection.scalar(text("SELECT quote_ident(current_user)"))
+    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in missing)
+
+
+def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
+    """Return the GRANTs that the current role lacks for something; empty for none."""
+    if connection.dialect.name != "postgresql":
+        return ""
+    return grants(connection, needs(connection, chinook, purpose))
+
+
+def _missing(connection: Connection, needed: list[Need]) -> list[Need]:
+    """Return those rights that the current role has not; one round trip for all."""
+    questions: list[str] = []
+    values: dict[str, str] = {}
+    for place, (right, thing) in enumerate(needed):
+        kind, _, name = thing.partition(" ")
+        if kind not in _QUESTIONS:
+            kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
+        questions.append(_QUESTIONS[kind].format(place))
+        values |= {f"name{place}": name, f"right{place}": right}
+    if not questions:
+        return []
+    held = connection.execute(text(f"SELECT {', '.join(questions)}"), values).one()
+    return [need for need, yes in zip(needed, held, strict=True) if not yes]
+
+
+_QUESTIONS = {
+    # A right to some columns may do; there is no such thing for DELETE.
+    "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :right{0})",
+    "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :right{0})",
+    "SEQUENCE": "has_sequence_privilege(CAST(:name{0} AS regclass), :right{0})",
+    # Of the one that is connected to.
+    "DATABASE": "has_database_privilege(current_database(), :right{0})",
+    "SCHEMA": "has_schema_privilege(CAST(CAST(:name{0} AS regnamespace) AS oid), :right{0})",
+}
+
+
+def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
+    """Return the rights that something takes, on a recognised Chinook."""
+    # First, so that nothing is asked about tables in a schema that is closed.
+    if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
+        yield "USAGE", f"SCHEMA {quoted(connection, chinook.ledger_schema)}"
+    if purpose == "verify":
+        ledger = [model.__table__ for model in (Run, RunInvoices, Change)] if chinook.ledger else []
+        yield from (("SELECT", quoted(connection, table)) for table in (*SALE_TABLES, *ledger))
+        return
+    if purpose == "merge":
+        run, ranges, change = (
+            quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)
+        )
+        yield from ((right, run) for right in ("SELECT", "UPDATE", "DELETE"))
+        yield from ((right, ranges) for right in ("SELECT", "INSERT", "DELETE"))
+        yield from ((right, change) for right in ("SELECT", "UPDATE"))
+        return
+    invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
+    if purpose in ("batch", "changes", "shop"):
+        yield "SELECT", quoted(connection, Customer.__table__)
+        yield "SELECT", quoted(connection, Track.__table__)
+        for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
+            yield "INSERT", table
+            if ids.sequence_schema is not None:
+                yield "USAGE", f"SCHEMA {ids.sequence_schema}"
+            if ids.sequence is not None and not ids.always:
+                yield "USAGE", f"SEQUENCE {ids.sequence}"
+            # The highest id, or the id that an identity column gave, is read.
+            if ids.counted or (ids.always and not ids.usable):
+                yield "SELECT", table
+        if purpose != "batch":
+            yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
+            yield from ((right, line) for right in ("SELECT", "DELETE"))
+    elif purpose == "align":
+        yield from (("SELECT", invoice), ("UPDATE", invoice))
+    else:
+        # UPDATE, as the sales are locked before they are looked at.
+        yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
+        yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
+        if purpose != "undo":
+            yield from (("INSERT", invoice), ("INSERT", line))
+    if chinook.ledger:
+        run = quoted(connection, Run.__table__)
+        yield "SELECT", run
+        yield ("UPDATE" if purpose.startswith("undo") else "INSERT"), run
+        ranges = quoted(connection, RunInvoices.__table__)
+        yield "SELECT", ranges
+        if not purpose.startswith("undo"):
+            yield "INSERT", ranges
+    if chinook.ledger and purpose != "align":
+        change = quoted(connection, Change.__table__)
+        # A batch asks for the last change of a price.
+        yield "SELECT", change
+        if purpose in ("changes", "shop", "undo shop"):
+            yield "INSERT", change
+        if purpose in ("changes", "shop"):
+            yield "UPDATE", change
+    if purpose in ("shop", "undo shop"):
+        customer, track = (quoted(connection, model.__table__) for model in (Customer, Track))
+        yield from (("UPDATE", customer), ("UPDATE", track))
+        yield ("INSERT" if purpose == "shop" else "DELETE"), customer
+        if chinook.customer_ids.sequence is not None and purpose == "shop":
+            yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"

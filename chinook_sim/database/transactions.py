@@ -1,0 +1,132 @@
+"""Batches that are all there or not there at all, and errors of databases as ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from chinook_sim.database.connections import connection_of, is_psycopg
+from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
+from chinook_sim.database.interrupts import interruptible
+from chinook_sim.database.introspection import recognise
+from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, grants, needs
+from chinook_sim.database.session_settings import pinned
+from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.database.privileges import Purpose
+    from chinook_sim.database.schema import Chinook
+
+__all__ = ["all_or_nothing", "translated", "writing"]
+
+
+@contextmanager
+def all_or_nothing(
+    session: Session, purpose: Purpose = "batch", chinook: Chinook | None = None
+) -> Iterator[tuple[Connection, Chinook]]:
+    """Run a block under a savepoint, on a recognised Chinook; errors come as ours.
+
+    Args:
+        session: whose transaction it is.
+        purpose: what the block does, to name the rights it takes where they are lacking.
+        chinook: what was recognised, where it was already.
+
+    Raises:
+        BatchFailed: the database refused something; the savepoint was rolled back.
+        NotAChinook: the database holds no Chinook.
+    """
+    with translated():
+        connection = connection_of(session)
+        # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
+        chinook = chinook or recognise(connection)
+        try:
+            with writing(connection), session.begin_nested(), translated():
+                # Asked for again: only now does the session send the SAVEPOINT.
+                connection = connection_of(session)
+                with pinned(connection, chinook), _encoding(connection):
+                    yield connection, chinook
+        except BatchFailed as error:
+            if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+                raise
+            lacking = grants(connection, needs(connection, chinook, purpose))
+            if not lacking:
+                raise
+            raise BatchFailed(f"{error}. Run: {lacking}", sqlstate=error.sqlstate) from error
+
+
+@contextmanager
+def _encoding(connection: Connection) -> Iterator[None]:
+    """Close a connection for whose encoding a character was too much, but of psycopg.
+
+    Other drivers stop after they have sent a part of a statement, and would take the answer to it
+    for the answer to the next one.
+    """
+    try:
+        yield
+    except UnicodeError:
+        if not is_psycopg(connection):
+            connection.invalidate()
+        raise
+
+
+@contextmanager
+def writing(connection: Connection) -> Iterator[None]:
+    """Open SQLite's transaction, for writing, where the driver has not.
+
+    Python's sqlite3 opens none before a SAVEPOINT, which would then be the outermost transaction:
+    releasing it commits. And one that only reads at first may not write once another has.
+    """
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite" or driver.in_transaction:
+        yield
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # With the write lock there is nothing to wait for before COMMIT; but while anybody reads,
+    # SQLite would wait each time that its cache is full, and could be written out early.
+    patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        # Interrupted in a statement, SQLAlchemy has closed it; the interruption is what matters.
+        if not connection.invalidated:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the database refuses into BatchFailed; other errors pass."""
+    try:
+        with interruptible():
+            yield
+    except ChinookSimError:
+        raise
+    except Exception as error:
+        # When the connection is gone, taking the batch back fails too; the first error says why.
+        ours = _first_of_ours(error)
+        if ours is not None:
+            raise ours from error
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        if refusal.sqlstate == UNTRANSLATABLE:
+            raise DatabaseUnavailable(f"nothing was written: {refusal.line}") from error
+        raise BatchFailed(
+            f"the batch failed and nothing was written: {refusal.line}",
+            sqlstate=refusal.sqlstate,
+            retryable=refusal.retryable,
+        ) from error
+
+
+def _first_of_ours(error: BaseException) -> ChinookSimError | None:
+    context = error.__context__
+    while context is not None:
+        if isinstance(context, ChinookSimError):
+            return context
+        context = context.__context__
+    return None

@@ -1,0 +1,1 @@
+"""The ledger: what is recorded of each run."""

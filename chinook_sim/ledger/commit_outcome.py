@@ -1,0 +1,101 @@
+"""What became of a transaction whose COMMIT was not answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import literal, select, text
+from sqlalchemy.exc import DBAPIError
+
+from chinook_sim._version import __version__
+from chinook_sim.errors import LOCK_NOT_AVAILABLE
+from chinook_sim.models import RUN
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+__all__ = ["Backend", "backend_of", "outcome"]
+
+PATIENCE = 5
+"""Seconds that `outcome` waits for a transaction to end by itself, and again after ending it."""
+
+_BACKEND = "chinook_sim_backend"
+
+
+class Backend(NamedTuple):
+    """The server process, and the transaction on it, that wrote a row of the ledger."""
+
+    pid: int
+    transaction: str
+
+
+def backend_of(connection: Connection) -> Backend | None:
+    """Return who wrote the last row of the ledger on a connection, for `outcome`."""
+    found: Backend | None = connection.info.get(_BACKEND)
+    return found
+
+
+def outcome(
+    connection: Connection, run_id: str, backend: Backend | None, *, undone: bool = False
+) -> bool | None:
+    """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
+
+    The server may still be at it. So nothing is read that does not wait for the other transaction
+    first: a row with the same run_id is inserted, which finds the run's own row committed or gone,
+    and taken back; or the row is locked. A server process that has not noticed that its client is
+    lost is ended, so that it cannot commit later.
+
+    Args:
+        connection: a new one, with no transaction open; nothing is left behind on it.
+        run_id: the run that was written, or undone.
+        backend: of `backend_of`, before the connection was lost.
+        undone: whether the run was being undone.
+    """
+    question: Any = (
+        select(RUN.c.undone_at.is_not(None)).where(RUN.c.run_id == run_id).with_for_update()
+    )
+    if not undone:
+        question = select(literal(True)).where(RUN.c.run_id == run_id)
+    if connection.dialect.name != "postgresql":
+        with connection.begin():
+            return bool(connection.scalar(question))
+    if not undone:
+        from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
+
+        question = (
+            postgresql.insert(RUN)
+            .values(run_id=run_id, kind="probe", version=__version__)
+            .on_conflict_do_nothing()
+            .returning(literal(False))
+        )
+    for forced in (False, True):
+        with connection.begin() as transaction:
+            # What the other transaction committed while we waited must be seen.
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+            if forced:
+                _end(connection, backend)
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+            try:
+                answer = connection.scalar(question)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                    raise
+            else:
+                # No row was inserted: there is one.
+                return True if answer is None else bool(answer)
+            finally:
+                transaction.rollback()
+    return None
+
+
+def _end(connection: Connection, backend: Backend | None) -> None:
+    """End the server process of a lost connection, if it is still at that transaction."""
+    if backend is not None:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid = :pid AND CAST(backend_xid AS text) = :transaction"
+            ),
+            backend._asdict(),
+        )

@@ -1,0 +1,137 @@
+"""Which invoices a run made, and which runs concern an invoice."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ARRAY, String, bindparam, exists, func, literal, select
+
+from chinook_sim.models import CHANGE, RANGE, RUN, Invoice
+from chinook_sim.sales.id_ranges import IdRanges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Row, Select
+
+
+__all__ = [
+    "changed_by",
+    "concerned",
+    "in_range",
+    "invoices_of",
+    "of_runs",
+    "ranges_of",
+    "simulated",
+]
+
+
+def ranges_of(connection: Connection, runs: Sequence[str]) -> dict[str, IdRanges]:
+    """Return the ids of the invoices of some runs, by run; consecutive ranges as one."""
+    rows = connection.execute(
+        select(RANGE.c.run_id, RANGE.c.first_id, RANGE.c.last_id, RANGE.c.step)
+        .where(of_runs(connection, RANGE.c.run_id, runs))
+        .order_by(RANGE.c.run_id, RANGE.c.first_id)
+    )
+    found: dict[str, list[range]] = {run: [] for run in runs}
+    for run_id, first, last, step in rows:
+        parts = found[run_id]
+        if parts and parts[-1].step == step and parts[-1][-1] + step == first:
+            parts[-1] = range(parts[-1][0], last + 1, step)
+        else:
+            parts.append(range(first, last + 1, step))
+    return {run: IdRanges(parts) for run, parts in found.items()}
+
+
+def of_runs(connection: Connection, column: Any, runs: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a column is the id of one of any number of runs."""
+    source: Any
+    condition: ColumnElement[bool]
+    if len(runs) == 1:
+        condition = column == runs[0]
+        return condition
+    if connection.dialect.name == "sqlite":
+        given: Any = bindparam("runs", json.dumps(list(runs)), unique=True)
+        source = select(func.json_each(given).table_valued("value").c.value)
+    else:
+        given = bindparam("runs", list(runs), type_=ARRAY(String), unique=True)
+        source = select(func.unnest(given))
+    condition = column.in_(source)
+    return condition
+
+
+def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
+    """Return the invoices of some runs, as a SELECT of their ids; some may be gone."""
+    these = of_runs(connection, RANGE.c.run_id, runs)
+    if connection.dialect.name == "postgresql":
+        # A list of ids can be hashed, whatever the planner knows of the ranges, and ids of
+        # concurrent calls of the SQL function, which take turns, are in thousands of ranges.
+        return select(func.generate_series(RANGE.c.first_id, RANGE.c.last_id, RANGE.c.step)).where(
+            these
+        )
+    return (
+        select(Invoice.invoice_id)
+        .select_from(RANGE)
+        .join(Invoice, in_range(Invoice.invoice_id))
+        .where(these)
+    )
+
+
+def simulated(invoice: Any) -> ColumnElement[bool]:
+    """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
+    made = select(literal(1)).select_from(RANGE).join(RUN, RUN.c.run_id == RANGE.c.run_id)
+    return exists(
+        made.where(
+            in_range(invoice.invoice_id), RUN.c.digest.is_not(None), RUN.c.undone_at.is_(None)
+        ).correlate(invoice)
+    )
+
+
+def concerned(number: Any, run_id: str) -> ColumnElement[bool]:
+    """Return the condition that an id is of an invoice that a run made, or moved."""
+    of_it = select(literal(1)).select_from(RANGE).where(in_range(number), RANGE.c.run_id == run_id)
+    return exists(of_it.correlate_except(RANGE))
+
+
+def changed_by(connection: Connection, runs: Sequence[str]) -> list[Row[Any]]:
+    """Return the runs that later changed what some runs made, or changed again what they changed.
+
+    Args:
+        connection: on a Chinook with a ledger of changes.
+        runs: the runs.
+
+    Returns:
+        run_id, kind and key of each run that is not undone and not one of these.
+    """
+    other, earlier = RUN.alias(), CHANGE.alias()
+    found = select(other.c.run_id, other.c.kind, other.c.key)
+    # A batch changes invoices before it makes its own, so none of its own. From the sales to their
+    # changes, by index: there may be many of either.
+    of_its_sales = (
+        found.select_from(RANGE)
+        .join(CHANGE, (CHANGE.c.subject == "invoice") & in_range(CHANGE.c.subject_id))
+        .join(other, other.c.run_id == CHANGE.c.run_id)
+        .where(of_runs(connection, RANGE.c.run_id, runs))
+    )
+    again = (
+        found.select_from(earlier)
+        .join(
+            CHANGE,
+            (CHANGE.c.subject == earlier.c.subject)
+            & (CHANGE.c.subject_id == earlier.c.subject_id)
+            & (CHANGE.c.change_id > earlier.c.change_id),
+        )
+        .join(other, other.c.run_id == CHANGE.c.run_id)
+        .where(of_runs(connection, earlier.c.run_id, runs))
+    )
+    standing = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
+    return list(connection.execute(of_its_sales.where(*standing).union(again.where(*standing))))
+
+
+def in_range(number: Any) -> ColumnElement[bool]:
+    """Return the condition that an invoice id is in a row of `RunInvoices`."""
+    condition: ColumnElement[bool] = number.between(RANGE.c.first_id, RANGE.c.last_id) & (
+        (number - RANGE.c.first_id) % RANGE.c.step == 0
+    )
+    return condition

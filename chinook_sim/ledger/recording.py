@@ -1,0 +1,155 @@
+"""The rows that the ledger gets."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, insert, literal_column, select, update
+
+from chinook_sim._version import __version__
+from chinook_sim.ledger.commit_outcome import _BACKEND, Backend
+from chinook_sim.ledger.invoice_ranges import of_runs
+from chinook_sim.models import BASELINE, RANGE, RUN, Invoice
+from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from chinook_sim.ledger.keys import Asked
+    from chinook_sim.sales.id_ranges import IdRanges
+    from chinook_sim.sales.summary import BatchSummary
+
+
+__all__ = ["baseline", "enter", "mark_undone", "record", "replace_entry", "set_baseline"]
+
+
+def record(
+    connection: Connection, asked: Asked, made: BatchSummary, *, prices_known: int | None
+) -> None:
+    """Write a batch into the ledger, but for its ids, which its writer records.
+
+    Args:
+        connection: in the transaction of the batch.
+        asked: what it was to be.
+        made: what was made.
+        prices_known: the last change of a price that it had seen; 0 or None for none.
+    """
+    _enter(
+        connection,
+        asked,
+        made.invoice_ids,
+        seed=made.seed,
+        sales=made.count,
+        lines=made.lines,
+        revenue=made.revenue,
+        digest=made.digest,
+        hours=json.dumps(made.hours),
+        prices_known=prices_known or None,
+    )
+
+
+def replace_entry(connection: Connection, run_id: str, asked: Asked, made: BatchSummary) -> None:
+    """Let the row of a run be that of a larger one, of the same kind, key, day and seed.
+
+    Args:
+        connection: in a transaction.
+        run_id: the run whose row it is.
+        asked: what the larger one was to be.
+        made: what it made.
+    """
+    ids = made.invoice_ids
+    entry: Any = update(RUN).where(RUN.c.run_id == run_id)
+    _write(
+        connection,
+        entry.values(
+            run_id=asked.run_id,
+            requested=asked.count,
+            parameters=asked.parameters_text,
+            parameters_hash=asked.parameters_hash,
+            first_invoice_id=ids[0] if ids else None,
+            last_invoice_id=ids[-1] if ids else None,
+            sales=made.count,
+            lines=made.lines,
+            revenue=made.revenue,
+            digest=made.digest,
+            hours=json.dumps(made.hours),
+        ),
+    )
+
+
+def enter(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: bytes) -> None:
+    """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
+
+    Args:
+        connection: in the transaction of the run.
+        asked: what was asked for.
+        ids: the invoices.
+        fingerprints: one for each of them, in the same order.
+    """
+    _enter(connection, asked, ids, sales=len(ids))
+    ends = accumulate(len(part) * FINGERPRINT_SIZE for part in ids.ranges)
+    rows = [
+        {
+            "run_id": asked.run_id,
+            "first_id": part[0],
+            "last_id": part[-1],
+            "step": part.step,
+            "fingerprints": fingerprints[end - len(part) * FINGERPRINT_SIZE : end],
+        }
+        for part, end in zip(ids.ranges, ends, strict=True)
+    ]
+    if rows:
+        connection.execute(insert(RANGE), rows)
+
+
+def _enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -> None:
+    entry: Any = insert(RUN).values(
+        run_id=asked.run_id,
+        kind=asked.kind,
+        key=asked.key,
+        day=asked.day,
+        timezone=asked.timezone,
+        requested=asked.count,
+        profile=asked.profile,
+        parameters=asked.parameters_text,
+        parameters_hash=asked.parameters_hash,
+        first_invoice_id=ids[0] if ids else None,
+        last_invoice_id=ids[-1] if ids else None,
+        version=__version__,
+        **made,
+    )
+    _write(connection, entry)
+
+
+def _write(connection: Connection, statement: Any) -> None:
+    """Write to the ledger, and remember who did, for `outcome`."""
+    if connection.dialect.name != "postgresql":
+        connection.execute(statement)
+        return
+    who: tuple[Any, ...] = (
+        literal_column("pg_backend_pid()"),
+        literal_column("pg_current_xact_id()::xid::text"),
+    )
+    # All rows have the same answer.
+    pid, transaction = connection.execute(statement.returning(*who)).all()[0]
+    connection.info[_BACKEND] = Backend(pid, transaction)
+
+
+def baseline(connection: Connection) -> int:
+    """Return the highest invoice id there was before us; 0 where there was no invoice."""
+    highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == BASELINE)
+    return connection.scalar(highest) or 0
+
+
+def mark_undone(connection: Connection, *runs: str) -> None:
+    """Note in the ledger that runs were taken out again, which frees their keys."""
+    these = of_runs(connection, RUN.c.run_id, runs)
+    _write(connection, update(RUN).where(these).values(undone_at=func.current_timestamp()))
+
+
+def set_baseline(connection: Connection) -> None:
+    """Note that all invoices there are now were there before anything was simulated."""
+    highest = select(func.max(Invoice.invoice_id)).scalar_subquery()
+    connection.execute(update(RUN).where(RUN.c.kind == BASELINE).values(last_invoice_id=highest))

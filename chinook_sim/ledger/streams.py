@@ -1,0 +1,75 @@
+"""The runs of a stream of `live`, by its name."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import func, select
+
+from chinook_sim.errors import InvalidInput
+from chinook_sim.models import LIVE, RUN
+
+if TYPE_CHECKING:
+    from datetime import date
+    from decimal import Decimal
+
+    from sqlalchemy import ColumnElement, Connection, Row
+
+
+__all__ = ["STREAM", "STREAM_LENGTH", "runs_of_stream", "stream_name", "stream_of"]
+
+STREAM = "live-"
+"""What the name of a stream begins with; its runs have it, and their number in it, as their key."""
+
+STREAM_LENGTH = len(STREAM) + 8
+"""Characters of a stream's name."""
+
+
+def stream_name() -> str:
+    """Return a name for a stream that no other has."""
+    return f"{STREAM}{uuid4().hex[: STREAM_LENGTH - len(STREAM)]}"
+
+
+class Stream(NamedTuple):
+    """All runs of a stream, undone or not: how many, from which day on, and what they made."""
+
+    runs: int
+    day: date
+    sales: int
+    lines: int
+    revenue: Decimal
+
+
+def stream_of(connection: Connection, name: str) -> Stream:
+    """Return what there is of a stream.
+
+    Raises:
+        InvalidInput: there is none of that name.
+    """
+    if not re.fullmatch(f"{STREAM}[0-9a-f]{{{STREAM_LENGTH - len(STREAM)}}}", name):
+        raise InvalidInput(
+            f"invalid stream {name[:40]!r}: give the complete name, such as {STREAM}3f9a1c2e; "
+            "`chinook-sim status` lists them"
+        )
+    made = (func.coalesce(func.sum(RUN.c[it]), 0) for it in ("sales", "lines", "revenue"))
+    found = connection.execute(
+        select(func.count(), func.min(RUN.c.day), *made).where(*_of_stream(name))
+    ).one()
+    if not found[0]:
+        raise InvalidInput(f"there is no stream {name!r}; `chinook-sim status` lists them")
+    count, day, sales, lines, revenue = found
+    return Stream(count, day, int(sales), int(lines), revenue)
+
+
+def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
+    """Return run_id and sales of a stream's runs that stand, the latest first, and lock them."""
+    # Longer numbers are higher ones; and no more columns, as there may be very many runs.
+    latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
+    question = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))
+    return list(connection.execute(question.order_by(*latest).with_for_update()))
+
+
+def _of_stream(name: str) -> tuple[ColumnElement[bool], ...]:
+    return RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)

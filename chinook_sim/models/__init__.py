@@ -1,0 +1,66 @@
+"""The tables of Chinook and of the ledger, as SQLAlchemy declarative classes."""
+
+from __future__ import annotations
+
+from chinook_sim.models.base import Base, ChinookName
+from chinook_sim.models.chinook import (
+    Album,
+    Artist,
+    Customer,
+    Employee,
+    Genre,
+    Invoice,
+    InvoiceLine,
+    MediaType,
+    Playlist,
+    Track,
+    playlist_track,
+)
+from chinook_sim.models.ledger import (
+    BASELINE,
+    CANCELLATION,
+    CHANGE,
+    LIVE,
+    MOVE,
+    PRICE,
+    PRICE_UNDONE,
+    RANGE,
+    RUN,
+    SIGN_UP,
+    UPDATE,
+    Change,
+    CreatedTable,
+    Run,
+    RunInvoices,
+)
+
+__all__ = [
+    "BASELINE",
+    "CANCELLATION",
+    "CHANGE",
+    "LIVE",
+    "MOVE",
+    "PRICE",
+    "PRICE_UNDONE",
+    "RANGE",
+    "RUN",
+    "SIGN_UP",
+    "UPDATE",
+    "Album",
+    "Artist",
+    "Base",
+    "Change",
+    "ChinookName",
+    "CreatedTable",
+    "Customer",
+    "Employee",
+    "Genre",
+    "Invoice",
+    "InvoiceLine",
+    "MediaType",
+    "Playlist",
+    "Run",
+    "RunInvoices",
+    "Track",
+    "playlist_track",
+]

@@ -1,0 +1,154 @@
+"""The declarative base, names in both spellings, and the column types."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Numeric,
+    Table,
+    TypeDecorator,
+    quoted_name,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "Base",
+    "ChinookName",
+    "LedgerMoney",
+    "Money",
+    "Timestamp",
+    "chinook_column",
+    "foreign_key",
+    "foreign_key_index",
+    "primary_key",
+]
+
+CENT = Decimal("0.01")
+
+
+class ChinookName(quoted_name):
+    """A name of a table, column, key or index of Chinook, in both its spellings.
+
+    It is the CamelCase name as far as SQLAlchemy knows; `snake` is the other one. Names of any
+    other table on the same engine are no `ChinookName` and so are never respelled.
+    """
+
+    snake: str
+
+    def __new__(cls, camel: str, snake: str | None = None) -> ChinookName:
+        """Pair a CamelCase name with its snake_case form, which is derived unless given."""
+        self = super().__new__(cls, camel, None)
+        self.snake = snake or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", camel).lower()
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChinookName, (str(self), self.snake)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An amount exact to the cent: NUMERIC(…, 2), which SQLite keeps as a floating-point number.
+
+    Read from SQLite it is rounded to the cent that was meant; `float` never reaches the user.
+    """
+
+    impl = Numeric
+    cache_ok = True
+
+    def __init__(self, precision: int = 10) -> None:
+        super().__init__(precision, 2)
+        self.precision = precision
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Let SQLite bind floats, which is what its Chinooks hold."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(Numeric(self.precision, 2, asdecimal=False))
+        return dialect.type_descriptor(Numeric(self.precision, 2))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Make a Decimal of two places of what the driver returned."""
+        return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class LedgerMoney(Money):
+    """An amount of the ledger, REAL in SQLite: a NUMERIC column there keeps 1.00 as an integer.
+
+    Readers that take the type of a column from its first row would fail on the next.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Declare and bind floats in SQLite."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(REAL())
+        return super().load_dialect_impl(dialect)
+
+
+class Id(BigInteger):
+    """An id: INTEGER where we make the table, but values of any size, as the user may widen it."""
+
+    cache_ok = True
+
+
+@compiles(Id)
+def _declared(*_: Any, **__: Any) -> str:
+    return "INTEGER"
+
+
+# SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
+# comparisons with the text that is there.
+Timestamp = DateTime().with_variant(
+    sqlite.DATETIME(  # type: ignore[no-untyped-call]
+        storage_format="%(year)04d-%(month)02d-%(day)02d %(hour)02d:%(minute)02d:%(second)02d"
+    ),
+    "sqlite",
+)
+
+
+class Base(DeclarativeBase):
+    """Declarative base; `Base.metadata` holds all tables that this library knows."""
+
+    __table__: ClassVar[Table]
+
+
+def chinook_column(name: str, *args: Any, **kwargs: Any) -> MappedColumn[Any]:
+    """Declare a column of Chinook."""
+    return mapped_column(ChinookName(name), *args, **kwargs)
+
+
+def primary_key(name: str) -> MappedColumn[Any]:
+    """Declare the id of a table of Chinook."""
+    # Identity is for tables that we make ourselves: a plain insert there needs no id.
+    return chinook_column(name, Id, Identity(), primary_key=True)
+
+
+def foreign_key(name: str, target: str, *, of: str, nullable: bool = False) -> MappedColumn[Any]:
+    """Declare a column that refers to another table of Chinook."""
+    constraint = ChinookName(f"FK_{of}{name}", f"{_snake(of)}_{_snake(name)}_fkey")
+    return chinook_column(name, ForeignKey(target, name=constraint), nullable=nullable)
+
+
+def foreign_key_index(table: str, column: str) -> Index:
+    """Declare the index of such a column."""
+    return Index(
+        ChinookName(f"IFK_{table}{column}", f"{_snake(table)}_{_snake(column)}_idx"), column
+    )
+
+
+def _snake(name: str) -> str:
+    return ChinookName(name).snake

@@ -1,0 +1,1 @@
+"""What users ask for: generate, backfill, live, undo, align and the factory."""

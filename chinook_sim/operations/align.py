@@ -1,0 +1,207 @@
+"""Moving the history of a Chinook, which ended years ago, up to the present.
+
+The history is what was there before anything was simulated: invoices that were there when the
+ledger was made, that belong to none of its runs, and that are dated at midnight, on days that have
+no invoice with a time of day: so are all invoices of every Chinook, and no day of a simulator's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import String, func, select, type_coerce, update
+from sqlalchemy.orm import aliased
+
+from chinook_sim.database.clock import d1
+from chinook_sim.database.skipped_rows import check_written
+from chinook_sim.database.transactions import all_or_nothing
+from chinook_sim.errors import UndoRefused
+from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
+from chinook_sim.ledger.keys import Asked, require, standing
+from chinook_sim.ledger.recording import baseline, enter
+from chinook_sim.models import CANCELLATION, Change, Invoice
+from chinook_sim.sales.fingerprints import dated_fingerprints
+from chinook_sim.sales.id_ranges import IdRanges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy.orm import Session
+
+__all__ = ["KIND", "Alignment", "align", "move_back", "moved_without"]
+
+KIND = "align"
+"""The kind, and the key, of its run in the ledger: so that there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the history was, or would be, moved.
+
+    Attributes:
+        days: by how many days; 0 where it lies right, or where there is none.
+        invoices: how many invoices.
+        first: the first day of the history, before.
+        last: the last day of the history, before.
+        target: the day that becomes, or is, its last.
+        run_id: the run in the ledger; None after a dry run, or where nothing was moved.
+        existed: whether that was done already, and nothing was moved now.
+    """
+
+    days: int
+    invoices: int
+    first: date | None
+    last: date | None
+    target: date
+    run_id: str | None = None
+    existed: bool = False
+
+
+def align(session: Session, *, timezone: str | None = None, dry_run: bool = False) -> Alignment:
+    """Move the whole history by whole days, so that its last day is D-2. Only once.
+
+    Simulated sales stay where they are. `undo` takes it back exactly.
+
+    Args:
+        session: a session on a Chinook with a ledger; its transaction stays yours.
+        timezone: an IANA name: D-2 by the clock there, not by the database's.
+        dry_run: only find out what would be moved.
+
+    Raises:
+        NoLedger: the database was not migrated.
+        BatchFailed: the database did not take it; nothing was moved.
+    """
+    with all_or_nothing(session, "align") as (connection, chinook):
+        require(chinook)
+        done = standing(connection, KIND, KIND)
+        if done is not None:
+            return _told(done)
+        target = d1(connection, timezone) - timedelta(days=1)
+        history = _history(connection)
+        start, end = connection.execute(
+            select(func.min(Invoice.invoice_date), func.max(Invoice.invoice_date)).where(*history)
+        ).one()
+        first, last = (start.date(), end.date()) if start else (None, None)
+        days = (target - last).days if last else 0
+        dated = connection.execute(
+            select(Invoice.invoice_id, Invoice.invoice_date)
+            .where(*history)
+            .order_by(Invoice.invoice_id)
+        ).all()
+        ids = [number for number, _ in dated]
+        planned = Alignment(days, len(ids) if days else 0, first, last, target)
+        if dry_run or not days:
+            return planned
+        midnight = datetime.combine(last or target, time())
+        parameters = {
+            "days": days,
+            "first": str(first),
+            "last": str(last),
+            "digest": _digest(dated, timedelta(days=days)),
+        }
+        asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
+        seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
+        enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
+        _shift(connection, asked.run_id, days, len(ids))
+        return replace(planned, run_id=asked.run_id)
+
+
+def _digest(dated: Iterable[Sequence[Any]], moved: timedelta = timedelta(0)) -> str:
+    """Return SHA-256 of ids and dates, in the order of the ids."""
+    digest = hashlib.sha256()
+    for number, moment in dated:
+        digest.update(f"{number} {moment + moved}\n".encode())
+    return digest.hexdigest()
+
+
+def _history(connection: Connection) -> list[ColumnElement[bool]]:
+    """Return the conditions on an invoice to be of the history."""
+    other = aliased(Invoice)
+    # Of the sales of a simulator a few are at midnight too, among others of that day.
+    with_times = select(_day(connection, other)).distinct()
+    days = with_times.where(*_unrecorded(connection, other), ~_at_midnight(connection, other))
+    return [
+        *_unrecorded(connection, Invoice),
+        _at_midnight(connection, Invoice),
+        _day(connection, Invoice).not_in(days),
+    ]
+
+
+def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
+    """Return the conditions on an invoice to be from before the ledger."""
+    return [~simulated(invoice), invoice.invoice_id <= baseline(connection)]
+
+
+def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
+    if connection.dialect.name == "postgresql":
+        at_midnight: ColumnElement[bool] = _day(connection, invoice) == invoice.invoice_date
+        return at_midnight
+    # Dates written in any other way could not be moved back exactly.
+    return type_coerce(invoice.invoice_date, String).like("____-__-__ 00:00:00")
+
+
+def _day(connection: Connection, invoice: Any) -> ColumnElement[Any]:
+    if connection.dialect.name == "postgresql":
+        return func.date_trunc("day", invoice.invoice_date)
+    return func.substr(type_coerce(invoice.invoice_date, String), 1, 10)
+
+
+def _shift(connection: Connection, run_id: str, days: int, count: int) -> None:
+    """Move the invoices of a run, so many, by whole days."""
+    moved: Any = Invoice.invoice_date + timedelta(days=days)
+    if connection.dialect.name == "sqlite":
+        moved = func.strftime("%Y-%m-%d %H:%M:%S", Invoice.invoice_date, f"{days:+d} days")
+    ids = invoices_of(connection, run_id)
+    result = connection.execute(
+        update(Invoice).where(Invoice.invoice_id.in_(ids)).values(invoice_date=moved)
+    )
+    check_written(connection, Invoice.__table__, result.rowcount, count)
+
+
+def _told(run: Row[Any]) -> Alignment:
+    """Return what the ledger says of an alignment."""
+    parameters = json.loads(run.parameters)
+    first, last = (date.fromisoformat(parameters[name]) for name in ("first", "last"))
+    return Alignment(parameters["days"], run.sales, first, last, run.day, run.run_id, existed=True)
+
+
+def moved_without(connection: Connection, *runs: str) -> str | None:
+    """Return the alignment that moved the history when some runs had cancelled invoices of it.
+
+    Put back as they were, they would be where the history was before.
+    """
+    run = standing(connection, KIND, KIND, locked=False)
+    if run is None:
+        return None
+    cancelled = select(func.count()).where(
+        of_runs(connection, Change.run_id, runs),
+        Change.kind == CANCELLATION,
+        Change.subject_id <= baseline(connection),
+        ~concerned(Change.subject_id, run.run_id),
+    )
+    return run.run_id if connection.scalar(cancelled) else None
+
+
+def move_back(connection: Connection, run: Row[Any]) -> None:
+    """Move the invoices of an alignment back to where they were.
+
+    Raises:
+        UndoRefused: some were dated anew or deleted since.
+    """
+    parameters = json.loads(run.parameters)
+    dated = connection.execute(
+        select(Invoice.invoice_id, Invoice.invoice_date)
+        .where(Invoice.invoice_id.in_(invoices_of(connection, run.run_id)))
+        .order_by(Invoice.invoice_id)
+    )
+    if _digest(dated) != parameters["digest"]:
+        raise UndoRefused(
+            "not undone: some of the moved invoices got another date or were deleted since, so "
+            "their original dates are unknown"
+        )
+    _shift(connection, run.run_id, -parameters["days"], run.sales)

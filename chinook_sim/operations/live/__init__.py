@@ -1,0 +1,1 @@
+"""Sales that never stop."""

@@ -1,0 +1,287 @@
+"""Undoing runs: taking their sales out, putting back what they changed, or moving history back.
+
+One run is undone by itself; the runs of a stream, a day or a backfill in slices of many runs, the
+latest first, each slice as if it were one run, so that neither statements nor memory grow with the
+number of runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from chinook_sim.changes.snapshots.tables import SUBJECTS
+from chinook_sim.database.transactions import all_or_nothing
+from chinook_sim.dates import check_day
+from chinook_sim.errors import InvalidInput
+from chinook_sim.ledger.invoice_ranges import changed_by, concerned, of_runs
+from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.listing import find_key, find_run, find_runs, in_backfill, of_day
+from chinook_sim.ledger.recording import mark_undone
+from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
+from chinook_sim.models import CANCELLATION, LIVE, Change, Run
+from chinook_sim.operations.align import KIND as ALIGN
+from chinook_sim.operations.align import move_back
+from chinook_sim.operations.undo_runs import RUN, RunUndoing, refused, stream_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from sqlalchemy import Connection, Row
+    from sqlalchemy.orm import Session
+
+    from chinook_sim.database.privileges import Purpose
+    from chinook_sim.database.schema import Chinook
+
+__all__ = ["UndoResult", "undo"]
+
+RUNS = 1_000
+"""Runs undone in one piece."""
+
+SALES = 500_000
+"""Sales after which such a piece ends: 16 bytes of memory for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """What was undone.
+
+    Attributes:
+        run_id: the run, or the stream; None where a day or a backfill was asked for.
+        kind: the kind of the run; see `Run`. None where a day or a backfill was asked for.
+        day: the day of the sales; the first one of several runs.
+        sales: the number of sales that the runs had made, or of invoices moved back.
+        lines: the number of their lines.
+        revenue: the sum of their totals.
+        existed: whether all of it had been undone before, and nothing was done now.
+        witness: a run that is undone if all of it is, to look for where COMMIT is not answered.
+        runs: the ids of the runs that were undone now, the latest first.
+        left: how many of the runs asked for still stand, because of `limit`.
+    """
+
+    run_id: str | None
+    kind: str | None
+    day: date
+    sales: int
+    lines: int
+    revenue: Decimal
+    existed: bool
+    witness: str
+    runs: tuple[str, ...] = ()
+    left: int = 0
+
+
+def undo(
+    session: Session,
+    run: str | None = None,
+    *,
+    key: str | None = None,
+    day: date | None = None,
+    backfill: tuple[date, date] | None = None,
+    limit: int | None = None,
+) -> UndoResult:
+    """Undo runs, exactly: what they made goes, what they changed is as before, all else stays.
+
+    The runs remain in the ledger, marked, and their keys are free again. Either all of the runs
+    are undone or none. Give exactly one of run, key, day and backfill.
+
+    Args:
+        session: a session on a Chinook with a ledger; its transaction stays yours.
+        run: the run's id, or its first characters, at least four; or its key; or the name of a
+            stream, such as `live-3f9a1c2e`, all of whose runs are undone.
+        key: the run's key, such as `once:2026-01-05`.
+        day: all runs of this day; of a stream, the transactions of this day. An alignment is a run
+            of no day.
+        backfill: the first and the last day of a range: all runs that `backfill` made of these
+            days, which are those of `once=True` too.
+        limit: undo at most about this many runs, the latest ones; `left` says how many remain.
+            For a range that is undone in several transactions.
+
+    Raises:
+        InvalidInput: there is no such run, or more than one, or not exactly one way to select
+            runs is given.
+        UndoRefused: what the runs made was changed since by others, or other rows refer to it.
+        NoLedger: the database was not migrated.
+        BatchFailed: the database did not take it; nothing was undone.
+    """
+    ways = {"run": run, "key": key, "day": day, "backfill": backfill}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise InvalidInput(
+            "undo takes exactly one of run, key, day and backfill, got "
+            f"{' and '.join(given) or 'none'}"
+        )
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"limit must be at least 1, got {limit!r}")
+    for it in (*(backfill or ()), *([] if day is None else [day])):
+        check_day(it)
+    if backfill and backfill[1] < backfill[0]:
+        raise InvalidInput(
+            f"the last day, {backfill[1]}, is before the first, {backfill[0]}; swap them"
+        )
+    with all_or_nothing(session, "undo") as (connection, chinook):
+        require(chinook)
+        if day is not None:
+            chosen, what = of_day(day), f"no run has the day {day}"
+        elif backfill:
+            chosen = in_backfill(*backfill)
+            what = f"no day from {backfill[0]} to {backfill[1]} was made by backfill or with --once"
+        elif run is not None and run.lower().startswith(STREAM):
+            return _undo_stream(session, connection, chinook, run.lower(), limit)
+        else:
+            row = find_key(connection, str(key)) if run is None else find_run(connection, run)
+            existed = not _undo(session, connection, chinook, row)
+            made = (row.sales, row.lines, row.revenue)
+            runs = () if existed else (row.run_id,)
+            return UndoResult(row.run_id, row.kind, row.day, *made, existed, row.run_id, runs)
+        found = find_runs(connection, *chosen)
+        if found.standing:
+            return _undo_all(session, connection, chinook, found.standing, limit)
+        if found.undone is None or found.total is None:
+            raise InvalidInput(f"{what}; `chinook-sim status` lists the runs")
+        total = found.total
+        made = (total.sales, total.lines, total.revenue)
+        return UndoResult(None, None, total.day, *made, existed=True, witness=found.undone)
+
+
+def _undo_stream(
+    session: Session, connection: Connection, chinook: Chinook, name: str, limit: int | None
+) -> UndoResult:
+    """Undo those runs of a stream that stand, a slice at a time, the latest first."""
+    all_of_it = stream_of(connection, name)
+    standing = runs_of_stream(connection, name)
+    if not standing:
+        return UndoResult(name, LIVE, *all_of_it[1:], existed=True, witness=name)
+    made = _undo_all(session, connection, chinook, standing, limit, name)
+    return replace(made, run_id=name, kind=LIVE, day=all_of_it.day)
+
+
+def _undo_all(
+    session: Session,
+    connection: Connection,
+    chinook: Chinook,
+    standing: Sequence[Row[Any]],
+    limit: int | None,
+    stream: str | None = None,
+) -> UndoResult:
+    """Undo runs, all of which stand, a slice at a time.
+
+    Args:
+        session: whose transaction it is.
+        connection: its connection.
+        chinook: what was recognised.
+        standing: run_id and sales of each, the latest first.
+        limit: the number of runs after which it ends, if not with the last.
+        stream: the stream that all of them are of, if they are.
+
+    Raises:
+        UndoRefused: as for `undo`.
+    """
+    left = {row.run_id: row.sales for row in standing}
+    wanted = len(left) if limit is None else min(limit, len(left))
+    if wanted < len(left):
+        # Before anything is committed: what stands in the way of a later slice.
+        later = changed_by(connection, list(left))
+        if later:
+            raise refused("what the runs made or changed was changed", later, stream)
+    undone: list[str] = []
+    days: list[date] = []
+    sales, lines, revenue = 0, 0, Decimal("0.00")
+    while len(undone) < wanted:
+        some = _slice(connection, left, min(RUNS, wanted - len(undone)))
+        rows = connection.execute(
+            select(Run.__table__).where(of_runs(connection, Run.run_id, some))
+        ).all()
+        subjects = _changed(connection, some)
+        with all_or_nothing(session, _purpose(subjects), chinook):
+            RunUndoing(connection, chinook, rows, subjects, stream).undo_together()
+        mark_undone(connection, *some)
+        for run_id in some:
+            del left[run_id]
+        undone += some
+        days += [row.day for row in rows]
+        sales += sum(row.sales for row in rows)
+        lines += sum(row.lines for row in rows)
+        revenue += sum(row.revenue for row in rows)
+    return UndoResult(
+        None,
+        None,
+        min(days),
+        sales,
+        lines,
+        revenue,
+        existed=False,
+        witness=undone[0],
+        runs=tuple(undone),
+        left=len(left),
+    )
+
+
+def _slice(connection: Connection, left: dict[str, int], most: int) -> list[str]:
+    """Return the runs to be undone next: the latest, and those of the others that changed them."""
+    some: list[str] = []
+    sales = 0
+    for run_id, made in left.items():
+        if some and (len(some) == most or sales + made > SALES):
+            break
+        some.append(run_id)
+        sales += made
+    # Their order is that of the clock when their transactions began, which may be another than
+    # that of their changes.
+    while True:
+        others = {row.run_id for row in changed_by(connection, some)}
+        more = [run_id for run_id in left if run_id in others]
+        if not more:
+            return some
+        some += more
+
+
+def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[Any]) -> bool:
+    """Undo a run, unless it was."""
+    if row.undone_at is not None:
+        return False
+    subjects = _changed(connection, [row.run_id])
+    if row.kind == ALIGN:
+        _refuse_cancelled(connection, row)
+        move_back(connection, row)
+    elif subjects:
+        with all_or_nothing(session, _purpose(subjects), chinook):
+            undoing = RunUndoing(connection, chinook, [row], subjects, stream_in(row))
+            # A run of a stream may be many transactions, which changed each other's sales.
+            undoing.undo_together() if row.kind == LIVE else undoing.undo()
+    else:
+        RunUndoing(connection, chinook, [row], subjects, stream_in(row)).undo()
+    mark_undone(connection, row.run_id)
+    return True
+
+
+def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
+    """Refuse where invoices that an alignment moved were cancelled since."""
+    by = connection.execute(
+        select(*RUN)
+        .join(Change, Change.run_id == Run.run_id)
+        .where(
+            Change.kind == CANCELLATION,
+            concerned(Change.subject_id, row.run_id),
+            Run.undone_at.is_(None),
+        )
+    ).all()
+    if by:
+        raise refused(f"{len(by)} of the invoices moved were cancelled", by, None)
+
+
+def _purpose(subjects: set[str]) -> Purpose:
+    if subjects - {"invoice"}:
+        return "undo shop"
+    return "undo changes" if subjects else "undo"
+
+
+def _changed(connection: Connection, runs: Sequence[str]) -> set[str]:
+    """Return what some runs changed."""
+    these = of_runs(connection, Change.run_id, runs)
+    subjects = select(Change.subject).where(these, Change.subject.in_(SUBJECTS))
+    return set(connection.scalars(subjects.distinct()))

@@ -1,0 +1,261 @@
+"""Taking the sales of runs out, and putting back what they changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from chinook_sim.changes.customers_and_prices import note_prices_undone
+from chinook_sim.changes.snapshots import content_of, customer_before
+from chinook_sim.changes.snapshots.tables import SUBJECTS, Subject
+from chinook_sim.database.foreign_keys import references
+from chinook_sim.database.skipped_rows import delete_rows
+from chinook_sim.errors import UndoRefused
+from chinook_sim.ledger.invoice_ranges import changed_by, in_range, invoices_of, of_runs
+from chinook_sim.models import (
+    CANCELLATION,
+    LIVE,
+    SIGN_UP,
+    Change,
+    Invoice,
+    InvoiceLine,
+    Run,
+    RunInvoices,
+)
+from chinook_sim.operations.align import moved_without
+from chinook_sim.operations.run_digests import (
+    RunMakers,
+    amounts_changed,
+    number_columns,
+    run_digests,
+)
+from chinook_sim.sales.id_positions import remember
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+    from chinook_sim.database.schema import Chinook
+
+__all__ = ["RUN", "RunUndoing", "refused", "stream_in"]
+
+NAMED = 10
+"""Runs that an error message names."""
+
+RUN = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
+"""What an error message needs to know of a run."""
+
+
+def stream_in(row: Row[Any]) -> str | None:
+    """Return the name of the stream that a run is of."""
+    return row.key.split("/")[0] if row.kind == LIVE else None
+
+
+def refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
+    """Return the error that names the runs to be undone first; a stream's name for its runs."""
+    then = "delete the changed rows by hand if they are not needed"
+    if others:
+        streams = (stream_in(row) for row in others)
+        names = dict.fromkeys(
+            f"run {row.run_id[:8]}" if of in (None, stream) else of
+            for row, of in zip(others, streams, strict=True)
+        )
+        shown = ", ".join(list(names)[:NAMED])
+        more = f" and {len(names) - NAMED} more runs" if len(names) > NAMED else ""
+        then = f"undo {shown}{more} first"
+    return UndoRefused(f"not undone: {why} since; {then}")
+
+
+class RunUndoing:
+    """Takes the sales of runs out, and puts back what they changed."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        chinook: Chinook,
+        runs: Sequence[Row[Any]],
+        changed: set[str],
+        stream: str | None,
+    ) -> None:
+        # In the order in which they may be put back.
+        self._subjects = [subject for subject in SUBJECTS if subject in changed]
+        self._connection = connection
+        self._chinook = chinook
+        self._runs = runs
+        self._ids = [run.run_id for run in runs]
+        self._stream = stream
+        self._whose, self._left_it = "the run", "it left them"
+        if len(runs) > 1:
+            self._whose = "the stream" if stream else "the runs"
+            self._left_it = "it left them" if stream else "they left them"
+        self._sales = invoices_of(connection, *self._ids)
+
+    def undo(self) -> None:
+        """Undo a run, and what it changed, if anything.
+
+        Raises:
+            UndoRefused: what it made or changed is not as it left it, or something refers to it.
+        """
+        self._lock_all()
+        # Customers who signed up can only go when what they bought has.
+        self._take_out()
+        self._put_back(self._subjects)
+
+    def undo_together(self) -> None:
+        """Undo runs that may have changed each other's sales, customers and prices.
+
+        Raises:
+            UndoRefused: as for one.
+        """
+        self._lock_all()
+        others = self._others()
+        if others:
+            raise self._refused(f"what {self._whose} made or changed was changed", others)
+        # Invoices first, as only then the sales are as they were made; the customers who signed up
+        # last, as they bought some of them.
+        self._put_back([subject for subject in self._subjects if subject == "invoice"])
+        self._take_out()
+        self._put_back([subject for subject in self._subjects if subject != "invoice"])
+
+    def _lock_all(self) -> None:
+        remember(self._connection, self._chinook)
+        self._lock(self._sales)
+        if self._subjects:
+            these = of_runs(self._connection, Change.run_id, self._ids)
+            self._lock(select(Change.subject_id).where(these, Change.subject == "invoice"))
+
+    def _lock(self, ids: Select[Any]) -> None:
+        # The lines too: from here on nobody changes them, nor comes to refer to them.
+        for key in (InvoiceLine.invoice_line_id, Invoice.invoice_id):
+            these = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
+            self._connection.execute(select(func.count()).select_from(these.subquery()))
+
+    def _take_out(self) -> None:
+        connection, ids = self._connection, self._sales
+        found = connection.scalar(
+            select(func.count()).select_from(Invoice).where(Invoice.invoice_id.in_(ids))
+        )
+        made = sum(run.sales for run in self._runs)
+        if found == made == 0:
+            return
+        others = self._others()
+        if not found and not others:
+            # All were deleted: there is nothing to compare, and nothing to lose.
+            return
+        runs = [run for run in self._runs if run.sales]
+        makers = RunMakers(connection, runs)
+        if found != made:
+            runs = self._left(makers, others)
+        digests = run_digests(connection, makers, ids)
+        changed = [run for run in runs if digests[run.run_id] != run.digest]
+        if changed or amounts_changed(connection, ids):
+            of_it = "'" if self._whose.endswith("s") else "'s"
+            which = ""
+            if changed and len(runs) > 1:
+                which = f" (of run {changed[0].run_id[:8]}, day {changed[0].day})"
+            raise self._refused(f"{self._whose}{of_it} sales were changed{which}", others)
+        for reference in references(connection):
+            sold = reference.sold
+            theirs = select(func.count()).select_from(sold)
+            # Not left to the foreign key: it may cascade, and take what is not the run's.
+            if connection.scalar(theirs.where(sold.invoice_id.in_(ids), reference.refers)):
+                raise UndoRefused(
+                    f"not undone: {reference.table} refers to its sales; delete those rows first"
+                )
+        for model in (InvoiceLine, Invoice):
+            delete_rows(connection, model, model.invoice_id.in_(ids))
+
+    def _left(self, makers: RunMakers, others: list[Row[Any]]) -> list[Row[Any]]:
+        """Return the runs that have sales, all of them; where not all were deleted, refuse."""
+        there = np.zeros(len(makers.runs), dtype=np.int64)
+        question = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
+        for (numbers,) in number_columns(self._connection, question):
+            there += np.bincount(makers.of(np.array(numbers)), minlength=len(makers.runs))
+        for run, left in zip(makers.runs, there.tolist(), strict=True):
+            if left != run.sales and (left or others):
+                whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
+                gone = run.sales - left
+                what = f"{run.sales} sales were" if run.sales > 1 else "1 sale was"
+                raise self._refused(f"{gone} of {whose} {what} cancelled", others)
+        return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
+
+    def _put_back(self, subjects: Sequence[Subject]) -> None:
+        if not subjects:
+            return
+        content = content_of(self._connection)
+        for subject in subjects:
+            changed = content.changed_since(self._ids, subject)
+            if changed:
+                raise self._refused(
+                    f"{len(changed)} {subject}s that {self._whose} changed are not as "
+                    f"{self._left_it} ({subject} {changed[0]})",
+                    self._others(),
+                )
+        moved = moved_without(self._connection, *self._ids)
+        if moved is not None:
+            raise UndoRefused(
+                f"not undone: {self._whose} cancelled invoices of the history, which was moved "
+                f"since; undo run {moved[:8]} first"
+            )
+        if "customer" in subjects:
+            self._refuse_customers_who_bought()
+        for subject in subjects:
+            content.put_back(self._ids, subject)
+            skipped = content.unlike_before(self._ids, subject)
+            if skipped:
+                raise UndoRefused(
+                    f"not undone: a trigger or a rule did not let {subject} {skipped[0]} be put "
+                    "back as it was; change or disable it"
+                )
+        if "track" in subjects:
+            these = of_runs(self._connection, Change.run_id, self._ids)
+            note_prices_undone(self._connection, these)
+
+    def _refuse_customers_who_bought(self) -> None:
+        """Refuse where invoices, there or cancelled, are of customers who signed up in the runs."""
+        connection = self._connection
+        newcomers = select(Change.subject_id).where(
+            of_runs(connection, Change.run_id, self._ids), Change.kind == SIGN_UP
+        )
+        theirs = Invoice.customer_id.in_(newcomers)
+        bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
+        # What was cancelled since could not be put back without them.
+        cancelled = connection.execute(
+            select(*RUN)
+            .join(Change, Change.run_id == Run.run_id)
+            .where(
+                Change.kind == CANCELLATION,
+                Run.undone_at.is_(None),
+                ~of_runs(connection, Change.run_id, self._ids),
+                customer_before(connection).in_(newcomers),
+            )
+        ).all()
+        found = bought + len(cancelled)
+        if not found:
+            return
+        why = f"customers who signed up in {self._whose} have bought {found} times"
+        by = connection.execute(
+            select(*RUN)
+            .select_from(Invoice)
+            .join(RunInvoices, in_range(Invoice.invoice_id))
+            .join(Run, Run.run_id == RunInvoices.run_id)
+            .where(theirs, Run.digest.is_not(None), Run.undone_at.is_(None))
+            .distinct()
+        ).all()
+        if by or cancelled:
+            raise self._refused(why, [*by, *cancelled])
+        first = connection.scalar(select(func.min(Invoice.invoice_id)).where(theirs))
+        raise UndoRefused(
+            f"not undone: {why} since; delete those invoices first, which no run made "
+            f"(the first is {first})"
+        )
+
+    def _others(self) -> list[Row[Any]]:
+        """Return the runs that changed any of it later."""
+        return changed_by(self._connection, self._ids)
+
+    def _refused(self, why: str, others: Sequence[Row[Any]]) -> UndoRefused:
+        return refused(why, others, self._stream)

@@ -1,0 +1,125 @@
+"""Running the project's Alembic migrations on a connection that somebody else holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+
+from chinook_sim.database.connections import check_connection
+from chinook_sim.database.schema import is_chinook_name
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.models import ChinookName
+from chinook_sim.provisioning.revision_context import Site, installed, lock, prepare
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from chinook_sim.database.identifiers import Spelling
+
+__all__ = ["head", "include_object", "mend", "revision_of", "upgrade"]
+
+PREFIX = "chinook_sim_"
+"""What the names of our tables begin with."""
+
+
+def upgrade(
+    connection: Connection, *, spelling: Spelling = "camel", ledger_schema: str | None = None
+) -> str:
+    """Bring a database up to the newest revision, in the transaction that is open; return it.
+
+    If it is there already, the SQL functions are written anew where the schema that is in them, or
+    a sequence, has been renamed.
+
+    Args:
+        connection: with a transaction open.
+        spelling: of the tables that an empty database gets; ignored where there are any.
+        ledger_schema: a PostgreSQL schema for the ledger; by default the one of the shop.
+
+    Raises:
+        MigrationRefused: it is at a revision that is not known here, or privileges are missing.
+        InvalidInput: it is no connection.
+    """
+    check_connection(connection)
+    scripts = ScriptDirectory(str(_scripts()))
+    found = installed(connection)
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise MigrationRefused(
+            f"the database is at revision {found}, of a newer chinook_sim than this one; upgrade "
+            "the package"
+        )
+    if found == head():
+        lock(connection)
+        mend(prepare(connection, spelling, ledger_schema))
+        return found
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.attributes.update(connection=connection, spelling=spelling, ledger_schema=ledger_schema)
+    command.upgrade(config, "head")
+    return head()
+
+
+def include_object(
+    thing: Any,
+    name: str | None,
+    kind: str,
+    reflected: bool,
+    compare_to: Any,
+) -> bool:
+    """Leave Chinook's tables and those of chinook_sim out of a comparison by your own Alembic.
+
+    Pass it to `context.configure(include_object=...)` in your `env.py`. Autogenerate then proposes
+    neither to drop these tables nor to change them, whether `target_metadata` is your metadata,
+    `chinook_sim.Base.metadata` or a list of both. A table of Chinook that your own metadata
+    declares is compared as any other.
+
+    Args:
+        thing: the object.
+        name: its name.
+        kind: `table`, `column`, `index` and others; only tables are left out.
+        reflected: whether it was read from the database.
+        compare_to: the object on the other side of the comparison, if there is one.
+    """
+    if kind != "table":
+        return True
+    if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
+        return False
+    return not reflected or compare_to is not None or not is_chinook_name(name or "")
+
+
+def mend(here: Site) -> None:
+    """Write the SQL functions of a database at the newest revision anew where names have changed.
+
+    PostgreSQL renames nothing in the text of a function.
+
+    Args:
+        here: the database, locked, in a transaction.
+    """
+    context = MigrationContext.configure(here.look, opts={"site": here})
+    with Operations.context(context):
+        for script in ScriptDirectory(str(_scripts())).walk_revisions():
+            if hasattr(script.module, "mend"):
+                script.module.mend()
+                return
+
+
+def head() -> str:
+    """Return the newest revision there is."""
+    return str(ScriptDirectory(str(_scripts())).get_current_head())
+
+
+def revision_of(name: str) -> Any:
+    """Return the module of a revision: a later one builds on what it has."""
+    return ScriptDirectory(str(_scripts())).get_revision(name).module
+
+
+def _scripts() -> Path:
+    """Return where the migrations are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"

@@ -1,0 +1,441 @@
+"""What a revision works on, and what it leaves behind for later ones."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from alembic import op
+from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+
+from chinook_sim.database.backends.postgresql import hidden
+from chinook_sim.database.identifiers import quoted, speak, sql_text
+from chinook_sim.database.introspection import place_of
+from chinook_sim.database.privileges import grants
+from chinook_sim.database.schema import (
+    CHINOOK_TABLES,
+    LEDGER_MARK,
+    SALE_TABLES,
+    VERSION_TABLE,
+    chinook_names,
+)
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.models import Customer, Invoice, InvoiceLine
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.privileges import Need
+    from chinook_sim.database.schema import Place
+
+__all__ = [
+    "MIGRATION_LOCK",
+    "SOUND",
+    "Site",
+    "demand",
+    "demand_init",
+    "execute",
+    "installed",
+    "leave_out",
+    "lock",
+    "mark",
+    "marked",
+    "new_schema",
+    "prepare",
+    "site",
+]
+
+MIGRATION_LOCK = 0x6368696E6F6F6D
+"""Key of the advisory lock that keeps a second upgrade waiting."""
+
+
+def installed(connection: Connection) -> str | None:
+    """Return the revision a database is at, or None where it was never migrated."""
+    place = place_of(connection)
+    schema = place.ledger_schema if place else None
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String), schema=schema)
+    return connection.scalar(select(versions.c.version_num))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a revision works on.
+
+    A revision writes through Alembic's `op`, which with `--sql` only prints; what it needs to know
+    of the database it asks `look`, which is connected in either case, and writes nothing there.
+
+    Attributes:
+        look: a connection to the database, that spells names as the Chinook does.
+        schema: where the Chinook is, and our sequences and functions; None on SQLite.
+        ledger_schema: where our tables are: beside the Chinook, or in a schema of their own.
+        place: what is there of a Chinook; None in an empty database.
+    """
+
+    look: Connection
+    schema: str | None
+    ledger_schema: str | None
+    place: Place | None
+
+    @property
+    def postgresql(self) -> bool:
+        """Whether it is PostgreSQL, and not SQLite."""
+        return self.look.dialect.name == "postgresql"
+
+    def spell(self, *names: Table | str) -> str:
+        """Return names as SQL, tables with their schema."""
+        return quoted(self.look, *names)
+
+    def ours(self, name: str) -> str:
+        """Return the name of a function or sequence of ours as SQL, with its schema."""
+        return self._within(self.schema, name)
+
+    def ledgers(self, name: str) -> str:
+        """Return the name of a table of the ledger as SQL, with its schema."""
+        return self._within(self.ledger_schema, name)
+
+    def _within(self, schema: str | None, name: str) -> str:
+        name = quoted(self.look, name)
+        return f"{quoted(self.look, schema)}.{name}" if schema else name
+
+    def sequence_of(self, table: Table) -> str | None:
+        """Return the sequence that makes a table's ids, as SQL; None where nothing does."""
+        if self.place is not None and self.place.has(table):
+            return self.place.ids_of(table).sequence
+        # Made by the first revision, as an identity column; named by PostgreSQL's rule.
+        (key,) = table.primary_key.columns
+        spell = self.place.spell if self.place else str
+        return self.ours(f"{spell(table.name)}_{spell(key.name)}_seq")
+
+
+def site() -> Site:
+    """Return the site of the revision that is running, with what earlier ones made."""
+    found: Site = op.get_context().opts["site"]
+    return replace(found, place=place_of(found.look))
+
+
+def demand_init(connection: Connection, ledger_schema: str | None) -> None:
+    """Refuse to go on where the role may not do what `init` takes on a shop that is there.
+
+    Args:
+        connection: with a transaction open.
+        ledger_schema: as for `upgrade`.
+
+    Raises:
+        MigrationRefused: it names the GRANTs that are missing.
+    """
+    place = place_of(connection)
+    if connection.dialect.name != "postgresql" or place is None or place.missing(SALE_TABLES):
+        return
+    migrated = inspect(connection).has_table(VERSION_TABLE, schema=place.ledger_schema)
+    if migrated:
+        ledger_schema = None
+    here = Site(connection, place.schema, ledger_schema or place.ledger_schema, place)
+    speak(connection, place.spelling, here.schema, here.ledger_schema)
+    needed = [("SELECT", here.spell(Customer.__table__))]
+    needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
+    _refuse_missing(grants(connection, needed))
+
+
+def demand(here: Site) -> None:
+    """Refuse to begin where the role may not do what an upgrade takes.
+
+    Raises:
+        MigrationRefused: it names the role that owns the ledger, or the GRANTs that are missing.
+    """
+    if here.postgresql:
+        owner = here.look.scalar(_OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE})
+        if owner is not None:
+            raise MigrationRefused(
+                f"not upgraded: must be owner of the tables of chinook_sim. Run it as {owner}"
+            )
+        _refuse_missing(grants(here.look, _needs(here)))
+
+
+def _needs(here: Site) -> list[Need]:
+    """Return what an upgrade takes."""
+    place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
+    schemas = [here.schema] if new_schema(here) else [here.schema, here.ledger_schema]
+    needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
+    if new_schema(here):
+        database = here.look.scalar(text("SELECT quote_ident(current_database())"))
+        needed.append(("CREATE", f"DATABASE {database}"))
+    needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
+    if place and any(not place.has(table) for table in CHINOOK_TABLES):
+        there = [table for table in CHINOOK_TABLES if place.has(table)]
+        needed += [("REFERENCES", here.spell(table)) for table in there]
+    return needed
+
+
+def _refuse_missing(missing: str) -> None:
+    if missing:
+        raise MigrationRefused(f"missing privileges. Run: {missing}")
+
+
+_OWNER = text(
+    """
+    SELECT quote_ident(pg_get_userbyid(c.relowner))
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = :marker AND NOT pg_has_role(c.relowner, 'USAGE')
+    """
+)
+
+
+_CLOSED = text(
+    """
+    SELECT quote_ident(nspname) FROM pg_namespace
+     WHERE nspname = ANY (string_to_array(
+               translate(current_setting('search_path'), '" ', ''), ','))
+    """
+)
+"""Schemas on the search path. `current_schemas` leaves out those that are closed to the role."""
+
+
+def execute(statement: str) -> None:
+    """Execute, or print with `--sql`, a statement that contains names of the database's.
+
+    Alembic's `op.execute` would look for parameters in the names; see `sql_text`.
+    """
+    op.execute(sql_text(statement))
+
+
+def leave_out(what: str) -> None:
+    """Say what a revision does not make in this database, and why."""
+    line = f"left out: {what}"
+    context = op.get_context()
+    if context.as_sql:
+        context.impl.static_output(f"-- {line}")
+    else:
+        logging.getLogger("alembic.chinook_sim").info(line)
+
+
+def prepare(
+    connection: Connection, spelling: Spelling = "camel", ledger_schema: str | None = None
+) -> Site:
+    """Find out what is there, and let a connection write names as they are there.
+
+    Args:
+        connection: with a transaction open.
+        spelling: for a database without Chinook tables, which get the current schema; CamelCase
+            by default, as in most Chinooks.
+        ledger_schema: where the ledger shall be, if there is none yet; by default beside the
+            Chinook.
+
+    Raises:
+        MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
+    """
+    place = place_of(connection)
+    schema = place.schema if place else None
+    if place is None and connection.dialect.name == "postgresql":
+        schema = connection.scalar(text("SELECT current_schema()"))
+        if schema is None:
+            _refuse_what_is_no_chinook(connection, place)
+            for closed in connection.scalars(_CLOSED):
+                rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
+                _refuse_missing(grants(connection, rights))
+            raise MigrationRefused(
+                "no schema on the search_path exists; set a search_path with an existing schema"
+            )
+    if schema == "$user":
+        # The SQL functions need the shop's schema in their search path, for triggers on its tables.
+        raise MigrationRefused(
+            'a Chinook in the schema "$user" is not supported: PostgreSQL reads this name in a '
+            'search_path as the current role\'s name. Run: ALTER SCHEMA "$user" RENAME TO chinook'
+        )
+    _refuse_what_is_no_chinook(connection, place)
+    ledger_schema = _ledger_schema(connection, place, schema, ledger_schema)
+    speak(connection, place.spelling if place else spelling, schema, ledger_schema)
+    return Site(connection, schema, ledger_schema, place)
+
+
+def _ledger_schema(
+    connection: Connection, place: Place | None, schema: str | None, wanted: str | None
+) -> str | None:
+    """Return where the ledger is, or is to be.
+
+    Raises:
+        MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
+    """
+    there = place.ledger_schema if place else schema
+    _refuse_lost_ledger(connection, schema)
+    if place is not None and not place.missing(SALE_TABLES):
+        _refuse_ledger_left_behind(connection, schema)
+    if wanted is None or wanted == there:
+        return there
+    if connection.dialect.name != "postgresql":
+        raise MigrationRefused(
+            f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
+        )
+    if installed(connection) is not None:
+        raise MigrationRefused(
+            f"the ledger is in the schema {quoted(connection, there or '')} already, and is not "
+            f"moved to {quoted(connection, wanted)}; leave the ledger schema out"
+        )
+    if inspect(connection).has_table(VERSION_TABLE, schema=wanted):
+        raise MigrationRefused(
+            f"the schema {quoted(connection, wanted)} has the ledger of another shop; name another "
+            "schema"
+        )
+    return wanted
+
+
+def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
+    """Refuse to make a second ledger where the shop's schema was renamed.
+
+    A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
+    renames nothing in a comment.
+    """
+    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+        return
+    lost = connection.scalar(
+        text(
+            "SELECT quote_ident(h.nspname) FROM pg_class m "
+            "JOIN pg_namespace h ON h.oid = m.relnamespace "
+            "WHERE m.relname = :marker "
+            "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
+            "AND NOT EXISTS (SELECT FROM pg_namespace n "
+            "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
+            "AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+            "WHERE n.nspname = :schema AND starts_with(obj_description(p.oid, 'pg_proc'), :ours))"
+        ),
+        {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
+    )
+    if lost is not None:
+        comment = f"{LEDGER_MARK}{schema}".replace("'", "''")
+        raise MigrationRefused(
+            f"the ledger in the schema {lost} is of a schema that was renamed. If it is that of "
+            f"this shop, run: COMMENT ON TABLE {lost}.{VERSION_TABLE} IS '{comment}'; then run "
+            "it again"
+        )
+
+
+def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
+    """Refuse to make a second ledger where the shop's tables were moved to another schema."""
+    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+        return
+    known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
+    names = list(chinook_names())
+    for left, moves in connection.execute(_LEFT_BEHIND, known | {"names": names}):
+        raise MigrationRefused(
+            f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
+            f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"
+        )
+
+
+_LEFT_BEHIND = text(
+    """
+    SELECT quote_ident(n.nspname), string_agg(
+               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
+               ORDER BY ours.thing)
+      FROM pg_class m JOIN pg_namespace n ON n.oid = m.relnamespace
+     CROSS JOIN LATERAL (
+           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                         n.nspname, c.relname) AS thing
+             FROM pg_class c
+            WHERE c.relnamespace = n.oid
+              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
+                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
+           UNION ALL
+           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
+             FROM pg_proc p
+            WHERE p.pronamespace = n.oid
+              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
+     WHERE m.relname = :marker AND m.relkind = 'r'
+       -- one in a schema of its own says of which shop it is
+       AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE
+       AND NOT EXISTS (SELECT FROM pg_class s
+                        WHERE s.relnamespace = n.oid AND s.relname IN :names)
+     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+def new_schema(here: Site) -> str | None:
+    """Return the statement that makes the ledger's schema, or None if it is there."""
+    if here.ledger_schema is None or here.ledger_schema in inspect(here.look).get_schema_names():
+        return None
+    return f"CREATE SCHEMA {quoted(here.look, here.ledger_schema)}"
+
+
+def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> None:
+    """Refuse to make a Chinook, or to complete one, where that is hardly what is meant."""
+    if place is None:
+        grant = hidden(connection)
+        if grant is not None:
+            raise MigrationRefused(
+                f"there is a Chinook in a schema that the role cannot use: {grant}"
+            )
+        return
+    if not place.missing(SALE_TABLES):
+        return
+    there = [table for table in CHINOOK_TABLES if place.has(table)]
+    lacking = place.missing(there)
+    if lacking or not place.on_path:
+        named = ", ".join(quoted(connection, place.spell(table.name)) for table in there)
+        why = f"without {', '.join(lacking)}" if lacking else "off the search path"
+        raise MigrationRefused(
+            f"not a Chinook: there is {named} {why}; use another database, or set the search_path "
+            "to a schema for the Chinook"
+        )
+
+
+SOUND = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET LOCAL row_security = off",
+)
+"""What a migration's transaction on PostgreSQL begins with: what others committed while it waited
+for a lock must be seen, and no policy may hide rows of a table that is to be dropped."""
+
+
+def lock(connection: Connection) -> None:
+    """Keep other upgrades out until the transaction ends.
+
+    Raises:
+        MigrationRefused: the transaction that was lent sees only what was there when it began.
+    """
+    if connection.dialect.name == "postgresql":
+        first, *others = SOUND
+        if connection.scalar(text("SHOW transaction_isolation")) != "read committed":
+            try:
+                connection.execute(text(first))
+            except DBAPIError:
+                raise MigrationRefused(
+                    "a migration needs a transaction that is READ COMMITTED; begin one"
+                ) from None
+        for statement in others:
+            connection.execute(text(statement))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    else:
+        driver: Any = connection.connection.driver_connection
+        # Python's sqlite3 begins no transaction before a CREATE TABLE.
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+MARK = "made by chinook_sim"
+"""How the comment begins that PostgreSQL keeps with what a revision made."""
+
+
+def mark(kind: str, name: str, more: str = "") -> None:
+    """Let PostgreSQL remember that something was made by us, whatever becomes of its name."""
+    execute(f"COMMENT ON {kind} {name} IS '{MARK}{more}'")
+
+
+def marked(here: Site, catalogue: str, name: str) -> str | None:
+    """Return what `mark` left at something, None where there is nothing, or nothing of ours.
+
+    Args:
+        here: the database.
+        catalogue: `pg_class` for tables and sequences, `pg_proc` for functions.
+        name: its name as SQL; of a function, its signature.
+    """
+    kind = {"pg_class": "regclass", "pg_proc": "regprocedure"}[catalogue]
+    comment = here.look.scalar(
+        text(f"SELECT obj_description(to_{kind}(:name), :catalogue)"),
+        {"name": name, "catalogue": catalogue},
+    )
+    return comment.removeprefix(MARK) if comment and comment.startswith(MARK) else None

@@ -1,0 +1,102 @@
+"""Writing the stand-in Chinook into a database."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, cast, func, select
+from sqlalchemy.dialects.postgresql import REGCLASS
+
+from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.introspection import place_of
+from chinook_sim.models import (
+    Album,
+    Artist,
+    Customer,
+    Employee,
+    Genre,
+    Invoice,
+    InvoiceLine,
+    MediaType,
+    Playlist,
+    Track,
+)
+from chinook_sim.provisioning.sample_data import Row, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+__all__ = ["fill"]
+
+CHUNK = 10_000
+"""Rows sent at a time."""
+
+
+def fill(
+    connection: Connection,
+    scale: int,
+    today: date,
+    *,
+    seed: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Fill the eleven tables, which are there and empty, in the transaction that is open.
+
+    Args:
+        connection: SQLite, or PostgreSQL through psycopg, recognised.
+        scale: 1 to `MAX_SCALE`.
+        today: the sales end two days before.
+        seed: another one makes another shop.
+        progress: told the number of rows after each chunk.
+
+    Raises:
+        InvalidInput: the scale is none.
+    """
+    write = _copy if connection.dialect.name == "postgresql" else _insert
+    for table, records in rows(scale, today, seed=seed):
+        source = iter(records)
+        while chunk := list(islice(source, CHUNK)):
+            write(connection, table, chunk)
+            if progress is not None:
+                progress(len(chunk))
+    if connection.dialect.name == "postgresql":
+        _advance_sequences(connection)
+
+
+def _insert(connection: Connection, table: Table, chunk: list[Row]) -> None:
+    marks = ", ".join("?" * len(table.columns))
+    connection.exec_driver_sql(
+        f"INSERT INTO {quoted(connection, table)} ({_columns(connection, table)}) VALUES ({marks})",  # noqa: S608
+        chunk,
+    )
+
+
+def _copy(connection: Connection, table: Table, chunk: list[Row]) -> None:
+    driver: Any = connection.connection.driver_connection
+    target = f"{quoted(connection, table)} ({_columns(connection, table)})"
+    with driver.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
+        for row in chunk:
+            copy.write_row(row)
+
+
+def _columns(connection: Connection, table: Table) -> str:
+    return quoted(connection, *(column.name for column in table.columns))
+
+
+def _advance_sequences(connection: Connection) -> None:
+    """Let the ids that the database gives begin after those that were written."""
+    place = place_of(connection)
+    assert place is not None  # noqa: S101 - its tables have just been filled
+    for model in (
+        Artist, Album, Genre, MediaType, Track, Playlist, Employee, Customer, Invoice, InvoiceLine,
+    ):  # fmt: skip
+        table = model.__table__
+        sequence = place.ids_of(table).sequence
+        if sequence is not None:
+            (key,) = table.primary_key.columns
+            highest = connection.scalar(select(func.max(key)))
+            connection.execute(select(func.setval(cast(sequence, REGCLASS), highest)))

@@ -1,0 +1,147 @@
+"""The file that a Chinook is loaded from: fetched, recognised, copied."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import urllib.error
+import urllib.request
+from contextlib import closing
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput
+
+__all__ = ["fetch", "kind", "load_sqlite", "publish"]
+
+TIMEOUT = 30
+"""Seconds without a byte after which a download is given up."""
+
+LARGEST = 2**30
+"""Bytes that a download may have; the real files have one million."""
+
+
+def fetch(source: str, directory: Path) -> Path:
+    """Return a source as a local file: the path itself, or what a URL leads to.
+
+    Args:
+        source: a path, or a URL with http, https or file.
+        directory: where a download goes.
+
+    Raises:
+        InvalidInput: there is no such file, or it is a URL that is not read.
+        DatabaseUnavailable: it could not be downloaded.
+    """
+    # A drive letter is no scheme.
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", source)
+    if scheme is None:
+        path = Path(source)
+        # Unlike Path.is_file this keeps a slash at the end, which no file has.
+        if not os.path.isfile(source):  # noqa: PTH113
+            raise InvalidInput(f"there is no file {source}; --from takes a file or a URL")
+        return path
+    if scheme[1].lower() not in ("http", "https", "file"):
+        raise InvalidInput(f"--from cannot read {scheme[1]}:// URLs; use http, https or a file")
+    # Where a password begins and ends in a URL that is not well written nobody can tell, so none is
+    # taken, and nothing of such a URL is shown.
+    if "@" in source or not source.isprintable() or " " in source:
+        raise InvalidInput(
+            "--from takes URLs without a user and a password; write an @ as %40 and a space as %20"
+        )
+    try:
+        name = Path(urlsplit(source).path).name
+        target = directory / (name or "chinook")
+        _download(source, target)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DatabaseUnavailable(f"{source}: HTTP status {error.code}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or _reason(error)
+        raise DatabaseUnavailable(f"{source} could not be downloaded: {reason}") from None
+    return target
+
+
+def _reason(error: Exception) -> str:
+    # What other libraries say may quote the URL, or whatever a server sent.
+    return str(error) if type(error) is OSError else type(error).__name__
+
+
+def _download(url: str, target: Path) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, target.open("wb") as file:  # noqa: S310
+        while block := answer.read(2**20):
+            file.write(block)
+            if file.tell() > LARGEST:
+                raise OSError("larger than any Chinook")
+        # A connection that ends too soon looks like the end of the file.
+        promised = answer.headers.get("Content-Length")
+        if promised is not None and int(promised) != file.tell():
+            raise OSError("it broke off")
+
+
+def kind(path: Path) -> Literal["sqlite", "postgresql"]:
+    """Tell by its content which kind of database a file is for.
+
+    Raises:
+        InvalidInput: it is neither a SQLite file nor a plain SQL dump, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(65_536)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+    if head.startswith(b"SQLite format 3\0"):
+        return "sqlite"
+    if head.startswith(b"PGDMP"):
+        raise InvalidInput(
+            f"{path} is a pg_dump archive; make a plain one with pg_dump --format=plain"
+        )
+    sql = re.search(rb"\b(CREATE\s+TABLE|INSERT\s+INTO|COPY\s)", head, re.IGNORECASE)
+    if b"\0" in head or sql is None:
+        raise InvalidInput(f"{path} is neither a SQLite file nor a SQL dump of a Chinook")
+    return "postgresql"
+
+
+def load_sqlite(path: Path, target: Path) -> None:
+    """Copy a SQLite file into a new one.
+
+    Args:
+        path: the file.
+        target: the new file; what is there is overwritten.
+
+    Raises:
+        InvalidInput: it is damaged, or no SQLite file.
+    """
+    source = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        with (
+            closing(sqlite3.connect(source, uri=True)) as chinook,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            (sound,) = chinook.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise InvalidInput(f"{path} is damaged: {sound.splitlines()[-1]}")
+            chinook.backup(copy)
+    except sqlite3.Error as error:
+        raise InvalidInput(f"{path} cannot be read as a SQLite file: {error}") from None
+
+
+def publish(draft: Path, path: Path) -> bool:
+    """Give a finished file its name, unless there is a file of that name; tell whether it was."""
+    try:
+        # A link is made or not, in one step, and never replaces anything.
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without links: the next best is to create the name, which fails if it is
+        # taken, and then to fill it.
+        try:
+            with path.open("xb") as file, draft.open("rb") as whole:
+                shutil.copyfileobj(whole, file)
+        except FileExistsError:
+            return False
+    return True

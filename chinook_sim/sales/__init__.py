@@ -1,0 +1,1 @@
+"""What a sale is, and how sales are written in bulk."""

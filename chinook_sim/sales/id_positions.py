@@ -1,0 +1,215 @@
+"""How far ids have been given, and sequences that are behind their tables."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import bindparam, column, func, null, select, text, update
+
+from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, grants
+from chinook_sim.errors import BatchFailed
+from chinook_sim.models import BASELINE, Change, Customer, Invoice, InvoiceLine, Run, RunInvoices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Select
+
+    from chinook_sim.database.schema import Chinook, IdSource
+
+__all__ = ["ID_LOCK", "Wanted", "catch_up", "lock_ids", "positions_of", "remember"]
+
+ID_LOCK = 0x6368696E6F6F6B
+"""Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
+holds until the end of its transaction when it takes ids by MAX or moves a sequence forward."""
+
+
+STEPS = 1_000_000
+"""The widest gap that is crossed by `nextval`: less than a second of work."""
+
+OVERLAPPING = 100
+"""Ranges of the ledger that are read for its highest invoice: those that begin last. One would do,
+but for streams that sold at the same time, whose merged ranges overlap."""
+
+_GIVEN = "given"
+"""Where the parameters of the ledger's first row have what `remember` noted, by table."""
+
+
+class Wanted(NamedTuple):
+    """How many ids of a table are wanted, and where they come from."""
+
+    table: Any
+    source: IdSource
+    needed: int
+
+
+def lock_ids(connection: Connection) -> None:
+    """Take the advisory lock under which ids are read, until the transaction ends."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
+
+
+def catch_up(connection: Connection, chinook: Chinook) -> None:
+    """Move the sequences that are behind their tables forward, where ids are left to them."""
+    positions_of(
+        connection,
+        chinook,
+        (
+            Wanted(Invoice.__table__, chinook.invoice_ids, 1),
+            Wanted(InvoiceLine.__table__, chinook.line_ids, 1),
+        ),
+    )
+
+
+def positions_of(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]) -> list[int]:
+    """Return the id after which each table's next ones come; sequences that are behind catch up."""
+    seen = _look(connection, chinook, wanted)
+    if any(source.kind == "sequence" and (last or 0) < high for source, high, last in seen):
+        # Another process of ours may be at it; whoever comes second finds the work done.
+        lock_ids(connection)
+        for source, high, last in _look(connection, chinook, wanted):
+            if source.kind == "sequence" and (last or 0) < high:
+                _move_forward(connection, source, high, last)
+        seen = _look(connection, chinook, wanted)
+    return [max(high, last or 0) for _, high, last in seen]
+
+
+class _Seen(NamedTuple):
+    """The highest id of a table that is known, 0 for none, and the last that its source gave.
+
+    The last is None if it is not known.
+    """
+
+    source: IdSource
+    highest: int
+    last: int | None
+
+
+def _look(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]) -> list[_Seen]:
+    names: list[str | None] = [None] * len(wanted)
+    if any(source.kind == "rowid" for _, source, _ in wanted) and connection.scalar(
+        text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+    ):
+        names = [quoted(connection, table).strip('"').lower() for table, _, _ in wanted]
+    sources = tuple(
+        (table, source, name) for (table, source, _), name in zip(wanted, names, strict=True)
+    )
+    parameters, *found = connection.execute(_question(sources, ledger=chinook.ledger)).one()
+    noted = json.loads(parameters or "{}").get(_GIVEN, {})
+    return [
+        _Seen(source, max(it or 0 for it in (highest, *known, noted.get(table.name))), last)
+        for (table, source, _), highest, last, *known in zip(
+            wanted, found[::4], found[1::4], found[2::4], found[3::4], strict=True
+        )
+    ]
+
+
+# `SaleFactory.create` asks for each sale, and the answer takes less than making the statement.
+@lru_cache(maxsize=64)
+def _question(
+    sources: tuple[tuple[Any, IdSource, str | None], ...], *, ledger: bool
+) -> Select[Any]:
+    """Return the statement that reads how far ids have been given.
+
+    Args:
+        sources: tables, where their ids come from, and their names in `sqlite_sequence`, if any.
+        ledger: whether there is one.
+
+    Returns:
+        One row: the parameters with what `remember` noted; for each table its highest id, the last
+        that its source gave, and two that the ledger has.
+    """
+    given = ledger and any(source.counted for _, source, _ in sources)
+    noted = select(Run.parameters).where(Run.run_id == BASELINE).scalar_subquery()
+    columns: list[Any] = [noted if given else null()]
+    for table, source, name in sources:
+        (key,) = table.primary_key.columns
+        readable = source.counted or (source.kind == "sequence" and source.readable)
+        columns.append(select(func.max(key)).scalar_subquery() if readable else null())
+        # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
+        columns.append(_last(source, name))
+        recorded = ledger and source.counted
+        columns += _recorded(table) if recorded else (null(), null())
+    return select(*columns)
+
+
+def _last(source: IdSource, name: str | None) -> Any:
+    if source.kind == "sequence":
+        return func.pg_sequence_last_value(func.to_regclass(source.sequence))
+    if name is None:
+        return null()
+    # SQLite promised never to give these again; the highest may be a deleted row's.
+    kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
+    bound: Any = bindparam("name", name, unique=True)
+    return kept.bindparams(bound).columns(column("seq")).scalar_subquery()
+
+
+def _recorded(table: Any) -> tuple[Any, Any]:
+    """Return the highest ids that the ledger has: of what was changed, and of what runs made.
+
+    So a pipeline that has not yet heard of a cancellation does not take a new sale for the old one,
+    and the old one can be put back.
+    """
+    if table is InvoiceLine.__table__:
+        return select(func.max(Change.last_line_id)).scalar_subquery(), null()
+    subject = "customer" if table is Customer.__table__ else "invoice"
+    changed = select(func.max(Change.subject_id)).where(Change.subject == subject)
+    made: Any = null()
+    if table is Invoice.__table__:
+        last = select(RunInvoices.last_id).order_by(RunInvoices.first_id.desc()).limit(OVERLAPPING)
+        made = select(func.max(last.subquery().c.last_id)).scalar_subquery()
+    return changed.scalar_subquery(), made
+
+
+def remember(connection: Connection, chinook: Chinook) -> None:
+    """Note the highest ids of invoices and lines in the ledger, so that they are not given again.
+
+    Args:
+        connection: in a transaction that is going to delete rows that runs made.
+        chinook: what was recognised, with a ledger.
+    """
+    keys = {
+        table.name: table.primary_key.columns[0]
+        for table, source in (
+            (Invoice.__table__, chinook.invoice_ids),
+            (InvoiceLine.__table__, chinook.line_ids),
+        )
+        if source.counted
+    }
+    if not keys:
+        return
+    highest = [select(func.max(key)).scalar_subquery() for key in keys.values()]
+    row = Run.run_id == BASELINE
+    # Locked, as another transaction may be noting something.
+    found = connection.execute(select(Run.parameters, *highest).where(row).with_for_update())
+    for text_, *last in found:
+        parameters = json.loads(text_)
+        noted = parameters.get(_GIVEN, {})
+        parameters[_GIVEN] = {
+            name: max(number or 0, noted.get(name, 0))
+            for name, number in zip(keys, last, strict=True)
+        }
+        connection.execute(update(Run).where(row).values(parameters=json.dumps(parameters)))
+
+
+def _move_forward(connection: Connection, source: IdSource, highest: int, last: int | None) -> None:
+    """Move a sequence forward, so that its next id comes after the highest there is."""
+    name = func.to_regclass(source.sequence)
+    if last is None:
+        # It was restarted: where it stands is only known from what it gives.
+        last = int(connection.scalar(select(func.nextval(name))) or 0)
+    steps = -(-(highest - last) // source.increment)
+    if steps > STEPS:
+        lacking = grants(connection, [("UPDATE", f"SEQUENCE {source.sequence}")])
+        if lacking:
+            raise BatchFailed(
+                f"the batch failed and nothing was written: {source.sequence} is far behind its "
+                f"table; {lacking}",
+                sqlstate=INSUFFICIENT_PRIVILEGE,
+            )
+        connection.execute(select(func.setval(name, highest)))
+    elif steps > 0:
+        series = func.generate_series(1, steps).table_valued("n")
+        connection.execute(select(func.count(func.nextval(name))).select_from(series))

@@ -1,0 +1,105 @@
+"""The check that sales are as their runs made them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chinook_sim.verification import statements
+from chinook_sim.verification.alignment import check_alignment
+from chinook_sim.verification.comparison import compare
+from chinook_sim.verification.query import SHOWN, Check, CheckQuery, counted, listed, none_of
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.database.schema import Chinook
+    from chinook_sim.verification.differences import Comparison
+
+__all__ = ["AS_MADE", "check_runs"]
+
+RUNS_SHOWN = 5
+"""Runs whose differences are told in words; all of them are in `Check.runs`."""
+
+AS_MADE = "sales as their runs made them"
+"""The name of the check against the ledger."""
+
+
+def check_runs(
+    connection: Connection, chinook: Chinook, day: date | None, baseline: int, back: int
+) -> list[Check]:
+    """Check the sales against the ledger."""
+    if not chinook.ledger:
+        why = "its ledger is incomplete" if chinook.outdated_ledger else "it has no ledger"
+        return [
+            Check(
+                AS_MADE,
+                True,
+                f"not checked: {why}; `chinook-sim init` makes one",
+                remark=True,
+            )
+        ]
+    found = compare(connection, day, baseline=baseline, days_back=back)
+    checks = [
+        _runs(found),
+        none_of(
+            "no sale twice",
+            found.copies.count,
+            found.copies.ids,
+            "invoice is the copy of a sale",
+            "invoices are copies of sales",
+        ),
+        none_of(
+            "sales of undone runs are gone",
+            found.undone.count,
+            found.undone.ids,
+            "invoice is there",
+            "invoices are there",
+        ),
+        CheckQuery(connection, "1 = 1", {}).expect_none(
+            "every entry of the ledger has its run",
+            statements.WITHOUT_RUN,
+            "entry without, by the id of its subject",
+            "entries without, by the ids of their subjects",
+        ),
+    ]
+    if found.strays.count:
+        by = ", as by simulate_new_sale or SaleFactory.create"
+        checks.append(
+            none_of(
+                "invoices that no run made",
+                found.strays.count,
+                found.strays.ids,
+                f"invoice{by}",
+                f"invoices{by}",
+                remark=True,
+            )
+        )
+    if day is None:
+        checks += check_alignment(connection)
+    return checks
+
+
+def _runs(found: Comparison) -> Check:
+    differing, here = found.differing, found.moved_here
+    told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
+    if differing:
+        told += ": " + "; ".join(
+            f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
+        )
+        if len(differing) > RUNS_SHOWN:
+            told += f"; and {len(differing) - RUNS_SHOWN:,} more"
+    if here.count:
+        dated = counted(here.count, "sale dated on this day is", "sales dated on this day are")
+        told += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
+    ids = {id_ for run in differing for it in run.differences.values() for id_ in it.ids}
+    return Check(
+        AS_MADE,
+        not differing and not here.count,
+        told,
+        len(differing),
+        tuple(sorted({*ids, *here.ids})[:SHOWN]),
+        runs=tuple(differing),
+        measured={"compared": found.runs, "of_another_day": here.count},
+    )
