@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from test_migrations import alembic_process, config
 
-from chinook_sim import align, backfill, generate_d1, live, recognise, undo
+from chinook_sim import NotAChinook, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.provisioning.revision_context import installed
@@ -233,3 +233,15 @@ def test_schemas_that_are_renamed_are_found_or_refused(shop: Shop) -> None:
         upgrade(connection)
     shop.execute("SELECT \"it's mine\".simulate_sales('2026-01-31', 5)")
     assert shop.value("SELECT count(*) FROM books.chinook_sim_run WHERE kind <> 'baseline'") == 2
+
+
+def test_of_both_spellings_in_one_schema_none_is_chosen(server: Server) -> None:
+    database = server.create_database()
+    for shape in SHAPES[:2]:
+        build_postgresql(shape, server, database, "public")
+    with (
+        engine_in(server, database, "public").connect() as connection,
+        pytest.raises(NotAChinook, match="move one of them to another schema"),
+    ):
+        recognise(connection)
+    server.drop_database(database)

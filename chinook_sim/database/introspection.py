@@ -161,10 +161,14 @@ def _choose(places: Sequence[Place]) -> Place:
         where = ", ".join(
             f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first
         )
-        raise NotAChinook(
-            f"there are {len(first)} Chinooks in this database: {where}; "
+        # One schema may hold both spellings.
+        apart = len({place.schema for place in first}) > 1
+        advice = (
             "set the search_path to the schema that holds the one you mean, alone"
+            if apart
+            else "move one of them to another schema or database"
         )
+        raise NotAChinook(f"there are {len(first)} Chinooks in this database: {where}; {advice}")
     return first[0]
 
 
