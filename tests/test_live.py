@@ -69,12 +69,17 @@ both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 
 def sell(shop: Shop, count: int, rate: float = 400, **wanted: Any) -> list[LiveBatch]:
-    """Make transactions until so many arrivals are made, at least, and in several of them."""
+    """Make transactions until so many arrivals are made, of each kind, and in several of them."""
     batches: list[LiveBatch] = []
+    _, updates, cancellations = wanted.get("mix", MIX)
     for batch in live(shop.engine, rate, **{"seed": 7, **wanted}):
         batches.append(batch)
+        made = sum(it.arrivals for it in batches)
         # A machine with other work makes all in the first, which has no earlier sales to change.
-        if sum(it.arrivals for it in batches) >= count and len(batches) > 3:
+        changed = (not updates or any(it.made.updates for it in batches)) and (
+            not cancellations or any(it.made.cancellations for it in batches)
+        )
+        if made >= count and len(batches) > 3 and (changed or made > 20 * count):
             break
     return batches
 
