@@ -386,8 +386,9 @@ def test_a_full_id_range_is_told_before_any_id_is_taken(shop: Shop) -> None:
             "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], "
             "[BillingPostalCode], [Total] FROM [Invoice] WHERE [InvoiceId] = 1"
         )
-    with pytest.raises(BatchFailed, match="has 7 ids left and the batch needs 8"):
+    with pytest.raises(BatchFailed, match="has 7 ids left and the batch needs 8") as caught:
         generate(shop, 8)
+    assert ("BIGINT" in str(caught.value)) == shop.shape.postgresql
     assert generate(shop, 7).count == 7
 
 

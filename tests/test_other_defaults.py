@@ -235,6 +235,25 @@ def test_the_functions_are_left_out_and_come_back(
     shop.execute("SELECT simulate_new_sale(localtimestamp)")
 
 
+@pytest.mark.parametrize("tables", [("Invoice",), ("Invoice", "InvoiceLine")])
+@each
+def test_the_functions_work_where_a_default_was_dropped(
+    shop: Shop, tables: tuple[str, ...]
+) -> None:
+    give(shop, NEXT, *tables)
+    migrate(shop)
+    shop.execute(
+        *(f"ALTER TABLE [{table}] ALTER COLUMN [{table}Id] DROP DEFAULT" for table in tables)
+    )
+    for _ in range(2):
+        migrate(shop)
+        shop.execute("SELECT simulate_new_sale(localtimestamp)")
+    with Session(shop.engine) as session, session.begin():
+        assert generate_d1(session, 20, day=DAY, updates=3).count == 20
+    with shop.engine.begin() as connection:
+        downgrade(connection)
+
+
 @one
 def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: Shop) -> None:
     migrate(shop)

@@ -37,8 +37,6 @@ LISTED = "10"
 MOST = 2**31 - 1
 """The largest limit."""
 
-LARGEST_ID = 2**63 - 1
-
 KINDS = ("generate", "changes", "live", "align", "simulate_sales")
 
 
@@ -80,6 +78,8 @@ def status(
     """
     zone = read_timezone(timezone)
     if invoice is not None:
+        from chinook_sim.database.schema import LARGEST_ID
+
         refuse_with_invoice()
         show_invoice(settings, read_number("the invoice id", invoice, LARGEST_ID))
         return

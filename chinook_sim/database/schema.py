@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHINOOK_TABLES",
+    "LARGEST_ID",
     "LEDGER_MARK",
     "LEDGER_TABLES",
     "SALE_TABLES",
@@ -54,6 +55,9 @@ CHINOOK_TABLES: tuple[Table, ...] = tuple(
 
 LEDGER_TABLES = tuple(str(model.__table__.name) for model in (Run, RunInvoices, Change))
 """The tables of the ledger. Without the first there is none; without others it is outdated."""
+
+LARGEST_ID = 2**63 - 1
+"""What SQLite's ids, and a column of type BIGINT, can hold."""
 
 VERSION_TABLE = "chinook_sim_version"
 """Not Alembic's default name: the database may be under migrations of its owner's as well."""

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, literal, select
 from chinook_sim.database.connections import check_connection, refuse_autocommit
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import recognise
+from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger.invoice_ranges import in_range
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 __all__ = ["InvoiceAlignment", "InvoiceChange", "InvoiceHistory", "InvoiceRun", "invoice_history"]
-
-LARGEST_ID = 2**63 - 1
 
 CENT = Decimal("0.01")
 

@@ -17,9 +17,9 @@ from sqlalchemy import String, func, select, type_coerce, update
 from sqlalchemy.orm import aliased
 
 from chinook_sim.database.clock import d1
-from chinook_sim.database.skipped_rows import check_written
+from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
-from chinook_sim.errors import UndoRefused
+from chinook_sim.errors import BatchFailed, UndoRefused
 from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
 from chinook_sim.ledger.keys import Asked, require, standing
 from chinook_sim.ledger.recording import baseline, enter
@@ -107,7 +107,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
         enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
-        _shift(connection, asked.run_id, days, len(ids))
+        _shift(connection, asked.run_id, days, str(parameters["digest"]))
         return replace(planned, run_id=asked.run_id)
 
 
@@ -151,16 +151,40 @@ def _day(connection: Connection, invoice: Any) -> ColumnElement[Any]:
     return func.substr(type_coerce(invoice.invoice_date, String), 1, 10)
 
 
-def _shift(connection: Connection, run_id: str, days: int, count: int) -> None:
-    """Move the invoices of a run, so many, by whole days."""
+def _shift(connection: Connection, run_id: str, days: int, expected: str) -> None:
+    """Move the invoices of a run by whole days.
+
+    Args:
+        connection: in the transaction.
+        run_id: the run.
+        days: by how many.
+        expected: the digest of their dates when they are moved.
+
+    Raises:
+        BatchFailed: a trigger or a rule did not let all be moved.
+    """
     moved: Any = Invoice.invoice_date + timedelta(days=days)
     if connection.dialect.name == "sqlite":
         moved = func.strftime("%Y-%m-%d %H:%M:%S", Invoice.invoice_date, f"{days:+d} days")
     ids = invoices_of(connection, run_id)
-    result = connection.execute(
+    connection.execute(
         update(Invoice).where(Invoice.invoice_id.in_(ids)).values(invoice_date=moved)
     )
-    check_written(connection, Invoice.__table__, result.rowcount, count)
+    if _digest(_dated(connection, run_id)) != expected:
+        raise BatchFailed(
+            "the batch failed and nothing was written: a trigger or a rule on "
+            f"{quoted(connection, Invoice.__table__)} skipped rows or gave them other dates; "
+            "change or disable it"
+        )
+
+
+def _dated(connection: Connection, run_id: str) -> Sequence[Any]:
+    """Return the ids and dates of the invoices of a run, in the order of the ids."""
+    return connection.execute(
+        select(Invoice.invoice_id, Invoice.invoice_date)
+        .where(Invoice.invoice_id.in_(invoices_of(connection, run_id)))
+        .order_by(Invoice.invoice_id)
+    ).all()
 
 
 def _told(run: Row[Any]) -> Alignment:
@@ -194,14 +218,11 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
         UndoRefused: some were dated anew or deleted since.
     """
     parameters = json.loads(run.parameters)
-    dated = connection.execute(
-        select(Invoice.invoice_id, Invoice.invoice_date)
-        .where(Invoice.invoice_id.in_(invoices_of(connection, run.run_id)))
-        .order_by(Invoice.invoice_id)
-    )
+    dated = _dated(connection, run.run_id)
     if _digest(dated) != parameters["digest"]:
         raise UndoRefused(
             "not undone: some of the moved invoices got another date or were deleted since, so "
             "their original dates are unknown"
         )
-    _shift(connection, run.run_id, -parameters["days"], run.sales)
+    back = -parameters["days"]
+    _shift(connection, run.run_id, back, _digest(dated, timedelta(days=back)))

@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.errors import BatchFailed, IdsExhausted
 from chinook_sim.models import Customer, Invoice, InvoiceLine
 from chinook_sim.sales.id_positions import Wanted, lock_ids, positions_of
@@ -86,14 +87,13 @@ def _evaluate(connection: Connection, wanted: Wanted) -> IdRanges:
 
 
 def _exhausted(name: str, source: IdSource, needed: int, left: int) -> IdsExhausted:
-    widen = (
-        f"run: ALTER SEQUENCE {source.sequence} AS bigint NO MAXVALUE"
-        if source.bounded
-        else f"widen the id column of {name} to BIGINT"
-    )
+    widen = f", or widen the id column of {name} to BIGINT"
+    if source.bounded:
+        widen = f", or run: ALTER SEQUENCE {source.sequence} AS bigint NO MAXVALUE"
+    elif source.limit == LARGEST_ID:
+        widen = ""
     return IdsExhausted(
-        f"{name} has {left} ids left and the batch needs {needed}; "
-        f"make a smaller batch, or {widen}",
+        f"{name} has {left} ids left and the batch needs {needed}; make a smaller batch{widen}",
         table=name,
         needed=needed,
         left=left,

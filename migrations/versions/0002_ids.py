@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.models import CreatedTable, Invoice, InvoiceLine
-from chinook_sim.provisioning.revision_context import execute, leave_out, mark, marked, site
+from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
 
 revision = "0002"
 down_revision = "0001"
@@ -31,6 +31,11 @@ def upgrade() -> None:
     if not here.postgresql:
         leave_out("sequences, which SQLite does not have")
         return
+    create(here)
+
+
+def create(here: Site) -> None:
+    """Create the sequences of the columns that have nothing that makes their ids."""
     for name, table in SEQUENCES:
         if here.place is None or here.place.ids_of(table).kind != "none":
             continue
@@ -45,7 +50,10 @@ def upgrade() -> None:
         execute(
             f"SELECT setval('{literal}', {highest}) FROM {here.spell(table)} HAVING {highest} > 0"
         )
-        op.execute(sa.insert(CreatedTable.__table__).values(name=name, revision=revision))
+        # Somebody may have dropped one that we made before.
+        created = CreatedTable.__table__
+        op.execute(sa.delete(created).where(created.c.name == name))
+        op.execute(sa.insert(created).values(name=name, revision=revision))
 
 
 def downgrade() -> None:

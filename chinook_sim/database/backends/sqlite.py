@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, text
 from chinook_sim.database.identifiers import Spelling, spell
 from chinook_sim.database.schema import (
     CHINOOK_TABLES,
+    LARGEST_ID,
     LEDGER_TABLES,
     ColumnRow,
     IdSource,
@@ -57,7 +58,7 @@ def _lowered() -> dict[str, list[str]]:
 def sqlite_columns(connection: Connection) -> Iterable[ColumnRow]:
     """Return the columns of all tables that have a name of Chinook's."""
     known = _lowered()
-    ids = IdSource("rowid", 2**63 - 1)
+    ids = IdSource("rowid", LARGEST_ID)
     # One name may be right in both spellings (Album, album): it is reported in each.
     for row in connection.execute(_SQLITE_COLUMNS, {"names": list(known)}):
         today = date.fromisoformat(row.today)
