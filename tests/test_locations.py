@@ -297,6 +297,13 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
         # Read only when there is a connection to the server.
         ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?keepalives=abc", "invalid integer value"),
         ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?tcp_user_timeout=1s", "invalid integer value"),
+        # Read by the server, which answers FATAL.
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?client_encoding=foo", '"client_encoding"'),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?options=-cfoo", "-c foo requires a value"),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?options=-cfoo%3D1", '"foo"'),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?options=-cwork_mem%3Dx", '"work_mem"'),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?options=--x", "--x requires a value"),
+        ("postgresql://ACCOUNT@127.0.0.1:PORT/SHOP?options=-Q", "invalid command-line argument"),
     ],
 )
 def test_what_libpq_cannot_use_is_a_wrong_setting(
@@ -308,6 +315,28 @@ def test_what_libpq_cannot_use_is_a_wrong_setting(
     assert said in message
     assert "check --database-url" in message
     assert "service=nowhere cannot be used" in message or "service" not in url
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PGPORT", "abc", 'invalid integer value "abc"'),
+        ("PGPORT", "70000", "invalid port number"),
+        ("PGSSLMODE", "bogus", 'invalid sslmode value: "bogus"'),
+        ("PGCLIENTENCODING", "foo", '"client_encoding": "foo"'),
+        ("PGOPTIONS", "-cwork_mem=x", '"work_mem": "x"'),
+        ("PGTARGETSESSIONATTRS", "none", 'invalid target_session_attrs value: "none"'),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    there: There, command: Command, variable: str, value: str, said: str
+) -> None:
+    environ = {"PGHOST": "127.0.0.1", "PGPORT": "PORT", **NAMED, variable: value}
+    done = command("status", **{name: there.fill(value) for name, value in environ.items()})
+    assert done.returncode == 2
+    (message,) = done.stderr.splitlines()
+    assert said in message
+    assert message.endswith(f"check {variable}")
 
 
 def test_ports_that_do_not_match_the_hosts_are_a_wrong_setting(command: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
@@ -209,7 +210,8 @@ def open_connection(
             reason = _reason(error, location)
             if _means_nothing(error, location):
                 raise InvalidInput(
-                    f"{location.asked} cannot be used: {reason}; check {location.source}"
+                    f"{location.asked} cannot be used: {reason}; "
+                    f"check {_variable(reason, location) or location.source}"
                 ) from None
             may_pass = _may_pass(error, location)
             if not may_pass or clock() + pause > end:
@@ -233,19 +235,48 @@ def _reason(error: DBAPIError, location: Location) -> str:
     return scrub(reason, location.secrets)
 
 
+UNUSABLE = (
+    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
+    "invalid integer value",
+    "could not match",
+    # The server reads `options` and `client_encoding`, and answers FATAL.
+    "invalid value for parameter",
+    "unrecognized configuration parameter",
+    "requires a value",
+    "invalid command-line argument",
+)
+
+
 def _means_nothing(error: DBAPIError, location: Location) -> bool:
-    """Tell whether libpq cannot use its settings: no such service, or a wrong sslmode."""
+    """Return whether a setting is invalid: an unknown service, a wrong sslmode or option."""
     if location.path is not None:
         return False
     said = str(error.orig)
-    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
-    if any(words in said for words in ("invalid integer value", "could not match")):
+    if any(words in said for words in UNUSABLE):
         return True
     tried = ("connection to server", "could not translate host name")
     # A wrong parameter is another kind of error than a server that cannot be reached.
     return not isinstance(error, OperationalError) or (
         said.startswith("connection is bad: ") and not any(words in said for words in tried)
     )
+
+
+def _variable(reason: str, location: Location) -> str | None:
+    """Return the libpq variable whose value an error quotes, if it is from one."""
+    from psycopg.pq import Conninfo
+
+    # Which server it was is no part of the complaint.
+    reason = reason.partition(" failed: ")[2] or reason
+    for option in Conninfo.get_defaults():
+        variable = (option.envvar or b"").decode()
+        value = os.environ.get(variable)
+        if not value or option.keyword.decode() in location.parameters:
+            continue
+        # PGOPTIONS has several parameters, such as `-c work_mem=4MB`.
+        parts = [part for part in re.split(r"\s|=|-c", value) if part]
+        if value in reason or any(f'"{part}"' in reason for part in parts):
+            return variable
+    return None
 
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:
