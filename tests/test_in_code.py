@@ -378,6 +378,8 @@ def test_a_translated_schema_is_refused_before_anything_is_written(shop: Shop, p
         for work in WITH_A_CONNECTION.values():
             with pytest.raises(InvalidInput, match="translate"):
                 work(connection)
+        with pytest.raises(InvalidInput, match="translate"):
+            upgrade(connection)
     assert shop.snapshot() == before
     # What concerns other schemas is none of ours.
     other = shop.engine.execution_options(schema_translate_map={"theirs": "tenant2"})

@@ -18,10 +18,12 @@ from sqlalchemy.pool import NullPool
 from test_migrations import alembic_process, config
 
 from chinook_sim import NotAChinook, align, backfill, generate_d1, live, recognise, undo
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import MigrationRefused, NoLedger
+from chinook_sim.operations.run_batch import plan_day
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.provisioning.revision_context import installed
 from chinook_sim.verification import verify_all
+from chinook_sim.verification.as_made import AS_MADE
 
 if TYPE_CHECKING:
     from conftest import Command, Shop
@@ -96,6 +98,17 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
         "AND relkind = 'r' AND NOT starts_with(relname, 'chinook_sim_')"
     )
     shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+    before = shop.value("SELECT count(*) FROM north.[Invoice]")
+    for call in (generate_d1, plan_day):
+        with (
+            Session(shop.engine) as session,
+            pytest.raises(NoLedger, match="schema public has a ledger without a Chinook"),
+        ):
+            call(session, 5, day=DAY)
+    assert shop.value("SELECT count(*) FROM north.[Invoice]") == before
+    with shop.engine.connect() as connection:
+        (told,) = [it.figure for it in verify_all(connection) if it.name == AS_MADE]
+    assert "in the schema public" in told
     with shop.engine.begin() as connection, pytest.raises(MigrationRefused) as caught:
         upgrade(connection)
     found = re.search(r"run: (ALTER .*?); then", str(caught.value))
@@ -107,6 +120,8 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
     with Session(shop.engine) as session, session.begin():
         undo(session, run or "")
     assert shop.value("SELECT count(*) FROM north.chinook_sim_run WHERE kind <> 'baseline'") == 2
+    with Session(shop.engine) as session, session.begin():
+        assert generate_d1(session, 5, day=DAY).run_id
 
 
 @on_two
@@ -224,6 +239,11 @@ def test_schemas_that_are_renamed_are_found_or_refused(shop: Shop) -> None:
         upgrade(connection)
     shop.execute("SELECT simulate_sales('2026-01-31', 5)")
     shop.execute('ALTER SCHEMA public RENAME TO "it\'s mine"')
+    with (
+        Session(shop.engine) as session,
+        pytest.raises(NoLedger, match="schema books has a ledger without a Chinook"),
+    ):
+        generate_d1(session, 5, day=DAY)
     with shop.engine.begin() as connection, pytest.raises(MigrationRefused) as caught:
         upgrade(connection)
     found = re.search(r"COMMENT ON .*?;", str(caught.value))

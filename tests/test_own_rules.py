@@ -23,6 +23,7 @@ from chinook_sim import (
 )
 from chinook_sim.database.error_messages import refusal_of
 from chinook_sim.models import InvoiceLine
+from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:
     from conftest import Command, Shop
@@ -323,6 +324,32 @@ def test_a_trigger_that_keeps_dates_as_they_are_is_told_by_align(shop: Shop) -> 
         align(session)
 
     assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
+@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+def test_a_total_that_a_trigger_changes_is_reported_by_verify(shop: Shop, event: str) -> None:
+    batch(shop)
+    if shop.server:
+        shop.execute(
+            "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN NEW.[Total] := 77; RETURN NEW; END'",
+            f"CREATE TRIGGER theirs BEFORE {event} ON [Invoice] "
+            "FOR EACH ROW EXECUTE FUNCTION theirs()",
+        )
+    else:
+        shop.execute(
+            f"CREATE TRIGGER theirs AFTER {event} ON [Invoice] WHEN NEW.[Total] <> 77 BEGIN "
+            "UPDATE [Invoice] SET [Total] = 77 WHERE [InvoiceId] = NEW.[InvoiceId]; END"
+        )
+    with Session(shop.engine) as session, session.begin():
+        if event == "INSERT":
+            generate_d1(session, 1, seed=6)
+        else:
+            simulate_changes(session, updates=1)
+    with shop.engine.connect() as connection:
+        failed = {check.name: check.count for check in verify_all(connection) if not check.passed}
+    assert failed["totals equal the sum of their lines"] == 1, failed
 
 
 CALLS = [

@@ -21,12 +21,15 @@ from chinook_sim import (
     ChinookSimError,
     SaleFactory,
     align,
+    backfill,
     generate_d1,
     live,
+    recognise,
     simulate_changes,
     undo,
 )
 from chinook_sim.ledger import merging
+from chinook_sim.operations.run_batch import plan_day
 from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
@@ -447,6 +450,95 @@ def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop, role: Role, ru
     assert shop.snapshot() == before
     assert shop.value("SELECT count(*) FROM review WHERE invoice IS NULL") == 0
     assert shop.value("SELECT count(*) FROM review") > 0
+
+
+@pytest.mark.parametrize("table", ["[Invoice]", "[Track]", "chinook_sim_run"])
+@each
+def test_a_role_from_which_a_policy_hides_rows_is_refused(
+    shop: Shop, role: Role, command: Command, table: str
+) -> None:
+    with Session(shop.engine) as session, session.begin():
+        run = generate_d1(session, 5, day=DAY).run_id or ""
+    role.grant(
+        "ALL ON ALL TABLES IN SCHEMA public",
+        "ALL ON ALL SEQUENCES IN SCHEMA public",
+        "USAGE ON SCHEMA public",
+    )
+    shop.execute(
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY clerks ON {table} USING (false) WITH CHECK (true)",
+    )
+    before = shop.snapshot()
+    url = shop.url.set(username=role.name, password="x")
+    text = url.render_as_string(hide_password=False)
+    engine = create_engine(url, poolclass=NullPool)
+    hidden = shop.sql(table).replace(chr(34), "")
+    hides = f"row-level security on {hidden} may hide rows"
+    for call in (
+        lambda session: generate_d1(session, 3, day=DAY),
+        lambda session: plan_day(session, 3, day=DAY),
+        lambda session: simulate_changes(session, updates=1, day=DAY),
+        lambda session: undo(session, run),
+        lambda session: align(session),
+        lambda session: SaleFactory(session).create(DAY),
+    ):
+        with Session(engine) as session, pytest.raises(BatchFailed, match=hides):
+            call(session)
+    with pytest.raises(BatchFailed, match=hides):
+        list(backfill(engine, DAY, DAY, 3))
+    with pytest.raises(BatchFailed, match=hides):
+        list(live(engine, 100, duration=0.2))
+    for arguments, status in (
+        (("generate", "3"), 4),
+        (("verify", "--all"), 3),
+        (("verify", "--day", str(DAY)), 3),
+        (("verify", "--shape", "--all"), 3),
+    ):
+        done = command(*arguments, DATABASE_URL=text)
+        assert done.returncode == status, done.stderr
+        assert hides in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert shop.snapshot() == before
+    # The owner of the tables sees every row, and so does a reader of the classes what is shown.
+    with Session(shop.engine) as session, session.begin():
+        assert generate_d1(session, 3, day=DAY).count == 3
+    with engine.connect() as connection:
+        recognise(connection)
+
+
+@each
+def test_a_table_of_the_users_that_may_not_be_read_is_named(shop: Shop, role: Role) -> None:
+    with Session(shop.engine) as session, session.begin():
+        run = generate_d1(session, 5, day=DAY).run_id or ""
+    shop.execute(
+        "CREATE SCHEMA desk",
+        "CREATE TABLE refund (invoice integer REFERENCES [Invoice])",
+        "CREATE TABLE desk.claim (line integer REFERENCES [InvoiceLine])",
+    )
+    role.grant(
+        "USAGE ON SCHEMA public",
+        "ALL ON ALL TABLES IN SCHEMA public",
+        "ALL ON ALL SEQUENCES IN SCHEMA public",
+    )
+    shop.execute(f"REVOKE ALL ON refund FROM {role.name}")
+    for call in (
+        lambda session: simulate_changes(session, cancellations=1, day=DAY),
+        lambda session: undo(session, run),
+    ):
+        for granted in ("SELECT ON refund", "USAGE ON SCHEMA desk", "SELECT ON desk.claim"):
+            with (
+                role.connect() as connection,
+                Session(connection) as session,
+                pytest.raises(BatchFailed, match=rf"Run: .*GRANT {granted} TO"),
+            ):
+                call(session)
+            shop.execute(f"GRANT {granted} TO {role.name}")
+        with role.connect() as connection, Session(connection) as session:
+            call(session)
+        shop.execute(
+            f"REVOKE ALL ON refund, desk.claim FROM {role.name}",
+            f"REVOKE ALL ON SCHEMA desk FROM {role.name}",
+        )
 
 
 @each

@@ -12,9 +12,11 @@ from chinook_sim.errors import BatchFailed
 from chinook_sim.models import Invoice, InvoiceLine
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection
+    from collections.abc import Sequence
 
-__all__ = ["Reference", "references", "referred"]
+    from sqlalchemy import ColumnElement, Connection, Row
+
+__all__ = ["Reference", "references", "referred", "referring_tables"]
 
 
 class Reference(NamedTuple):
@@ -58,17 +60,8 @@ def references(connection: Connection) -> list[Reference]:
             deleted or changed together with it.
     """
     models = {True: Invoice, False: InvoiceLine}
-    names = {
-        "invoice": quoted(connection, Invoice.__table__),
-        "line": quoted(connection, InvoiceLine.__table__),
-    }
-    if connection.dialect.name == "postgresql":
-        rows = connection.execute(_POSTGRESQL_REFERENCES, names)
-    else:
-        lowered = {key: name.strip('"').lower() for key, name in names.items()}
-        rows = connection.execute(_SQLITE_REFERENCES, lowered)
     pairs: dict[tuple[str, str, bool], list[tuple[str, str | None]]] = defaultdict(list)
-    for row in rows:
+    for row in _foreign_keys(connection):
         if row.hidden:
             raise BatchFailed(
                 f"nothing was written: row-level security on {row.table_name} may hide rows that "
@@ -93,9 +86,29 @@ def references(connection: Connection) -> list[Reference]:
     return found
 
 
+def referring_tables(connection: Connection) -> list[tuple[str, str]]:
+    """Return the tables that may refer to sales, as SQL, each with its schema; of PostgreSQL."""
+    rows = _foreign_keys(connection)
+    return list(dict.fromkeys((row.schema, row.table_name) for row in rows if not row.own))
+
+
+def _foreign_keys(connection: Connection) -> Sequence[Row[Any]]:
+    """Return the columns of all foreign keys that point at sales, as rows."""
+    names = {
+        "invoice": quoted(connection, Invoice.__table__),
+        "line": quoted(connection, InvoiceLine.__table__),
+    }
+    if connection.dialect.name == "postgresql":
+        return connection.execute(_POSTGRESQL_REFERENCES, names).all()
+    lowered = {key: name.strip('"').lower() for key, name in names.items()}
+    return connection.execute(_SQLITE_REFERENCES, lowered).all()
+
+
 _POSTGRESQL_REFERENCES = text(
     """
     SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name, c.oid AS key,
+           (SELECT CAST(CAST(t.relnamespace AS regnamespace) AS text)
+              FROM pg_catalog.pg_class t WHERE t.oid = c.conrelid) AS schema,
            quote_ident(theirs.attname) AS from_column, quote_ident(ours.attname) AS to_column,
            c.confrelid = CAST(:invoice AS regclass) AS to_invoice,
            c.conrelid = CAST(:line AS regclass) AS own,

@@ -84,6 +84,8 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
         place.ledger,
         place.ledger_schema,
         place.outdated_ledger,
+        place.stray_ledger,
+        place.row_security,
         place.today,
         place.unusual_settings,
     )
@@ -145,6 +147,8 @@ def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> Place:
         ledger_schema=found[0].ledger_schema,
         ledger=found[0].ledger,
         outdated_ledger=found[0].outdated_ledger,
+        stray_ledger=found[0].stray_ledger,
+        row_security=tuple(dict.fromkeys(table for row in found for table in row.row_security)),
         today=found[0].today,
         unusual_settings=found[0].unusual_settings,
         columns=columns,

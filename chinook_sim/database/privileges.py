@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
+from chinook_sim.database.foreign_keys import referring_tables
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.schema import SALE_TABLES
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
@@ -123,11 +124,13 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             if ids.counted or (ids.always and not ids.usable):
                 yield "SELECT", table
         if purpose != "batch":
+            yield from _to_read_what_refers(connection)
             yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
             yield from ((right, line) for right in ("SELECT", "DELETE"))
     elif purpose == "align":
         yield from (("SELECT", invoice), ("UPDATE", invoice))
     else:
+        yield from _to_read_what_refers(connection)
         # UPDATE, as the sales are locked before they are looked at.
         yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
         yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
@@ -155,3 +158,10 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
         yield ("INSERT" if purpose == "shop" else "DELETE"), customer
         if chinook.customer_ids.sequence is not None and purpose == "shop":
             yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"
+
+
+def _to_read_what_refers(connection: Connection) -> Iterator[Need]:
+    """Return the privileges to see which sales other tables refer to."""
+    for schema, table in referring_tables(connection):
+        yield "USAGE", f"SCHEMA {schema}"
+        yield "SELECT", table

@@ -136,6 +136,10 @@ class Chinook:
         ledger_schema: the PostgreSQL schema of the ledger; None on SQLite.
         outdated_ledger: whether there is one that cannot be used, as some of its tables are
             missing: it is of an earlier release, or somebody dropped them.
+        stray_ledger: a schema with a ledger but no Chinook, if there is no ledger here: the shop
+            may have been moved out of it.
+        row_security: tables for which row-level security may hide rows from the current role: of
+            those that sales need, and of the ledger.
         today: the database's CURRENT_DATE when it was looked at.
         unusual_settings: whether session settings have to be pinned; see `session_settings`.
     """
@@ -149,8 +153,23 @@ class Chinook:
     ledger: bool
     ledger_schema: str | None
     outdated_ledger: bool
+    stray_ledger: str | None
+    row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
+
+    @property
+    def unusable_ledger(self) -> bool:
+        """Whether there is a ledger that has to be brought up to date, or moved, first."""
+        return self.outdated_ledger or self.stray_ledger is not None
+
+    @property
+    def hidden_rows(self) -> str:
+        """What to say where row-level security may hide rows."""
+        return (
+            f"row-level security on {', '.join(self.row_security)} may hide rows from this role; "
+            "use the owner of the tables or a role with BYPASSRLS"
+        )
 
     @property
     def other_defaults(self) -> str:
@@ -176,6 +195,8 @@ class ColumnRow:
     ledger_schema: str | None
     ledger: bool
     outdated_ledger: bool
+    stray_ledger: str | None
+    row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
     ids: IdSource
@@ -192,6 +213,8 @@ class Place:
     ledger_schema: str | None
     ledger: bool
     outdated_ledger: bool
+    stray_ledger: str | None
+    row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
     columns: dict[str, dict[str, IdSource]]

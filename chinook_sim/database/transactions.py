@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chinook_sim.database.privileges import Purpose
     from chinook_sim.database.schema import Chinook
 
-__all__ = ["all_or_nothing", "translated", "writing"]
+__all__ = ["all_or_nothing", "check_visible_rows", "translated", "writing"]
 
 
 @contextmanager
@@ -37,13 +37,15 @@ def all_or_nothing(
         chinook: what was recognised, where it was already.
 
     Raises:
-        BatchFailed: the database refused something; the savepoint was rolled back.
+        BatchFailed: the database refused something; the savepoint was rolled back. Or row-level
+            security may hide rows.
         NotAChinook: the database holds no Chinook.
     """
     with translated():
         connection = connection_of(session)
         # Before the savepoint, which flushes what is pending: that may be rows of this Chinook.
         chinook = chinook or recognise(connection)
+        check_visible_rows(chinook)
         try:
             with writing(connection), session.begin_nested(), translated():
                 # Asked for again: only now does the session send the SAVEPOINT.
@@ -57,6 +59,19 @@ def all_or_nothing(
             if not lacking:
                 raise
             raise BatchFailed(f"{error}. Run: {lacking}", sqlstate=error.sqlstate) from error
+
+
+def check_visible_rows(chinook: Chinook) -> None:
+    """Refuse a role from which row-level security may hide rows of the shop or of the ledger.
+
+    Ids, totals and candidates would follow from the rows that it sees; and COPY refuses such a
+    table.
+
+    Raises:
+        BatchFailed: it is one.
+    """
+    if chinook.row_security:
+        raise BatchFailed(f"nothing was written: {chinook.hidden_rows}")
 
 
 @contextmanager

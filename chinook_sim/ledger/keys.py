@@ -91,11 +91,17 @@ def once_key(day: date) -> str:
 
 
 def require(chinook: Chinook) -> None:
-    """Refuse a database without a ledger, or with one of an earlier revision.
+    """Refuse a database without a ledger, or with one that cannot be used.
 
     Raises:
-        NoLedger: it has none, or tables of it are missing.
+        NoLedger: it has none, tables of it are missing, or it is in a schema that the shop has
+            left.
     """
+    if chinook.stray_ledger is not None:
+        raise NoLedger(
+            f"the schema {chinook.stray_ledger} has a ledger without a Chinook, and this shop has "
+            "no ledger; `chinook-sim init` says how to move it"
+        )
     if chinook.outdated_ledger:
         raise NoLedger(
             "the ledger of this database is of an earlier release, or incomplete; "

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from chinook_sim.database.connections import check_engine, connection_of
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.session_settings import pin
-from chinook_sim.database.transactions import translated, writing
+from chinook_sim.database.transactions import check_visible_rows, translated, writing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.ledger.keys import made_between, once_key, require, standing, summary_of, try_key
@@ -220,6 +220,7 @@ class _Filler:
             version = version_of(connection)
             if self._known is None or version != self._version:
                 chinook = recognise(connection)
+                check_visible_rows(chinook)
                 self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
                 self._version = version
             chinook, catalogue = self._known

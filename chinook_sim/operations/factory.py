@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.database.connections import check_session, connection_of
 from chinook_sim.database.introspection import recognise
-from chinook_sim.database.transactions import all_or_nothing, translated, writing
+from chinook_sim.database.transactions import (
+    all_or_nothing,
+    check_visible_rows,
+    translated,
+    writing,
+)
 from chinook_sim.dates import bounds, check_day
 from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
@@ -129,6 +134,7 @@ class SaleFactory:
         with translated():
             connection = connection_of(self._session)
             chinook = recognise(connection)
+            check_visible_rows(chinook)
             self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
         return self._known
 

@@ -14,7 +14,7 @@ from chinook_sim.changes.invoices import choose_changes, make_changes
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.session_settings import pinned
-from chinook_sim.database.transactions import all_or_nothing, translated
+from chinook_sim.database.transactions import all_or_nothing, check_visible_rows, translated
 from chinook_sim.ledger.keys import made_already, require
 from chinook_sim.ledger.recording import record
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
@@ -106,7 +106,7 @@ def make_batch(
         if found is not None:
             logger.debug("key %s: exists as run %s", asked.key, found.run_id)
             return found
-        if request.changes or chinook.outdated_ledger:
+        if request.changes or chinook.unusable_ledger:
             require(chinook)
         catalogue = catalogue or read_catalogue(connection, changes=chinook.ledger)
         plan = _plan(asked, request, catalogue)
@@ -148,12 +148,13 @@ def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary
     with translated():
         connection = connection_of(session)
         chinook = recognise(connection)
+        check_visible_rows(chinook)
         asked = request.settle(connection, chinook)
         with pinned(connection, chinook):
             found = _found(connection, chinook, asked, locked=False)
         if found is not None:
             return found
-        if request.changes or chinook.outdated_ledger:
+        if request.changes or chinook.unusable_ledger:
             require(chinook)
         plan = _plan(asked, request, read_catalogue(connection))
         catalogue, wanted = plan.catalogue, request.changes

@@ -31,15 +31,15 @@ def check_runs(
 ) -> list[Check]:
     """Check the sales against the ledger."""
     if not chinook.ledger:
-        why = "its ledger is incomplete" if chinook.outdated_ledger else "it has no ledger"
-        return [
-            Check(
-                AS_MADE,
-                True,
-                f"not checked: {why}; `chinook-sim init` makes one",
-                remark=True,
+        why = "it has no ledger; `chinook-sim init` makes one"
+        if chinook.outdated_ledger:
+            why = "its ledger is incomplete; `chinook-sim init` makes one"
+        elif chinook.stray_ledger is not None:
+            why = (
+                f"its ledger may be in the schema {chinook.stray_ledger}; `chinook-sim init` says "
+                "how to move it"
             )
-        ]
+        return [Check(AS_MADE, True, f"not checked: {why}", remark=True)]
     found = compare(connection, day, baseline=baseline, days_back=back)
     checks = [
         _runs(found),

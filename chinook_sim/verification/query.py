@@ -127,7 +127,7 @@ def begun(connection: Connection) -> Iterator[Chinook]:
     """Let all checks see the database as of one moment, and recognise it.
 
     Raises:
-        DatabaseUnavailable: the role may not read all of it.
+        DatabaseUnavailable: the role may not read all of it, or row-level security may hide rows.
     """
     check_connection(connection)
     refuse_autocommit(connection)
@@ -137,6 +137,8 @@ def begun(connection: Connection) -> Iterator[Chinook]:
     missing = lacking(connection, chinook, "verify")
     if missing:
         raise DatabaseUnavailable(f"missing privileges. Run: {missing}")
+    if chinook.row_security:
+        raise DatabaseUnavailable(chinook.hidden_rows)
     with pinned(connection, chinook):
         yield chinook
 

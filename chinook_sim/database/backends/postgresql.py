@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from sqlalchemy import Connection, bindparam, text
 
+from chinook_sim.database.identifiers import Spelling, spell
 from chinook_sim.database.schema import (
     LEDGER_MARK,
     LEDGER_TABLES,
+    SALE_TABLES,
     VERSION_TABLE,
     ColumnRow,
     IdSource,
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["hidden", "postgresql_columns"]
 
+SALE_NAMES = [
+    spell(table.name, spelling) for table in SALE_TABLES for spelling in get_args(Spelling)
+]
+
 
 _POSTGRESQL_COLUMNS = text(
     """
@@ -32,6 +38,21 @@ _POSTGRESQL_COLUMNS = text(
            pg_catalog.pg_table_is_visible(c.oid)
            AND ledger.visible AS visible, ledger.tables AS ledger_tables,
            coalesce(apart.nspname, n.nspname) AS ledger_schema,
+           -- asked once, and only where a shop has no ledger
+           CASE WHEN ledger.tables IS NULL THEN (
+               SELECT quote_ident(h.nspname)
+                 FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace h ON h.oid = r.relnamespace
+                WHERE r.relname = :run AND r.relkind = 'r'
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
+                                   WHERE s.relnamespace = h.oid AND s.relname IN :names)
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class m
+                                    JOIN pg_catalog.pg_namespace o
+                                      ON pg_catalog.obj_description(m.oid, 'pg_class')
+                                         = CAST(:mark AS text) || o.nspname
+                                   WHERE m.relnamespace = h.oid AND m.relname = :marker)
+                ORDER BY 1 LIMIT 1) END AS stray_ledger,
+           concat_ws(',', CASE WHEN row_security_active(c.oid) AND c.relname IN :sales
+                               THEN c.relname END, ledger.hidden) AS row_security,
            to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
            """  # noqa: S608
     + UNUSUAL
@@ -99,6 +120,7 @@ _POSTGRESQL_COLUMNS = text(
         ON apart.told = CAST(:mark AS text) || n.nspname
      CROSS JOIN LATERAL (
            SELECT string_agg(l.relname, ',') AS tables,
+                  string_agg(l.relname, ',') FILTER (WHERE row_security_active(l.oid)) AS hidden,
                   coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)
                                     OR apart.oid IS NOT NULL), true) AS visible
              FROM pg_catalog.pg_class l
@@ -111,7 +133,9 @@ _POSTGRESQL_COLUMNS = text(
     """
 ).bindparams(
     bindparam("names", expanding=True),
+    bindparam("sales", SALE_NAMES, expanding=True),
     bindparam("ledger", LEDGER_TABLES, expanding=True),
+    bindparam("run", LEDGER_TABLES[0]),
     bindparam("marker", VERSION_TABLE),
     bindparam("mark", LEDGER_MARK),
 )
@@ -173,6 +197,8 @@ def postgresql_columns(connection: Connection) -> Iterable[ColumnRow]:
             row.visible,
             row.ledger_schema,
             *ledger_state(row.ledger_tables),
+            row.stray_ledger,
+            tuple(row.row_security.split(",")) if row.row_security else (),
             date.fromisoformat(row.today),
             row.unusual_settings,
             ids,

@@ -72,6 +72,8 @@ def sqlite_columns(connection: Connection) -> Iterable[ColumnRow]:
                     True,
                     None,
                     *ledger_state(row.ledger_tables),
+                    None,
+                    (),
                     today,
                     False,
                     ids,
