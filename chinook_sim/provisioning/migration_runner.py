@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
-from chinook_sim.database.connections import check_connection
+from chinook_sim.database.connections import check_connection, refuse_translation
 from chinook_sim.database.schema import is_chinook_name
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import ChinookName
@@ -43,9 +43,10 @@ def upgrade(
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or privileges are missing.
-        InvalidInput: it is no connection.
+        InvalidInput: it is no connection, or its tables are renamed by `schema_translate_map`.
     """
     check_connection(connection)
+    refuse_translation(connection)
     scripts = ScriptDirectory(str(_scripts()))
     found = installed(connection)
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
