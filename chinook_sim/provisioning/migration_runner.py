@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.identifiers import Spelling
 
-__all__ = ["head", "include_object", "mend", "revision_of", "upgrade"]
+__all__ = ["head", "include_object", "mend", "read_functions", "revision_of", "upgrade"]
 
 PREFIX = "chinook_sim_"
 """What the names of our tables begin with."""
@@ -117,6 +118,33 @@ def head() -> str:
 def revision_of(name: str) -> Any:
     """Return the module of a revision: a later one builds on what it has."""
     return ScriptDirectory(str(_scripts())).get_revision(name).module
+
+
+def read_functions(revision: str, *names: str) -> dict[str, tuple[str, str, str]]:
+    """Return parameters, result and body of the SQL functions that a revision has files of.
+
+    The bodies are byte for byte what is between the dollar quotes, with their placeholders.
+
+    Args:
+        revision: the folder in `migrations/functions`.
+        names: of the functions, in the order in which they are to be created.
+    """
+    functions = {}
+    for name in names:
+        path = _scripts() / "functions" / revision / f"{name}.sql"
+        found = _FUNCTION.search(path.read_text(encoding="utf-8"))
+        if found is None or found["name"] != name:
+            raise ValueError(f"{path} does not create the function {name}")
+        functions[name] = found["parameters"], found["result"], found["body"]
+    return functions
+
+
+_FUNCTION = re.compile(
+    r"^CREATE OR REPLACE FUNCTION \{schema\}\.(?P<name>\w+)\((?P<parameters>[^)]*)\)\n"
+    r"RETURNS (?P<result>[^\n]+)\n"
+    r"LANGUAGE plpgsql AS \$function\$(?P<body>.*)\$function\$;\n\Z",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def _scripts() -> Path:
