@@ -20,7 +20,7 @@ from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
 from chinook_sim.cli import cli
-from chinook_sim.cli.common import Common
+from chinook_sim.cli.common import Common, Option
 from chinook_sim.database.settings import find_database
 
 if TYPE_CHECKING:
@@ -497,11 +497,20 @@ def test_every_command_has_help_and_stands_in_the_readme(command: Command, name:
     assert done.returncode == 0
     declared = re.findall(r"^ +(?:-\w, )?(--[a-z][a-z-]+)", done.stdout, re.MULTILINE)
     options = set(declared) - {"--help", "--from"}
-    variables = set(re.findall(r"CHINOOK_SIM_[A-Z_]+", done.stdout))
-    # What is to be undone is never taken from the environment.
-    selecting = {"--key", "--day", "--backfill"} if name == "undo" else set()
-    assert len(variables) >= len(options - selecting)
-    assert not variables & {f"CHINOOK_SIM_{it[2:].upper()}" for it in selecting}
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    # The variables are explained once, below the options.
+    assert "CHINOOK_SIM_" not in " ".join(lines[:-2])
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, Option):
+            assert parameter.help
+            # What is to be undone is never taken from the environment.
+            selecting = name == "undo" and parameter.name in ("key", "day", "backfill")
+            variable = f"CHINOOK_SIM_{parameter.opts[0][2:].replace('-', '_').upper()}"
+            assert parameter.envvar == (None if selecting else variable)
+            if isinstance(parameter.default, str):
+                assert f"[default: {parameter.default}]" in re.sub(r"\s+", " ", done.stdout)
     text = README.read_text()
     assert f"chinook-sim {name}" in text
     for option in options:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import click
 
-from chinook_sim.cli.common import Common, common, limited, option, read_timezone, timezone_option
+from chinook_sim.cli.common import (
+    Command,
+    Common,
+    common,
+    limited,
+    option,
+    read_timezone,
+    timezone_option,
+)
 from chinook_sim.cli.output import table
 from chinook_sim.cli.transactions import look, persistently
 
 __all__ = ["align"]
 
 
-@click.command()
+@click.command(cls=Command)
 @timezone_option
 @option("--dry-run", is_flag=True, help="Show what would be moved without moving it.")
 @common

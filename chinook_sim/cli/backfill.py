@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Common, common, limited, option, profile_option, read_number
+from chinook_sim.cli.common import (
+    Command,
+    Common,
+    common,
+    limited,
+    option,
+    profile_option,
+    read_number,
+)
 from chinook_sim.cli.init import make_missing_file
 from chinook_sim.cli.output import StatusLine, counted, table
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
@@ -29,7 +37,7 @@ SEEDS_LISTED = 10
 """The most seeds that are listed: only days of many separate requests have more."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("start")
 @click.argument("end")
 @option("--per-day", metavar="N", help="Number of sales per day.")

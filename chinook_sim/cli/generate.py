@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chinook_sim.cli.common import (
+    Command,
     Common,
     common,
     day_option,
@@ -47,25 +48,59 @@ LONG = 20_000
 """Sales from which a progress bar is worth its line: about a second of work."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("n", required=False)
 @day_option
 @timezone_option
-@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn at random and reported]")
-@option("--once", is_flag=True, help="Add the sales only if the day was not generated yet.")
+@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn and reported]")
+@option("--once", is_flag=True, help="Skip a day that was generated before.")
 @option("--key", metavar="KEY", help="Like --once, for a key such as a job's run id.")
 @option(
-    "--late", metavar="SHARE", default="0", help="Share of the sales dated before the day, 0 to 1."
+    "--late",
+    metavar="SHARE",
+    default="0",
+    help="Share of late sales, 0 to 1.",
 )
 @option(
-    "--late-days", metavar="DAYS", default="7", help="Late sales are at most this old. [default: 7]"
+    "--late-days",
+    metavar="DAYS",
+    default="7",
+    help="Largest lateness in days.",
 )
 @profile_option
-@option("--updates", metavar="U", help="Add a track to U sales of the last 90 days.")
-@option("--cancellations", metavar="C", help="Cancel C sales of the last 90 days.")
-@option("--new-customers", metavar="K", default="0", help="Add K customers before the sales.")
-@option("--moves", metavar="M", default="0", help="Change the address of M customers.")
-@option("--price-changes", metavar="P", default="0", help="Change the price of P tracks.")
+@option(
+    "--updates",
+    heading="Changes",
+    metavar="U",
+    help="Add a track to U sales of the last 90 days.",
+)
+@option(
+    "--cancellations",
+    heading="Changes",
+    metavar="C",
+    help="Cancel C sales of the last 90 days.",
+)
+@option(
+    "--new-customers",
+    heading="Changes",
+    metavar="K",
+    default="0",
+    help="Add K customers before the sales.",
+)
+@option(
+    "--moves",
+    heading="Changes",
+    metavar="M",
+    default="0",
+    help="Move M customers.",
+)
+@option(
+    "--price-changes",
+    heading="Changes",
+    metavar="P",
+    default="0",
+    help="Change the price of P tracks.",
+)
 @option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
 @common
 @limited

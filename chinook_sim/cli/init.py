@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chinook_sim.cli.common import Common, common, limited, option, read_number
+from chinook_sim.cli.common import Command, Common, common, limited, option, read_number
 from chinook_sim.cli.output import progress_bar, table
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
@@ -29,7 +29,7 @@ ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for its progress bar."""
 
 
-@click.command()
+@click.command(cls=Command)
 @option(
     "--scale",
     metavar="NUMBER",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chinook_sim.cli.common import (
+    Command,
     Common,
     common,
     limited,
@@ -48,15 +49,30 @@ FINE = 1.02
 """Latencies are told to within this factor, however many there are."""
 
 
-@click.command()
+@click.command(cls=Command)
 @option(
-    "--rate", metavar="N", default="20", help="Average number of arrivals per second. [default: 20]"
+    "--rate",
+    metavar="N",
+    default="20",
+    help="Average number of arrivals per second.",
 )
-@option("--for", "for_", metavar="TIME", help="Duration, such as 90s or 1h30m. [default: forever]")
 @option(
-    "--mix", metavar="S:U:C", default="90:8:2", help="Ratio of sales, updates and cancellations."
+    "--for",
+    "for_",
+    metavar="TIME",
+    help="Duration, such as 90s or 1h30m. [default: forever]",
 )
-@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn at random and reported]")
+@option(
+    "--mix",
+    metavar="S:U:C",
+    default="90:8:2",
+    help="Ratio of sales, updates and cancellations.",
+)
+@option(
+    "--seed",
+    metavar="NUMBER",
+    help="Random seed. [default: drawn at random and reported]",
+)
 @timezone_option
 @profile_option
 @common

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Common, common
+from chinook_sim.cli.common import Command, Common, common
 from chinook_sim.cli.output import bar, picture
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def profile() -> None:
     """Show the shape that sales can be given with --profile."""
 
 
-@profile.command()
+@profile.command(cls=Command)
 @click.argument("name")
 @common
 def show(settings: Common, name: str) -> None:

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from chinook_sim.cli.common import (
+    Command,
     Common,
     common,
     option,
@@ -40,7 +41,7 @@ MOST = 2**31 - 1
 KINDS = ("generate", "changes", "live", "align", "simulate_sales")
 
 
-@click.command()
+@click.command(cls=Command)
 @option("--day", metavar="YYYY-MM-DD", help="List the runs of this day. [default: of every day]")
 @option(
     "--kind",
@@ -53,7 +54,7 @@ KINDS = ("generate", "changes", "live", "align", "simulate_sales")
     "--limit",
     metavar="N",
     default=LISTED,
-    help=f"List at most N runs, the latest ones (0 lists all). [default: {LISTED}]",
+    help="List at most N runs, the latest ones (0 lists all).",
 )
 @option(
     "--invoice",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Common, common, limited, read_day
+from chinook_sim.cli.common import Command, Common, Option, common, limited, read_day
 from chinook_sim.cli.output import StatusLine, counted, table
 from chinook_sim.cli.transactions import persistently
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
@@ -28,13 +28,14 @@ RUNS = 30
 """Runs of a backfill that are undone in one transaction."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", required=False)
 # Not from the environment: CHINOOK_SIM_DAY is set for other commands, and must not delete a day.
-@click.option("--key", metavar="KEY", help="Undo the run with this key.")
-@click.option("--day", metavar="YYYY-MM-DD", help="Undo all runs of this day.")
+@click.option("--key", cls=Option, metavar="KEY", help="Undo the run with this key.")
+@click.option("--day", cls=Option, metavar="YYYY-MM-DD", help="Undo all runs of this day.")
 @click.option(
     "--backfill",
+    cls=Option,
     metavar="START END",
     nargs=2,
     help="Undo what `backfill` and `generate --once` made of the days from START to END.",

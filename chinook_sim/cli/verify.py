@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chinook_sim.cli.common import (
+    Command,
     Common,
     common,
     day_option,
@@ -36,7 +37,7 @@ RUNS_SHOWN = 10
 """Runs that differ that are shown to people; JSON has all of them."""
 
 
-@click.command()
+@click.command(cls=Command)
 @day_option
 @timezone_option
 @option("--all", "everything", is_flag=True, help="Check the sales of all days.")
