@@ -340,6 +340,14 @@ def test_a_dry_run_tells_what_a_run_would_do(command: Command, stocked: Path) ->
         assert dry[key] == wet[key]
 
 
+def test_a_batch_of_changes_alone_adds_no_sales(command: Command, stocked: Path) -> None:
+    assert command("generate", "5", "--day", "2026-01-31").returncode == 0
+    done = command("generate", "0", "--moves", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("changed chinook.db\n")
+    assert "changes  2 moves" in done.stdout
+
+
 def test_options_may_come_from_the_environment_and_from_dotenv(
     command: Command, stocked: Path
 ) -> None:

@@ -223,6 +223,8 @@ def show_batch(
     )
     done = "would add" if dry_run else "added"
     headline = f"{done} {counted(batch.count, 'sale')} to {location.shown}"
+    if changed and not batch.count:
+        headline = f"{'would change' if dry_run else 'changed'} {location.shown}"
     if batch.existed:
         headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
     record = {
