@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Shop
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _CAMEL, _SNAKE = SHAPES[0], SHAPES[1]
 _COLUMNS = {word.split(":")[0] for columns in TABLES.values() for word in columns.split()}
@@ -105,7 +105,7 @@ def reading(shop: Shop) -> Iterator[Reader]:
             yield Reader(shop, connection)
         return
     with closing(sqlite3.connect(shop.path, isolation_level=None)) as lite:
-        # As docs/digest.md has it.
+        # As docs/reference/digest.md has it.
         lite.create_function(
             "sha256", 1, lambda text: hashlib.sha256(bytes.fromhex(text)).hexdigest()
         )

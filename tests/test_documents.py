@@ -42,7 +42,7 @@ def do(shop: Shop, what: Any, *arguments: Any, **wanted: Any) -> Any:
 
 
 def test_every_document_is_known() -> None:
-    assert {"README.md", "loading.md", "digest.md"} <= {path.name for path in DOCUMENTS}
+    assert {"README.md", "load-it-right.md", "digest.md"} <= {path.name for path in DOCUMENTS}
     labels = {word for path in DOCUMENTS for block in blocks(path, "sql") for word in block.words}
     # What says for which database a block is must not be misspelled.
     assert labels == {
@@ -91,7 +91,7 @@ def test_the_changes_of_a_night_are_listed(shop: Shop) -> None:
 
 @spellings
 def test_the_digest_follows_from_the_sales(shop: Shop) -> None:
-    document = ROOT / "docs" / "digest.md"
+    document = ROOT / "docs" / "reference" / "digest.md"
     (worked,) = blocks(document, "text", "digest")
     (inputs,) = blocks(document, "sql", "input")
     formula, of_run = (
@@ -111,7 +111,7 @@ def test_the_digest_follows_from_the_sales(shop: Shop) -> None:
 
 @pytest.mark.parametrize("shop", parameters(SPELLINGS[2:3]), indirect=True)
 def test_digest_and_fingerprints_in_python(shop: Shop) -> None:
-    document = ROOT / "docs" / "digest.md"
+    document = ROOT / "docs" / "reference" / "digest.md"
     scope: dict[str, Any] = {}
     said = StringIO()
     with redirect_stdout(said):

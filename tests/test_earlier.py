@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import psycopg
     from conftest import Command, Shop
 
-GUIDE = Path(__file__).parents[1] / "docs" / "from-the-earlier-simulator.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how-to" / "from-the-earlier-simulator.md"
 
 each_shape = pytest.mark.parametrize(
     "shop", parameters([case for case in by_turns() if case.major]), indirect=True

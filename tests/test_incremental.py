@@ -1,4 +1,4 @@
-"""Readers that load a shop night after night, each with the SQL of docs/loading.md."""
+"""Readers that load a shop night after night, each with the SQL of docs/how-to/load-it-right.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from conftest import Shop
 
-GUIDE = ROOT / "docs" / "loading.md"
+GUIDE = ROOT / "docs" / "how-to" / "load-it-right.md"
 
 FIRST = date(2026, 1, 20)
 

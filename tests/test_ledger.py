@@ -657,7 +657,9 @@ def test_each_column_of_the_ledger_has_one_storage_class(shop: Shop) -> None:
     assert kinds["chinook_sim_run.day"] == {"text"}
     assert kinds["chinook_sim_run_invoices.fingerprints"] == {"blob"}
     # The shop's own columns have what they are declared as; the documented queries have one class.
-    guide = (Path(__file__).parents[1] / "docs" / "sqlite.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[1] / "docs" / "how-to" / "read-sqlite.md").read_text(
+        encoding="utf-8"
+    )
     cast, cents = re.findall(r"```sql\n(.*?);\n```", guide, re.DOTALL)
     assert {type(row[2]) for row in shop.rows(cast)} == {float}
     assert {type(row[1]) for row in shop.rows(cents)} == {int}

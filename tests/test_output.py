@@ -154,7 +154,7 @@ def tree(root: type[ChinookSimError]) -> Iterator[type[ChinookSimError]]:
 
 def test_every_kind_of_error_is_documented() -> None:
     table = re.findall(
-        r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE
+        r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE
     )
     ours = [
         error

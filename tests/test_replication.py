@@ -145,7 +145,7 @@ def changes_of(shop: Shop, key: str) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-GUIDE = Path(__file__).parents[1] / "docs" / "replication.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how-to" / "replication.md"
 
 TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = '{}'"
 

@@ -36,7 +36,7 @@ class Failure(NamedTuple):
     """What went wrong.
 
     Attributes:
-        kind: what it is, as documented in docs/errors.md: the name of the error's class.
+        kind: what it is, as documented in docs/reference/errors.md: the name of the error's class.
         message: one line, without secrets.
         exit_status: what the process ends with.
         sqlstate: PostgreSQL's error code, if it gave one.

@@ -1,4 +1,4 @@
-"""The digest of the sales of a batch; docs/digest.md says how it is made."""
+"""The digest of the sales of a batch; docs/reference/digest.md says how it is made."""
 
 from __future__ import annotations
 

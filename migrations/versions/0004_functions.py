@@ -75,7 +75,7 @@ def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
         raise MigrationRefused(
             f"not upgraded: {', '.join(one.routine for one in taken)} is there already, and not "
             f"made by chinook_sim. Rename or drop it, and upgrade again. Run: {renames} "
-            "(docs/from-the-earlier-simulator.md says more)"
+            "(docs/how-to/from-the-earlier-simulator.md says more)"
         )
 
 
