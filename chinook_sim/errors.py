@@ -1,5 +1,7 @@
 """Everything that chinook_sim raises on purpose, as one tree.
 
+::
+
     ChinookSimError
     ├── InvalidInput              an argument or setting is wrong; nothing was tried
     │   └── KeyTaken              the key stands for a batch that was asked for in other words

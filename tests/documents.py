@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from conftest import Shop
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+README = ROOT / "README.md"
+DOCUMENTS = (README, *sorted((ROOT / "docs").rglob("*.md")))
 
 _CAMEL, _SNAKE = SHAPES[0], SHAPES[1]
 _COLUMNS = {word.split(":")[0] for columns in TABLES.values() for word in columns.split()}
@@ -67,14 +68,22 @@ def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 
-def blocks(document: Path, language: str, *words: str) -> list[Block]:
-    """Return the blocks of a document that have these words, among others, in their order."""
+def all_blocks(document: Path) -> list[Block]:
+    """Return the blocks of a document, in their order."""
     text = document.read_text(encoding="utf-8")
-    found = [
+    return [
         Block(kind, tuple(rest.split()), code)
         for kind, rest, code in re.findall(r"^```(\w+)(.*)\n((?:.*\n)*?)^```$", text, re.MULTILINE)
     ]
-    return [block for block in found if block.language == language and {*words} <= {*block.words}]
+
+
+def blocks(document: Path, language: str, *words: str) -> list[Block]:
+    """Return the blocks of a language that have these words, among others, in their order."""
+    return [
+        block
+        for block in all_blocks(document)
+        if block.language == language and {*words} <= {*block.words}
+    ]
 
 
 class Reader:

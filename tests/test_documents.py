@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Case, parameters
-from documents import DOCUMENTS, ROOT, blocks, reading
+from documents import DOCUMENTS, README, ROOT, blocks, reading
 from shapes import SHAPES, Shape
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,8 @@ spellings = pytest.mark.parametrize("shop", parameters(SPELLINGS), indirect=True
 
 DAY = date(2026, 1, 31)
 
+LINKED = (*DOCUMENTS, *(ROOT / f"{it}.md" for it in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")))
+
 
 def do(shop: Shop, what: Any, *arguments: Any, **wanted: Any) -> Any:
     with Session(shop.engine) as session, session.begin():
@@ -47,7 +49,7 @@ def test_every_document_is_known() -> None:
     # What says for which database a block is must not be misspelled.
     assert labels == {
         *("sqlite", "postgresql", "snake_case", "functions", "pg_cron", "ledger", "warehouse"),
-        *("changes", "triggers", "horizon", "digest", "input", "run"),
+        *("changes", "triggers", "horizon", "digest", "input", "run", "checks", "latest"),
     }
 
 
@@ -76,7 +78,8 @@ def test_the_changes_of_a_night_are_listed(shop: Shop) -> None:
     made = do(shop, generate_d1, 5, updates=4, cancellations=3, new_customers=2, price_changes=2)
     undone = do(shop, simulate_changes, updates=2)
     do(shop, undo, undone.run_id)
-    (block,) = (it for it in blocks(DOCUMENTS[0], "sql", "changes") if it.is_for(shop))
+    document = ROOT / "docs" / "how-to" / "simulate-changes.md"
+    (block,) = (it for it in blocks(document, "sql", "changes") if it.is_for(shop))
     with reading(shop) as reader:
         (rows,) = reader.run(block)
     assert [row[0] for row in rows] == ["cancellation"] * 3 + ["update"] * 4
@@ -145,11 +148,50 @@ def test_digest_and_fingerprints_in_python(shop: Shop) -> None:
     ) == [(prints,)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(document: Path) -> None:
+def prose(document: Path) -> str:
+    """Return a document without its blocks of code."""
     text = document.read_text(encoding="utf-8")
-    for name, anchor in re.findall(r"\]\(([\w./-]*\.md)?#?([\w-]*)\)", text):
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", LINKED, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    text = re.sub(
+        r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        if "://" in name:
+            continue
         target = document.parent / name if name else document
-        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-        known = {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
-        assert not anchor or anchor in known, (name, anchor)
+        assert target.exists(), link
+        if target.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            known = {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
+            assert not anchor or anchor in known, link
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {path.relative_to(ROOT / "docs") for path in DOCUMENTS if path != README}
+    listed = [
+        f"{line}.md"
+        for tree in re.findall(
+            r"```\{toctree\}(.*?)```", (ROOT / "docs/index.md").read_text("utf-8"), re.DOTALL
+        )
+        for line in tree.split()
+        if "/" in line
+    ]
+    assert sorted(listed) == sorted(str(it) for it in pages if str(it) != "index.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_of_prose_are_short(document: Path) -> None:
+    text = re.sub(
+        r"^ *```.*?^ *```$",
+        "",
+        document.read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    assert not [
+        line for line in text.splitlines() if len(line) > 100 and not line.lstrip().startswith("|")
+    ]

@@ -1,73 +1,124 @@
-"""The README is true: its commands run, its code runs, its SQL finds what it says."""
+"""README and docs are true: their commands run, their code runs, their SQL finds what they say."""
 
 from __future__ import annotations
 
-import re
 import shlex
 import sqlite3
+import subprocess
+import sys
 import tomllib
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from documents import DOCUMENTS, README, ROOT, Block, all_blocks, blocks
 from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import __version__, generate_d1
+from chinook_sim.cli import cli
 from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
-    from conftest import Command
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Answer, Command
     from postgres import Server
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHECKS = ROOT / "docs" / "how-to" / "check-with-sql.md"
+RUNS = ROOT / "docs" / "how-to" / "inspect-and-undo-runs.md"
+FUNCTIONS = ROOT / "docs" / "how-to" / "sql-functions.md"
+
+CODE = (
+    README,
+    *(
+        ROOT / "docs" / "how-to" / f"{name}.md"
+        for name in ("use-the-library", "inspect-and-undo-runs", "backfill", "run-live")
+    ),
+)
+"""What has code that runs on the database that the README's commands make."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def only(document: Path, language: str, *words: str) -> str:
+    (block,) = blocks(document, language, *words)
+    return block.code
 
 
-def questions(language: str) -> list[str]:
-    (block,) = blocks(language)
-    return [question for question in block.split(";") if question.strip()]
+def questions(document: Path, *words: str) -> list[str]:
+    return [question for question in only(document, "sql", *words).split(";") if question.strip()]
+
+
+def shell_lines(document: Path) -> Iterator[tuple[str, Block]]:
+    """Yield the commands of a document, and the block of each."""
+    for block in blocks(document, "sh"):
+        for line in block.code.splitlines():
+            yield line, block
+
+
+PREFIX = "uv run --no-dev "
+"""Without --no-dev, uv installs the development tools, too."""
+
+
+def run_line(command: Command, line: str) -> Answer | subprocess.CompletedProcess[str]:
+    """Run a command of a document as a reader would, without uv."""
+    line = line.rpartition("&& ")[2]
+    assert line.startswith(PREFIX), line
+    program, *arguments = shlex.split(line.removeprefix(PREFIX))
+    if program == "python":
+        return subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, check=False
+        )
+    assert program == "chinook-sim"
+    return command(*arguments)
 
 
 @pytest.fixture
 def made(command: Command, tmp_path: Path) -> Path:
     """What the README's own commands make."""
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert "pip install uv && uv run pytest" in commands
-    ours = [line.rpartition("&& ")[2] for line in commands if "chinook-sim" in line]
-    assert len(ours) == 3
-    for line in ours:
-        # Without --no-dev, uv installs the development tools, too.
-        program, arguments = line[:28], line[28:]
-        assert program == "uv run --no-dev chinook-sim "
-        done = command(*shlex.split(arguments))
+    lines = [line for line, _ in shell_lines(README)]
+    assert lines[-1] == "pip install uv && uv run pytest"
+    assert lines[0] == f"pip install uv && {PREFIX}chinook-sim generate 10"
+    assert len(lines) == 4
+    for line in lines[:-1]:
+        done = run_line(command, line)
         assert done.returncode == 0, done.stderr
     return tmp_path / "chinook.db"
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    for name in cli.commands:
+        assert f"| `chinook-sim {name} " in text or f"| `chinook-sim {name}`" in text, name
+
+
 def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
     with closing(sqlite3.connect(made)) as connection:
-        found = [connection.execute(question).fetchall() for question in questions("sql sqlite")]
-        (who,) = questions("sql ledger")
-        (run,) = connection.execute(who).fetchall()
+        checks = questions(CHECKS, "sqlite", "checks")
+        found = [connection.execute(question).fetchall() for question in checks]
+        (run,) = connection.execute(only(RUNS, "sql", "ledger")).fetchall()
+        latest = connection.execute(only(README, "sql", "latest")).fetchall()
     assert found == [[(10,)], [], [], []]
     assert run[1] == "generate"
+    assert [row[0] for row in latest] == list(range(422, 412, -1))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_its_code_runs(made: Path) -> None:
-    program = "\n".join(blocks("python"))
-    assert len(blocks("python")) == 8
-    scope: dict[str, object] = {}
-    exec(program, scope)
-    scope["engine"].dispose()  # type: ignore[attr-defined]
+    # Blocks with other words after `python` have tests of their own.
+    everywhere = {it for it in DOCUMENTS for block in blocks(it, "python") if not block.words}
+    assert everywhere == {*CODE}
+    for document in CODE:
+        # Each page can be read without the others.
+        scope: dict[str, object] = {}
+        exec("\n".join(block.code for block in blocks(document, "python")), scope)
+        scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
         sold, cancelled = (
             connection.execute(question).fetchone()[0]
@@ -81,6 +132,48 @@ def test_its_code_runs(made: Path) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_its_asyncio_code_runs(made: Path) -> None:
+    exec(only(ROOT / "docs" / "how-to" / "use-with-asyncio.md", "python", "asyncio"), {})
+    with closing(sqlite3.connect(made)) as connection:
+        (made_now,) = connection.execute("SELECT sum(sales) FROM chinook_sim_run").fetchone()
+    assert made_now == 10 + 100
+
+
+def test_its_pytest_code_runs(tmp_path: Path) -> None:
+    document = ROOT / "docs" / "how-to" / "test-with-pytest.md"
+    (tmp_path / "test_sales.py").write_text(only(document, "python", "pytest"), encoding="utf-8")
+    compile(only(document, "python", "conftest.py"), "conftest.py", "exec")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_sales.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "tutorial", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda path: path.stem
+)
+def test_a_tutorial_works(tutorial: Path, command: Command, tmp_path: Path) -> None:
+    # In the order in which it is read: files are saved, commands are run.
+    ran = 0
+    for block in all_blocks(tutorial):
+        if block.language == "python":
+            (name,) = block.words
+            (tmp_path / name).write_text(block.code, encoding="utf-8")
+        elif block.language == "sql":
+            with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
+                assert connection.execute(block.code).fetchall()
+        elif block.language == "sh":
+            for line in block.code.splitlines():
+                done = run_line(command, line)
+                assert done.returncode == (1 if "fails" in block.words else 0), done.stderr
+                ran += 1
+    assert ran >= 5
+
+
 def test_its_postgresql_finds_what_it_says(server: Server) -> None:
     database = server.create_database()
     build_postgresql(SHAPES[2], server, database)
@@ -92,9 +185,9 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
     with server.connect(database) as connection:
         found = [
             connection.execute(question).fetchall()
-            for question in questions("sql postgresql snake_case")
+            for question in questions(CHECKS, "postgresql", "snake_case", "checks")
         ]
-        (who,) = questions("sql ledger")
+        who = only(RUNS, "sql", "ledger")
         runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()
         assert [run[0] for run in runs] == [batch.run_id]
     assert found == [[(50,)], [], [], []]
@@ -107,13 +200,13 @@ def test_its_functions_work_when_pasted_line_by_line(server: Server) -> None:
         build_postgresql(shape, server, database)
         with create_engine(server.url(database), poolclass=NullPool).begin() as connection:
             upgrade(connection)
-        (block,) = blocks("sql functions")
         for _ in range(2):
-            server.psql(database, block)
+            server.psql(database, only(FUNCTIONS, "sql", "functions"))
         with server.connect(database) as connection:
             days = "SELECT day - CURRENT_DATE, count(*) FROM chinook_sim_run WHERE day IS NOT NULL "
             found = connection.execute(days + "GROUP BY 1 ORDER BY 1").fetchall()
         assert found == [(-2, 1), (-1, 2)]
+        server.psql(database, only(README, "sql", "functions"))
         server.drop_database(database)
 
 

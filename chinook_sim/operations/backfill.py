@@ -66,13 +66,14 @@ def backfill(
 ) -> Iterator[BatchSummary]:
     """Make the sales of every day from one to another, each day in a transaction of its own.
 
-    Nothing else in this library commits. Days come in order as they are done, and those that are
-    there already, by `once`, with `existed` set; a day that another process is at comes later.
-    Stop at any time, and ask for the same again, by any number of processes at once: each day is
-    made once. A connection that is lost is opened again, and the day looked up or made again.
+    It commits each day; in this library only it and `live` commit. Days come in order as they are
+    done, and those that are there already, by `once`, with `existed` set; a day that another
+    process is at comes later. Stop at any time, and ask for the same again, by any number of
+    processes at once: each day is made once. A connection that is lost is opened again, and the day
+    looked up or made again.
 
     A day that exists is never changed. If it has another number of sales, another profile or, if
-    a seed is given, another seed, `differences` says so.
+    a seed is given, another seed, `differences` says so::
 
         for day in backfill(engine, date(2025, 1, 1), date(2025, 12, 31), 2_740):
             print(day.day, day.count, day.existed, day.differences)

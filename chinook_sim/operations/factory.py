@@ -49,7 +49,7 @@ class SaleFactory:
     """Makes sales for one session.
 
     Each day is a sequence of sales that follows from the seed alone. The factory remembers how far
-    it has come in each day: every call makes the next ones, whether it makes one or many.
+    it has come in each day: every call makes the next ones, whether it makes one or many::
 
         factory = SaleFactory(session, seed=7)
         invoice = factory.create(date(2026, 1, 31))     # sale 0 of that day, added and flushed

@@ -74,8 +74,8 @@ def generate_d1(
             shapes the day; n stays n.
 
     Returns:
-        A summary: day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many of
-        each change were made.
+        A summary with day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many
+        of each change were made.
 
     Raises:
         InvalidInput: an argument cannot mean anything; nothing was tried.

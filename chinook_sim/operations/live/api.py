@@ -96,7 +96,7 @@ def live(
 
     Besides sales there are updates and cancellations of earlier ones, as in `generate_d1`. Each
     transaction is a run of the ledger. A connection that is lost is opened again, with pauses that
-    grow, and what was on its way is looked up in the ledger, and made if it is not there.
+    grow, and what was on its way is looked up in the ledger, and made if it is not there::
 
         for batch in live(engine, 20, duration=60):
             print(batch.made.count, batch.latencies)

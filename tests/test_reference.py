@@ -1,0 +1,125 @@
+"""The reference is complete: every column of the ledger, every field of the JSON output."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from documents import ROOT
+
+import chinook_sim
+from chinook_sim.models import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Command
+
+REFERENCE = ROOT / "docs" / "reference"
+
+KEYED = {"differences", "figures"}
+"""Objects whose keys are values: the kinds of difference that there are, and figures."""
+
+
+def first_cells(page: str, heading: str) -> list[str]:
+    """Return the first column of the tables of fields, or of columns, below a heading."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"^\| (?:field|column) \|.*\n((?:\|.*\n)*)", section, re.MULTILINE)
+    return re.findall(r"^\| `([^`]+)` \|", "".join(tables), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in Base.metadata.tables if name.startswith("chinook_sim_"))
+)
+def test_every_column_of_the_ledger_is_documented(name: str) -> None:
+    table = Base.metadata.tables[name]
+    assert first_cells("ledger-tables.md", name) == [column.name for column in table.columns]
+
+
+def paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the path of each field, as the reference has it: `checks[].runs[].day`."""
+    if isinstance(value, list):
+        for element in value:
+            yield from paths(element, f"{prefix}[]")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            path = f"{prefix}.{key}" if prefix else key
+            yield path
+            if key not in KEYED:
+                yield from paths(part, path)
+
+
+GENERATE = "generate 1000 --seed 3 --once --profile realistic"
+
+OUTPUTS = {
+    "generate": [GENERATE, "generate 1 --dry-run"],
+    "init": ["init"],
+    "status": [GENERATE, "status"],
+    # Of a sale that a run changed, and of one that `align` moved.
+    "status --invoice": [
+        "generate 300 --seed 1",
+        "generate 1 --seed 2 --updates 300",
+        "!UPDATE Invoice SET InvoiceDate = datetime(InvoiceDate, '-9 days') WHERE InvoiceId < 413",
+        "align",
+        "status --invoice 413",
+        "status --invoice 1",
+    ],
+    # Passed, and failed by a sale that was deleted.
+    "verify": [
+        "backfill {d1} {d1} --per-day 600 --profile realistic",
+        "verify --shape --expect 600",
+        "verify --all --shape",
+        "generate 300 --day 2026-01-31",
+        "!DELETE FROM Invoice WHERE InvoiceId = (SELECT max(InvoiceId) FROM Invoice)",
+        "verify --day 2026-01-31",
+    ],
+    "backfill": ["backfill 2026-01-01 2026-01-03 --per-day 2"],
+    "live": ["live --for 1s"],
+    "align": ["align --dry-run", "align"],
+    "undo": ["generate 5 --key job", "undo --key job"],
+    "undo --backfill": [
+        "backfill 2026-01-01 2026-01-03 --per-day 2",
+        "undo --backfill 2026-01-01 2026-01-03",
+    ],
+    "profile show": ["profile show realistic"],
+}
+
+
+@pytest.mark.parametrize("section", OUTPUTS)
+def test_every_field_of_the_json_is_documented(
+    section: str, command: Command, stocked: Path
+) -> None:
+    found: set[str] = set()
+    for line in OUTPUTS[section]:
+        if line.startswith("!"):
+            execute(stocked, line[1:])
+            continue
+        arguments = line.format(d1=d1(command)).split() if "{d1}" in line else line.split()
+        done = command(*arguments, "--json", cwd=stocked.parent)
+        assert done.returncode in (0, 1), done.stderr
+        if line.startswith(section.split(" ")[0]) and section.split(" ")[-1] in line:
+            found |= {*paths(json.loads(done.stdout))}
+    documented = first_cells("json-output.md", section)
+    assert sorted(documented) == sorted(found)
+
+
+def execute(path: Path, script: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+def d1(command: Command) -> str:
+    return str(json.loads(command("status", "--json").stdout)["d1"])
+
+
+def test_every_public_name_is_documented() -> None:
+    text = (REFERENCE / "python-api.md").read_text(encoding="utf-8")
+    errors = {it for it in chinook_sim.__all__ if hasattr(chinook_sim.errors, it)}
+    for name in {*chinook_sim.__all__} - errors:
+        assert f"chinook_sim.{name}\n" in text or f"`{name}`" in text, name
