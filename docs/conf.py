@@ -16,6 +16,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
+smartquotes = False  # `--once` in a help text is an option, not a dash
+
 html_theme = "furo"
 html_title = f"chinook_sim {__version__}"
 

@@ -654,7 +654,7 @@ NOT_CAUGHT = {
     # What was asked for is not compared with what was made.
     "a run is of another seed": run("seed = seed + 1"),
 }
-"""Mutations after which every check passes; the README names them."""
+"""Mutations after which every check passes; docs/reference/checks.md names them."""
 
 
 class Filled(NamedTuple):
