@@ -503,8 +503,6 @@ def test_a_group_without_a_command_shows_its_help(command: Command, group: tuple
 def test_every_command_has_help_and_stands_in_the_reference(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
-    declared = re.findall(r"^ +(?:-\w, )?(--[a-z][a-z-]+)", done.stdout, re.MULTILINE)
-    options = set(declared) - {"--help", "--from"}
     lines = done.stdout.splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 80

@@ -53,7 +53,7 @@ LONG = 20_000
 @day_option
 @timezone_option
 @option("--seed", metavar="NUMBER", help="Random seed. [default: drawn and reported]")
-@option("--once", is_flag=True, help="Skip a day that was generated before.")
+@option("--once", is_flag=True, help="Make the sales of a day exactly once.")
 @option("--key", metavar="KEY", help="Like --once, for a key such as a job's run id.")
 @option(
     "--late",
