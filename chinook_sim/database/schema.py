@@ -168,7 +168,7 @@ class Chinook:
         """What to say where row-level security may hide rows."""
         return (
             f"row-level security on {', '.join(self.row_security)} may hide rows from this role; "
-            "use the owner of the tables or a role with BYPASSRLS"
+            "use a role with BYPASSRLS"
         )
 
     @property
