@@ -26,12 +26,12 @@ from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import ChinookSimError, MigrationRefused
 from chinook_sim.models import Base
+from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
     MIGRATION_LOCK,
     SOUND,
     demand,
-    installed,
     lock,
     new_schema,
     prepare,

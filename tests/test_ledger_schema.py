@@ -20,8 +20,8 @@ from test_migrations import alembic_process, config
 from chinook_sim import NotAChinook, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.errors import MigrationRefused, NoLedger
 from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
-from chinook_sim.provisioning.revision_context import installed
 from chinook_sim.verification import verify_all
 from chinook_sim.verification.as_made import AS_MADE
 

@@ -25,8 +25,8 @@ from chinook_sim.database.identifiers import printing, sql_text
 from chinook_sim.database.privileges import grants, needs
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.provisioning.initialise import initialise
+from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
-from chinook_sim.provisioning.revision_context import installed
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:

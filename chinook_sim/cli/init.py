@@ -173,7 +173,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     from chinook_sim.dates import bounds
     from chinook_sim.ledger.listing import count_runs
     from chinook_sim.models import Customer, Invoice, Track
-    from chinook_sim.provisioning.revision_context import installed
+    from chinook_sim.provisioning.ledger_location import installed
 
     chinook = recognise(connection)
     day = d1(connection, timezone)

@@ -31,6 +31,7 @@ __all__ = [
     "LARGEST_ID",
     "LEDGER_MARK",
     "LEDGER_TABLES",
+    "MARK",
     "SALE_TABLES",
     "VERSION_TABLE",
     "Chinook",
@@ -62,7 +63,10 @@ LARGEST_ID = 2**63 - 1
 VERSION_TABLE = "chinook_sim_version"
 """Not Alembic's default name: the database may be under migrations of its owner's as well."""
 
-LEDGER_MARK = "made by chinook_sim for the schema "
+MARK = "made by chinook_sim"
+"""How the comment begins that PostgreSQL keeps with what a revision made."""
+
+LEDGER_MARK = f"{MARK} for the schema "
 """How the comment of `VERSION_TABLE` begins where the ledger is in a schema of its own; the name of
 the shop's schema follows. Several shops in one database so have a ledger each."""
 

@@ -16,7 +16,8 @@ from chinook_sim.database.connections import check_connection, refuse_translatio
 from chinook_sim.database.schema import is_chinook_name
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import ChinookName
-from chinook_sim.provisioning.revision_context import Site, installed, lock, prepare
+from chinook_sim.provisioning.ledger_location import installed
+from chinook_sim.provisioning.revision_context import Site, lock, prepare
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alembic import op
-from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
+from sqlalchemy import Table, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.database.backends.postgresql import hidden
@@ -16,13 +16,13 @@ from chinook_sim.database.introspection import place_of
 from chinook_sim.database.privileges import grants
 from chinook_sim.database.schema import (
     CHINOOK_TABLES,
-    LEDGER_MARK,
+    MARK,
     SALE_TABLES,
     VERSION_TABLE,
-    chinook_names,
 )
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import Customer, Invoice, InvoiceLine
+from chinook_sim.provisioning.ledger_location import place_ledger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,7 +38,6 @@ __all__ = [
     "demand",
     "demand_init",
     "execute",
-    "installed",
     "leave_out",
     "lock",
     "mark",
@@ -50,16 +49,6 @@ __all__ = [
 
 MIGRATION_LOCK = 0x6368696E6F6F6D
 """Key of the advisory lock that keeps a second upgrade waiting."""
-
-
-def installed(connection: Connection) -> str | None:
-    """Return the revision a database is at, or None where it was never migrated."""
-    place = place_of(connection)
-    schema = place.ledger_schema if place else None
-    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
-        return None
-    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String), schema=schema)
-    return connection.scalar(select(versions.c.version_num))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,111 +236,9 @@ def prepare(
             'search_path as the current role\'s name. Run: ALTER SCHEMA "$user" RENAME TO chinook'
         )
     _refuse_what_is_no_chinook(connection, place)
-    ledger_schema = _ledger_schema(connection, place, schema, ledger_schema)
+    ledger_schema = place_ledger(connection, place, schema, ledger_schema)
     speak(connection, place.spelling if place else spelling, schema, ledger_schema)
     return Site(connection, schema, ledger_schema, place)
-
-
-def _ledger_schema(
-    connection: Connection, place: Place | None, schema: str | None, wanted: str | None
-) -> str | None:
-    """Return where the ledger is, or is to be.
-
-    Raises:
-        MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
-    """
-    there = place.ledger_schema if place else schema
-    _refuse_lost_ledger(connection, schema)
-    if place is not None and not place.missing(SALE_TABLES):
-        _refuse_ledger_left_behind(connection, schema)
-    if wanted is None or wanted == there:
-        return there
-    if connection.dialect.name != "postgresql":
-        raise MigrationRefused(
-            f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
-        )
-    if installed(connection) is not None:
-        raise MigrationRefused(
-            f"the ledger is in the schema {quoted(connection, there or '')} already, and is not "
-            f"moved to {quoted(connection, wanted)}; leave the ledger schema out"
-        )
-    if inspect(connection).has_table(VERSION_TABLE, schema=wanted):
-        raise MigrationRefused(
-            f"the schema {quoted(connection, wanted)} has the ledger of another shop; name another "
-            "schema"
-        )
-    return wanted
-
-
-def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
-    """Refuse to make a second ledger where the shop's schema was renamed.
-
-    A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
-    renames nothing in a comment.
-    """
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
-        return
-    lost = connection.scalar(
-        text(
-            "SELECT quote_ident(h.nspname) FROM pg_class m "
-            "JOIN pg_namespace h ON h.oid = m.relnamespace "
-            "WHERE m.relname = :marker "
-            "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
-            "AND NOT EXISTS (SELECT FROM pg_namespace n "
-            "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
-            "AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-            "WHERE n.nspname = :schema AND starts_with(obj_description(p.oid, 'pg_proc'), :ours))"
-        ),
-        {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
-    )
-    if lost is not None:
-        comment = f"{LEDGER_MARK}{schema}".replace("'", "''")
-        raise MigrationRefused(
-            f"the ledger in the schema {lost} is of a schema that was renamed. If it is that of "
-            f"this shop, run: COMMENT ON TABLE {lost}.{VERSION_TABLE} IS '{comment}'; then run "
-            "it again"
-        )
-
-
-def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
-    """Refuse to make a second ledger where the shop's tables were moved to another schema."""
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
-        return
-    known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
-    names = list(chinook_names())
-    for left, moves in connection.execute(_LEFT_BEHIND, known | {"names": names}):
-        raise MigrationRefused(
-            f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
-            f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"
-        )
-
-
-_LEFT_BEHIND = text(
-    """
-    SELECT quote_ident(n.nspname), string_agg(
-               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
-               ORDER BY ours.thing)
-      FROM pg_class m JOIN pg_namespace n ON n.oid = m.relnamespace
-     CROSS JOIN LATERAL (
-           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         n.nspname, c.relname) AS thing
-             FROM pg_class c
-            WHERE c.relnamespace = n.oid
-              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
-                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
-           UNION ALL
-           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
-             FROM pg_proc p
-            WHERE p.pronamespace = n.oid
-              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
-     WHERE m.relname = :marker AND m.relkind = 'r'
-       -- one in a schema of its own says of which shop it is
-       AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE
-       AND NOT EXISTS (SELECT FROM pg_class s
-                        WHERE s.relnamespace = n.oid AND s.relname IN :names)
-     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
-    """
-).bindparams(bindparam("names", expanding=True))
 
 
 def new_schema(here: Site) -> str | None:
@@ -414,10 +301,6 @@ def lock(connection: Connection) -> None:
         # Python's sqlite3 begins no transaction before a CREATE TABLE.
         if not driver.in_transaction:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-MARK = "made by chinook_sim"
-"""How the comment begins that PostgreSQL keeps with what a revision made."""
 
 
 def mark(kind: str, name: str, more: str = "") -> None:
