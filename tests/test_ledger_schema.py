@@ -125,6 +125,38 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
 
 
 @on_two
+def test_a_shop_moved_away_from_its_ledger_s_comment_is_refused(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection, ledger_schema="ledger")
+    tables = shop.rows(
+        "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind = 'r'"
+    )
+    shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+    with (
+        Session(shop.engine) as session,
+        pytest.raises(NoLedger, match="schema ledger has a ledger without a Chinook"),
+    ):
+        generate_d1(session, 5, day=DAY)
+
+
+@on_two
+def test_tables_that_are_no_ledger_keep_nobody_from_a_batch(shop: Shop) -> None:
+    shop.execute(
+        "CREATE SCHEMA warehouse",
+        "CREATE TABLE warehouse.chinook_sim_run (run_id text)",
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.chinook_sim_version (version_num text)",
+    )
+    with shop.engine.connect() as elsewhere:
+        for name in ("chinook_sim_run", "chinook_sim_version"):
+            elsewhere.exec_driver_sql(f"CREATE TEMP TABLE {name} (run_id text)")
+        elsewhere.commit()
+        with Session(shop.engine) as session, session.begin():
+            assert generate_d1(session, 5, day=DAY).run_id is None
+
+
+@on_two
 def test_a_script_makes_the_ledger_s_schema_too(shop: Shop) -> None:
     given = ("-x", "ledger_schema=a ledger", "upgrade", "head")
     done = alembic_process(*given, "--sql", DATABASE_URL=shop.text)

@@ -309,7 +309,9 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
 def test_what_libpq_cannot_use_is_a_wrong_setting(
     there: There, command: Command, url: str, said: str
 ) -> None:
-    done = command("status", "--database-url", there.fill(url))
+    # Values that stand in the message, of variables that nothing is wrong with.
+    others = {"PGSSLMODE": "prefer", "PGAPPNAME": "foo"}
+    done = command("status", "--database-url", there.fill(url), **others)
     assert done.returncode == 2
     (message,) = done.stderr.splitlines()
     assert said in message
@@ -325,13 +327,17 @@ def test_what_libpq_cannot_use_is_a_wrong_setting(
         ("PGSSLMODE", "bogus", 'invalid sslmode value: "bogus"'),
         ("PGCLIENTENCODING", "foo", '"client_encoding": "foo"'),
         ("PGOPTIONS", "-cwork_mem=x", '"work_mem": "x"'),
+        ("PGOPTIONS", "--no-such=foo", '"no_such"'),
+        ("PGTZ", "Mars/Phobos", '"Mars/Phobos"'),
         ("PGTARGETSESSIONATTRS", "none", 'invalid target_session_attrs value: "none"'),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(
     there: There, command: Command, variable: str, value: str, said: str
 ) -> None:
-    environ = {"PGHOST": "127.0.0.1", "PGPORT": "PORT", **NAMED, variable: value}
+    # Its value stands in the message, too.
+    others = {"PGAPPNAME": value, "PGCONNECT_TIMEOUT": "5"}
+    environ = {"PGHOST": "127.0.0.1", "PGPORT": "PORT", **NAMED, **others, variable: value}
     done = command("status", **{name: there.fill(value) for name, value in environ.items()})
     assert done.returncode == 2
     (message,) = done.stderr.splitlines()
@@ -343,7 +349,7 @@ def test_ports_that_do_not_match_the_hosts_are_a_wrong_setting(command: Command)
     done = command("status", PGHOST="127.0.0.1,127.0.0.2", PGPORT="1,2,3")
     assert done.returncode == 2
     (message,) = done.stderr.splitlines()
-    assert "could not match 3 port numbers to 2 hosts; check PGHOST" in message
+    assert "could not match 3 port numbers to 2 hosts; check PGPORT" in message
 
 
 def unreachable(location: Any, *, patience: float) -> list[str]:

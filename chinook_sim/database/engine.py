@@ -235,15 +235,19 @@ def _reason(error: DBAPIError, location: Location) -> str:
     return scrub(reason, location.secrets)
 
 
-UNUSABLE = (
-    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
-    "invalid integer value",
-    "could not match",
-    # The server reads `options` and `client_encoding`, and answers FATAL.
+SERVER_REFUSES = (
     "invalid value for parameter",
     "unrecognized configuration parameter",
     "requires a value",
     "invalid command-line argument",
+)
+"""What the server answers, with FATAL, to `options` and `client_encoding` that it cannot use."""
+
+UNUSABLE = (
+    # libpq reads the numbers of the keepalives when it has a socket; psycopg splits the hosts.
+    "invalid integer value",
+    "could not match",
+    *SERVER_REFUSES,
 )
 
 
@@ -261,21 +265,27 @@ def _means_nothing(error: DBAPIError, location: Location) -> bool:
     )
 
 
+_SERVER_VARIABLES = {"TimeZone": "PGTZ", "DateStyle": "PGDATESTYLE", "geqo": "PGGEQO"}
+"""Variables from which libpq sets parameters of the server, by parameter."""
+
+
 def _variable(reason: str, location: Location) -> str | None:
-    """Return the libpq variable whose value an error quotes, if it is from one."""
+    """Return the libpq variable that an error is about, or None if it is about the URL."""
     from psycopg.pq import Conninfo
 
     # Which server it was is no part of the complaint.
     reason = reason.partition(" failed: ")[2] or reason
+    words = set(re.findall(r"\w+", reason))
     for option in Conninfo.get_defaults():
-        variable = (option.envvar or b"").decode()
-        value = os.environ.get(variable)
-        if not value or option.keyword.decode() in location.parameters:
-            continue
-        # PGOPTIONS has several parameters, such as `-c work_mem=4MB`.
-        parts = [part for part in re.split(r"\s|=|-c", value) if part]
-        if value in reason or any(f'"{part}"' in reason for part in parts):
+        keyword, variable = option.keyword.decode(), (option.envvar or b"").decode()
+        if keyword in words:
+            given = keyword not in location.parameters and os.environ.get(variable)
+            return variable if given else None
+    for parameter, variable in _SERVER_VARIABLES.items():
+        if f'"{parameter}"' in reason and f'"{os.environ.get(variable)}"' in reason:
             return variable
+    if any(complaint in reason for complaint in SERVER_REFUSES) and os.environ.get("PGOPTIONS"):
+        return None if "options" in location.parameters else "PGOPTIONS"
     return None
 
 

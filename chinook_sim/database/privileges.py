@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import Chinook
 
-__all__ = ["INSUFFICIENT_PRIVILEGE", "Need", "Purpose", "grants", "lacking", "needs"]
+__all__ = [
+    "INSUFFICIENT_PRIVILEGE",
+    "Need",
+    "Purpose",
+    "grants",
+    "lacking",
+    "needs",
+    "needs_of_references",
+]
 
 INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's error code."""
@@ -124,13 +132,11 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             if ids.counted or (ids.always and not ids.usable):
                 yield "SELECT", table
         if purpose != "batch":
-            yield from _to_read_what_refers(connection)
             yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
             yield from ((right, line) for right in ("SELECT", "DELETE"))
     elif purpose == "align":
         yield from (("SELECT", invoice), ("UPDATE", invoice))
     else:
-        yield from _to_read_what_refers(connection)
         # UPDATE, as the sales are locked before they are looked at.
         yield from (("SELECT", invoice), ("UPDATE", invoice), ("DELETE", invoice))
         yield from (("SELECT", line), ("UPDATE", line), ("DELETE", line))
@@ -160,8 +166,13 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"
 
 
-def _to_read_what_refers(connection: Connection) -> Iterator[Need]:
-    """Return the privileges to see which sales other tables refer to."""
+def needs_of_references(connection: Connection, purpose: Purpose) -> Iterator[Need]:
+    """Return the privileges to see which sales other tables refer to, if something asks for that.
+
+    Only cancellations do, among changes; so they are no part of `needs`.
+    """
+    if purpose in ("batch", "align", "merge", "verify"):
+        return
     for schema, table in referring_tables(connection):
         yield "USAGE", f"SCHEMA {schema}"
         yield "SELECT", table

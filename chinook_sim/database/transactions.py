@@ -9,7 +9,12 @@ from chinook_sim.database.connections import connection_of, is_psycopg
 from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
 from chinook_sim.database.interrupts import interruptible
 from chinook_sim.database.introspection import recognise
-from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, grants, needs
+from chinook_sim.database.privileges import (
+    INSUFFICIENT_PRIVILEGE,
+    grants,
+    needs,
+    needs_of_references,
+)
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 
@@ -55,7 +60,9 @@ def all_or_nothing(
         except BatchFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
-            lacking = grants(connection, needs(connection, chinook, purpose))
+            lacking = grants(connection, needs(connection, chinook, purpose)) or grants(
+                connection, needs_of_references(connection, purpose)
+            )
             if not lacking:
                 raise
             raise BatchFailed(f"{error}. Run: {lacking}", sqlstate=error.sqlstate) from error

@@ -100,7 +100,7 @@ def require(chinook: Chinook) -> None:
     if chinook.stray_ledger is not None:
         raise NoLedger(
             f"the schema {chinook.stray_ledger} has a ledger without a Chinook, and this shop has "
-            "no ledger; `chinook-sim init` says how to move it"
+            "no ledger; run `chinook-sim init`, which makes one, or says how to move that one here"
         )
     if chinook.outdated_ledger:
         raise NoLedger(

@@ -36,8 +36,8 @@ def check_runs(
             why = "its ledger is incomplete; `chinook-sim init` makes one"
         elif chinook.stray_ledger is not None:
             why = (
-                f"its ledger may be in the schema {chinook.stray_ledger}; `chinook-sim init` says "
-                "how to move it"
+                f"its ledger may be in the schema {chinook.stray_ledger}; `chinook-sim init` makes "
+                "one, or says how to move that one here"
             )
         return [Check(AS_MADE, True, f"not checked: {why}", remark=True)]
     found = compare(connection, day, baseline=baseline, days_back=back)

@@ -41,15 +41,18 @@ _POSTGRESQL_COLUMNS = text(
            -- asked once, and only where a shop has no ledger
            CASE WHEN ledger.tables IS NULL THEN (
                SELECT quote_ident(h.nspname)
-                 FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace h ON h.oid = r.relnamespace
-                WHERE r.relname = :run AND r.relkind = 'r'
+                 FROM pg_catalog.pg_class m
+                 JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
+                 JOIN pg_catalog.pg_class r ON r.relnamespace = h.oid
+                WHERE m.relname = :marker AND m.relkind = 'r' AND left(h.nspname, 3) <> 'pg_'
+                  AND r.relname = :run AND r.relkind = 'r'
+                  -- in the schema of the ledger, or in the one that it is for
                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
-                                   WHERE s.relnamespace = h.oid AND s.relname IN :names)
-                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class m
-                                    JOIN pg_catalog.pg_namespace o
-                                      ON pg_catalog.obj_description(m.oid, 'pg_class')
-                                         = CAST(:mark AS text) || o.nspname
-                                   WHERE m.relnamespace = h.oid AND m.relname = :marker)
+                                    JOIN pg_catalog.pg_namespace o ON o.oid = s.relnamespace
+                                   WHERE s.relname IN :names AND s.relkind IN ('r', 'p')
+                                     AND (o.oid = h.oid
+                                          OR pg_catalog.obj_description(m.oid, 'pg_class')
+                                             = CAST(:mark AS text) || o.nspname))
                 ORDER BY 1 LIMIT 1) END AS stray_ledger,
            concat_ws(',', CASE WHEN row_security_active(c.oid) AND c.relname IN :sales
                                THEN c.relname END, ledger.hidden) AS row_security,
