@@ -222,7 +222,7 @@ profile_option = option(
     help="Profile name or TOML file.",
 )
 timezone_option = option(
-    "--timezone", metavar="ZONE", help="Time zone of D-1, such as Europe/Paris."
+    "--timezone", metavar="ZONE", help="Time zone of the shop, such as Europe/Paris."
 )
 
 

@@ -92,7 +92,7 @@ LONG = 20_000
     heading="Changes",
     metavar="M",
     default="0",
-    help="Move M customers.",
+    help="Change M customers' addresses.",
 )
 @option(
     "--price-changes",
