@@ -13,7 +13,8 @@ from sqlalchemy import insert, literal, select, text
 from chinook_sim.changes.snapshots import content_of
 from chinook_sim.database.expressions import among
 from chinook_sim.database.records import insert_records, update_records
-from chinook_sim.models import MOVE, PRICE, PRICE_UNDONE, SIGN_UP, Change, Customer, Track
+from chinook_sim.kinds import PRICE_UNDONE, ChangeKind
+from chinook_sim.models import Change, Customer, Track
 from chinook_sim.sales.id_allocation import allocate_customers
 from chinook_sim.sampling.people import People, email
 from chinook_sim.sampling.selections import sample_below, sample_ranks
@@ -102,7 +103,7 @@ class ShopChanger:
                 )
             )
         insert_records(self._connection, Customer.__table__, rows)
-        self._content.keep_new(self._run_id, SIGN_UP, ids)
+        self._content.keep_new(self._run_id, ChangeKind.SIGN_UP, ids)
         return ids
 
     def move(self, count: int) -> int:
@@ -126,9 +127,9 @@ class ShopChanger:
             }
             for customer, country in countries.items()
         ]
-        self._content.keep_before(self._run_id, MOVE, list(countries))
+        self._content.keep_before(self._run_id, ChangeKind.MOVE, list(countries))
         update_records(self._connection, Customer.__table__, rows)
-        self._content.keep_after(self._run_id, MOVE)
+        self._content.keep_after(self._run_id, ChangeKind.MOVE)
         return len(rows)
 
     def change_prices(self, count: int) -> int:
@@ -160,9 +161,9 @@ class ShopChanger:
                     Track.__table__.c.UnitPrice.name: cents / 100,
                 }
             )
-        self._content.keep_before(self._run_id, PRICE, list(prices))
+        self._content.keep_before(self._run_id, ChangeKind.PRICE, list(prices))
         update_records(self._connection, Track.__table__, rows)
-        self._content.keep_after(self._run_id, PRICE)
+        self._content.keep_after(self._run_id, ChangeKind.PRICE)
         return len(rows)
 
     def _lock(self, key: Any, column: Any, ids: dict[int, int]) -> dict[int, Any]:
@@ -198,7 +199,7 @@ def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> 
             changes.after,
             changes.before,
         )
-        .where(of_runs, changes.kind == PRICE)
+        .where(of_runs, changes.kind == ChangeKind.PRICE)
         # Numbered in this order: the last change is the first to be taken back.
         .order_by(changes.change_id.desc())
     )

@@ -20,7 +20,8 @@ from chinook_sim.database.expressions import among
 from chinook_sim.database.foreign_keys import references, referred
 from chinook_sim.database.skipped_rows import check_written, delete_rows
 from chinook_sim.dates import bounds
-from chinook_sim.models import CANCELLATION, UPDATE, Invoice, InvoiceLine
+from chinook_sim.kinds import ChangeKind
+from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.sales.writers import choose_writer
 from chinook_sim.sampling.draws import MAX_BASKET
 from chinook_sim.sampling.selections import sample_below, sample_others, sample_ranks
@@ -224,18 +225,18 @@ def make_changes(
     """
     content = content_of(connection)
     if chosen.cancelled:
-        content.keep_before(run_id, CANCELLATION, chosen.cancelled)
+        content.keep_before(run_id, ChangeKind.CANCELLATION, chosen.cancelled)
         for model in (InvoiceLine, Invoice):
             these = among(connection, model.invoice_id, chosen.cancelled)
             delete_rows(connection, model, these)
     if chosen.updated:
-        content.keep_before(run_id, UPDATE, chosen.updated)
+        content.keep_before(run_id, ChangeKind.UPDATE, chosen.updated)
         tracks = _others(connection, catalogue, chosen.updated, seed, day)
         choose_writer(connection, chinook).add_lines(
             np.array(chosen.updated), catalogue.track_ids[tracks], catalogue.prices[tracks]
         )
         _add_up(connection, chosen.updated)
-        content.keep_after(run_id, UPDATE)
+        content.keep_after(run_id, ChangeKind.UPDATE)
 
 
 def _others(

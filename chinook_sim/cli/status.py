@@ -21,6 +21,7 @@ from chinook_sim.cli.init import describe
 from chinook_sim.cli.output import table
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import RunKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ LISTED = "10"
 MOST = 2**31 - 1
 """The largest limit."""
 
-KINDS = ("generate", "changes", "live", "align", "simulate_sales")
+KINDS = [kind.value for kind in RunKind if kind is not RunKind.BASELINE]
 
 
 @click.command(cls=Command)
@@ -140,15 +141,13 @@ def list_runs(
 
 def columns(runs: list[dict[str, Any]]) -> list[str]:
     """Lay out runs, one a line, by what a person looks for."""
-    from chinook_sim.models import LIVE
-
     if not runs:
         return []
     shown = [("run", "day", "sales", "revenue", "at", "kind", "key")]
     for run in runs:
         kind = run["kind"] + (" (undone)" if run["undone"] else "")
         figures = (f"{run['sales']:,}", run["revenue"])
-        name = run["run"] if run["kind"] == LIVE else run["run"][:8]
+        name = run["run"] if run["kind"] == RunKind.LIVE else run["run"][:8]
         shown.append((name, run["day"], *figures, run["at"], kind, run["key"] or ""))
     return ["", *aligned(shown, right=(2, 3))]
 

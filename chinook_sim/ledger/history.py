@@ -15,10 +15,11 @@ from chinook_sim.database.introspection import recognise
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.invoice_ranges import in_range
 from chinook_sim.ledger.keys import require
 from chinook_sim.ledger.recording import baseline
-from chinook_sim.models import CANCELLATION, Change, Invoice, Run, RunInvoices
+from chinook_sim.models import Change, Invoice, Run, RunInvoices
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -201,7 +202,7 @@ def _state(
     if exists:
         return "exists"
     standing = [change for change in changes if change.run.undone_at is None]
-    if standing and standing[-1].kind == CANCELLATION:
+    if standing and standing[-1].kind == ChangeKind.CANCELLATION:
         return "cancelled"
     if made_by and made_by.undone_at is not None:
         return "undone"

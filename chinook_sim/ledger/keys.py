@@ -12,8 +12,9 @@ from uuid import uuid4
 from sqlalchemy import func, select, text
 
 from chinook_sim.errors import KeyTaken, NoLedger
+from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
-from chinook_sim.models import CANCELLATION, CHANGE, MOVE, PRICE, RUN, SIGN_UP, UPDATE
+from chinook_sim.models import CHANGE, RUN
 from chinook_sim.sales.summary import BatchSummary
 from chinook_sim.sampling.selections import LATE_PARTS, count_late
 
@@ -207,13 +208,7 @@ def _late(row: Row[Any]) -> int:
 
 def _changes(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     """Return how many changes a run made, by the name in `BatchSummary`."""
-    names = {
-        UPDATE: "updates",
-        CANCELLATION: "cancellations",
-        SIGN_UP: "new_customers",
-        MOVE: "moves",
-        PRICE: "price_changes",
-    }
+    names = {kind.value: kind.field for kind in ChangeKind}
     if not json.loads(row.parameters).keys() & set(names.values()):
         return {}
     kinds = select(CHANGE.c.kind, func.count()).where(CHANGE.c.run_id == row.run_id)

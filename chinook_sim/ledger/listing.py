@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import BigInteger, case, cast, func, literal, literal_column, select
 
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
 from chinook_sim.ledger.keys import ONCE
 from chinook_sim.ledger.streams import STREAM_LENGTH
-from chinook_sim.models import BASELINE, LIVE, Run
+from chinook_sim.models import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +37,6 @@ __all__ = [
 ]
 
 RUN = Run.__table__
-
-GENERATE, ALIGN = "generate", "align"
-"""The kinds of a day's sales, and of the moving of the history."""
 
 
 class RunListing(NamedTuple):
@@ -93,7 +91,7 @@ def latest_runs(
     selected = _selected(day, kinds)
     single = connection.execute(
         select(RUN)
-        .where(*selected, RUN.c.kind != LIVE)
+        .where(*selected, RUN.c.kind != RunKind.LIVE)
         .order_by(RUN.c.created_at.desc(), RUN.c.last_invoice_id.desc())
         .limit(limit)
     ).all()
@@ -101,7 +99,7 @@ def latest_runs(
     streams = connection.execute(
         select(
             _STREAM,
-            literal(LIVE),
+            literal(RunKind.LIVE.value),
             literal(None),
             func.max(RUN.c.day),
             *(cast(func.sum(RUN.c[name]), BigInteger) for name in ("sales", "lines")),
@@ -113,7 +111,7 @@ def latest_runs(
             func.max(RUN.c.version),
             case((func.count() == func.count(RUN.c.undone_at), func.max(RUN.c.undone_at))),
         )
-        .where(*selected, RUN.c.kind == LIVE)
+        .where(*selected, RUN.c.kind == RunKind.LIVE)
         .group_by(_STREAM)
         .order_by(func.max(RUN.c.created_at).desc())
         .limit(limit)
@@ -147,14 +145,14 @@ def count_listings(
     connection: Connection, *, day: date | None = None, kinds: Sequence[str] = ()
 ) -> int:
     """Return how many rows `latest_runs` would return without a limit."""
-    single = func.count(case((RUN.c.kind != LIVE, 1)))
-    streams = func.count(case((RUN.c.kind == LIVE, _STREAM)).distinct())
+    single = func.count(case((RUN.c.kind != RunKind.LIVE, 1)))
+    streams = func.count(case((RUN.c.kind == RunKind.LIVE, _STREAM)).distinct())
     return int(connection.scalar(select(single + streams).where(*_selected(day, kinds))) or 0)
 
 
 def count_runs(connection: Connection) -> int:
     """Return the number of runs in the ledger, undone runs and each run of a stream included."""
-    return int(connection.scalar(select(func.count()).where(RUN.c.kind != BASELINE)) or 0)
+    return int(connection.scalar(select(func.count()).where(RUN.c.kind != RunKind.BASELINE)) or 0)
 
 
 # Literals, because PostgreSQL does not recognise two parameters of one value as the same.
@@ -164,7 +162,7 @@ _STREAM: ColumnElement[str] = func.substr(
 
 
 def _selected(day: date | None, kinds: Sequence[str]) -> list[Any]:
-    conditions: list[Any] = [RUN.c.kind != BASELINE]
+    conditions: list[Any] = [RUN.c.kind != RunKind.BASELINE]
     if day is not None:
         conditions.append(RUN.c.day == day)
     if kinds:
@@ -182,7 +180,7 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
     found: list[Row[Any]] = []
     if re.fullmatch("[0-9a-f-]{4,36}", given.lower()):
         beginning = RUN.c.run_id.startswith(given.lower())
-        found = _locked(connection, beginning, RUN.c.kind != BASELINE)
+        found = _locked(connection, beginning, RUN.c.kind != RunKind.BASELINE)
     named = _with_key(connection, given) if given else []
     if not found and named:
         return _one_of_key(given, named)
@@ -217,7 +215,9 @@ def find_key(connection: Connection, key: str) -> Row[Any]:
 
 def _with_key(connection: Connection, key: str) -> list[Row[Any]]:
     # The key of a transaction of a stream is a number; nobody gave it.
-    return _locked(connection, RUN.c.key == key, RUN.c.kind.not_in((BASELINE, LIVE)))
+    return _locked(
+        connection, RUN.c.key == key, RUN.c.kind.not_in((RunKind.BASELINE, RunKind.LIVE))
+    )
 
 
 def _locked(connection: Connection, *conditions: ColumnElement[bool]) -> list[Row[Any]]:
@@ -270,10 +270,10 @@ def find_runs(connection: Connection, *conditions: ColumnElement[bool]) -> Found
 
 def of_day(day: date) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions on a run to be of a day; an alignment is of no day."""
-    return RUN.c.day == day, RUN.c.kind.not_in((BASELINE, ALIGN))
+    return RUN.c.day == day, RUN.c.kind.not_in((RunKind.BASELINE, RunKind.ALIGN))
 
 
 def in_backfill(start: date, end: date) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions on a run to be what `backfill`, or `once`, made of a day of a range."""
     # No key that was given begins like that.
-    return RUN.c.kind == GENERATE, RUN.c.day.between(start, end), RUN.c.key.startswith(ONCE)
+    return RUN.c.kind == RunKind.GENERATE, RUN.c.day.between(start, end), RUN.c.key.startswith(ONCE)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select, update
 
+from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.ledger.keys import Asked
 from chinook_sim.ledger.recording import replace_entry
-from chinook_sim.models import LIVE, SIGN_UP, Change, Run, RunInvoices
+from chinook_sim.models import Change, Run, RunInvoices
 from chinook_sim.sales.batch import SLICE, Tally
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE, fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
@@ -101,7 +102,7 @@ class Group:
         for made in self._made:
             changes += Counter(updates=made.updates, cancellations=made.cancellations)
         asked = Asked(
-            LIVE,
+            RunKind.LIVE,
             tally.day,
             tally.count,
             last.key,
@@ -178,7 +179,7 @@ def merge(connection: Connection, group: Group) -> str | None:
         select(func.max(func.coalesce(RUN.c.undone_at, RUN.c.created_at))).where(
             RUN.c.run_id.in_(
                 select(CHANGE.c.run_id).where(
-                    CHANGE.c.subject == "customer", CHANGE.c.kind == SIGN_UP
+                    CHANGE.c.subject == "customer", CHANGE.c.kind == ChangeKind.SIGN_UP
                 )
             )
         )

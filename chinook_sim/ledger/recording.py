@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, literal_column, select, update
 
 from chinook_sim._version import __version__
+from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.commit_outcome import _BACKEND, Backend
 from chinook_sim.ledger.invoice_ranges import of_runs
-from chinook_sim.models import BASELINE, RANGE, RUN, Invoice
+from chinook_sim.models import RANGE, RUN, Invoice
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _write(connection: Connection, statement: Any) -> None:
 
 def baseline(connection: Connection) -> int:
     """Return the highest invoice id there was before us; 0 where there was no invoice."""
-    highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == BASELINE)
+    highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == RunKind.BASELINE)
     return connection.scalar(highest) or 0
 
 
@@ -152,4 +153,6 @@ def mark_undone(connection: Connection, *runs: str) -> None:
 def set_baseline(connection: Connection) -> None:
     """Note that all invoices there are now were there before anything was simulated."""
     highest = select(func.max(Invoice.invoice_id)).scalar_subquery()
-    connection.execute(update(RUN).where(RUN.c.kind == BASELINE).values(last_invoice_id=highest))
+    connection.execute(
+        update(RUN).where(RUN.c.kind == RunKind.BASELINE).values(last_invoice_id=highest)
+    )

@@ -9,7 +9,8 @@ from uuid import uuid4
 from sqlalchemy import func, select
 
 from chinook_sim.errors import InvalidInput
-from chinook_sim.models import LIVE, RUN
+from chinook_sim.kinds import RunKind
+from chinook_sim.models import RUN
 
 if TYPE_CHECKING:
     from datetime import date
@@ -72,4 +73,4 @@ def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
 
 
 def _of_stream(name: str) -> tuple[ColumnElement[bool], ...]:
-    return RUN.c.kind == LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)
+    return RUN.c.kind == RunKind.LIVE, RUN.c.key.startswith(f"{name}/", autoescape=True)

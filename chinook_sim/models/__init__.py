@@ -16,36 +16,12 @@ from chinook_sim.models.chinook import (
     Track,
     playlist_track,
 )
-from chinook_sim.models.ledger import (
-    BASELINE,
-    CANCELLATION,
-    CHANGE,
-    LIVE,
-    MOVE,
-    PRICE,
-    PRICE_UNDONE,
-    RANGE,
-    RUN,
-    SIGN_UP,
-    UPDATE,
-    Change,
-    CreatedTable,
-    Run,
-    RunInvoices,
-)
+from chinook_sim.models.ledger import CHANGE, RANGE, RUN, Change, CreatedTable, Run, RunInvoices
 
 __all__ = [
-    "BASELINE",
-    "CANCELLATION",
     "CHANGE",
-    "LIVE",
-    "MOVE",
-    "PRICE",
-    "PRICE_UNDONE",
     "RANGE",
     "RUN",
-    "SIGN_UP",
-    "UPDATE",
     "Album",
     "Artist",
     "Base",

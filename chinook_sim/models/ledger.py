@@ -24,13 +24,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from chinook_sim.models.base import Base, LedgerMoney
 
 __all__ = [
-    "CANCELLATION",
-    "LIVE",
-    "MOVE",
-    "PRICE",
-    "PRICE_UNDONE",
-    "SIGN_UP",
-    "UPDATE",
     "Change",
     "CreatedTable",
     "Run",
@@ -152,12 +145,6 @@ class RunInvoices(Base):
     __table_args__ = (Index("chinook_sim_run_invoices_id", "first_id", "last_id"),)
 
 
-CANCELLATION, UPDATE, SIGN_UP, MOVE = "cancellation", "update", "sign-up", "move"
-
-PRICE, PRICE_UNDONE = "price", "price undone"
-"""Kinds of change; see `Change`."""
-
-
 class Change(Base):
     """What a run changed or took away: one row for each thing, as it was and as it became.
 
@@ -204,9 +191,3 @@ RUN = Run.__table__
 CHANGE = Change.__table__
 
 RANGE = RunInvoices.__table__
-
-BASELINE = "baseline"
-"""The run_id and kind of the row that the migration writes."""
-
-LIVE = "live"
-"""The kind of a stream's runs."""

@@ -20,10 +20,11 @@ from chinook_sim.database.clock import d1
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.errors import BatchFailed, UndoRefused
+from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
 from chinook_sim.ledger.keys import Asked, require, standing
 from chinook_sim.ledger.recording import baseline, enter
-from chinook_sim.models import CANCELLATION, Change, Invoice
+from chinook_sim.models import Change, Invoice
 from chinook_sim.sales.fingerprints import dated_fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
 
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.orm import Session
 
-__all__ = ["KIND", "Alignment", "align", "move_back", "moved_without"]
+__all__ = ["Alignment", "align", "move_back", "moved_without"]
 
-KIND = "align"
-"""The kind, and the key, of its run in the ledger: so that there is one."""
+KEY = RunKind.ALIGN
+"""The key of its run in the ledger, so that there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
     """
     with all_or_nothing(session, "align") as (connection, chinook):
         require(chinook)
-        done = standing(connection, KIND, KIND)
+        done = standing(connection, RunKind.ALIGN, KEY)
         if done is not None:
             return _told(done)
         target = d1(connection, timezone) - timedelta(days=1)
@@ -104,7 +105,9 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
             "last": str(last),
             "digest": _digest(dated, timedelta(days=days)),
         }
-        asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
+        asked = Asked(
+            RunKind.ALIGN, target, len(ids), KEY, timezone=timezone, parameters=parameters
+        )
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
         enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
         _shift(connection, asked.run_id, days, str(parameters["digest"]))
@@ -199,12 +202,12 @@ def moved_without(connection: Connection, *runs: str) -> str | None:
 
     Put back as they were, they would be where the history was before.
     """
-    run = standing(connection, KIND, KIND, locked=False)
+    run = standing(connection, RunKind.ALIGN, KEY, locked=False)
     if run is None:
         return None
     cancelled = select(func.count()).where(
         of_runs(connection, Change.run_id, runs),
-        Change.kind == CANCELLATION,
+        Change.kind == ChangeKind.CANCELLATION,
         Change.subject_id <= baseline(connection),
         ~concerned(Change.subject_id, run.run_id),
     )

@@ -23,6 +23,7 @@ from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import check_visible_rows, translated, writing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
+from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.keys import made_between, once_key, require, standing, summary_of, try_key
 from chinook_sim.operations.options import COUNT_LIMIT, Request, check_seed, draw_seed
 from chinook_sim.operations.run_batch import generate_day
@@ -45,9 +46,6 @@ __all__ = ["backfill"]
 
 logger = logging.getLogger(__name__)
 
-
-KIND = "generate"
-"""As `generate_d1` has it: a day made by either exists for both."""
 
 ATTEMPTS = 4
 """How often a day is tried that something came in the way of."""
@@ -157,7 +155,7 @@ class _Filler:
             chinook = recognise(connection)
             require(chinook)
             pin(connection, chinook)
-            found = made_between(connection, KIND, start, end)
+            found = made_between(connection, RunKind.GENERATE, start, end)
             return {made.day: self._compared(made) for made in found}
 
     def _choose_seed(self, there: Iterable[BatchSummary]) -> int:
@@ -216,7 +214,7 @@ class _Filler:
             writing(connection := connection_of(session)),
         ):
             self._prepare(connection)
-            if not waiting and not try_key(connection, KIND, once_key(day)):
+            if not waiting and not try_key(connection, RunKind.GENERATE, once_key(day)):
                 return None
             version = version_of(connection)
             if self._known is None or version != self._version:
@@ -248,7 +246,7 @@ class _Filler:
                 )
             except KeyTaken:
                 # Made meanwhile with another number, seed or option; it stays as it is.
-                row = standing(connection, KIND, once_key(day), locked=False)
+                row = standing(connection, RunKind.GENERATE, once_key(day), locked=False)
                 if row is None:
                     raise
                 return self._compared(summary_of(connection, row))

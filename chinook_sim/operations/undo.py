@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from chinook_sim.changes.snapshots.tables import SUBJECTS
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import changed_by, concerned, of_runs
 from chinook_sim.ledger.keys import require
 from chinook_sim.ledger.listing import find_key, find_run, find_runs, in_backfill, of_day
 from chinook_sim.ledger.recording import mark_undone
 from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
-from chinook_sim.models import CANCELLATION, LIVE, Change, Run
-from chinook_sim.operations.align import KIND as ALIGN
+from chinook_sim.models import Change, Run
 from chinook_sim.operations.align import move_back
 from chinook_sim.operations.undo_runs import RUN, RunUndoing, refused, stream_in
 
@@ -155,9 +154,9 @@ def _undo_stream(
     all_of_it = stream_of(connection, name)
     standing = runs_of_stream(connection, name)
     if not standing:
-        return UndoResult(name, LIVE, *all_of_it[1:], existed=True, witness=name)
+        return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, witness=name)
     made = _undo_all(session, connection, chinook, standing, limit, name)
-    return replace(made, run_id=name, kind=LIVE, day=all_of_it.day)
+    return replace(made, run_id=name, kind=RunKind.LIVE, day=all_of_it.day)
 
 
 def _undo_all(
@@ -245,14 +244,14 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
     if row.undone_at is not None:
         return False
     subjects = _changed(connection, [row.run_id])
-    if row.kind == ALIGN:
+    if row.kind == RunKind.ALIGN:
         _refuse_cancelled(connection, row)
         move_back(connection, row)
     elif subjects:
         with all_or_nothing(session, _purpose(subjects), chinook):
             undoing = RunUndoing(connection, chinook, [row], subjects, stream_in(row))
             # A run of a stream may be many transactions, which changed each other's sales.
-            undoing.undo_together() if row.kind == LIVE else undoing.undo()
+            undoing.undo_together() if row.kind == RunKind.LIVE else undoing.undo()
     else:
         RunUndoing(connection, chinook, [row], subjects, stream_in(row)).undo()
     mark_undone(connection, row.run_id)
@@ -265,7 +264,7 @@ def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
         select(*RUN)
         .join(Change, Change.run_id == Run.run_id)
         .where(
-            Change.kind == CANCELLATION,
+            Change.kind == ChangeKind.CANCELLATION,
             concerned(Change.subject_id, row.run_id),
             Run.undone_at.is_(None),
         )

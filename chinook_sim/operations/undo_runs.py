@@ -9,21 +9,12 @@ from sqlalchemy import func, select
 
 from chinook_sim.changes.customers_and_prices import note_prices_undone
 from chinook_sim.changes.snapshots import content_of, customer_before
-from chinook_sim.changes.snapshots.tables import SUBJECTS, Subject
 from chinook_sim.database.foreign_keys import references
 from chinook_sim.database.skipped_rows import delete_rows
 from chinook_sim.errors import UndoRefused
+from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import changed_by, in_range, invoices_of, of_runs
-from chinook_sim.models import (
-    CANCELLATION,
-    LIVE,
-    SIGN_UP,
-    Change,
-    Invoice,
-    InvoiceLine,
-    Run,
-    RunInvoices,
-)
+from chinook_sim.models import Change, Invoice, InvoiceLine, Run, RunInvoices
 from chinook_sim.operations.align import moved_without
 from chinook_sim.operations.run_digests import (
     RunMakers,
@@ -39,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
     from chinook_sim.database.schema import Chinook
+    from chinook_sim.kinds import Subject
 
 __all__ = ["RUN", "RunUndoing", "refused", "stream_in"]
 
@@ -51,7 +43,7 @@ RUN = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
 
 def stream_in(row: Row[Any]) -> str | None:
     """Return the name of the stream that a run is of."""
-    return row.key.split("/")[0] if row.kind == LIVE else None
+    return row.key.split("/")[0] if row.kind == RunKind.LIVE else None
 
 
 def refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
@@ -218,7 +210,7 @@ class RunUndoing:
         """Refuse where invoices, there or cancelled, are of customers who signed up in the runs."""
         connection = self._connection
         newcomers = select(Change.subject_id).where(
-            of_runs(connection, Change.run_id, self._ids), Change.kind == SIGN_UP
+            of_runs(connection, Change.run_id, self._ids), Change.kind == ChangeKind.SIGN_UP
         )
         theirs = Invoice.customer_id.in_(newcomers)
         bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
@@ -227,7 +219,7 @@ class RunUndoing:
             select(*RUN)
             .join(Change, Change.run_id == Run.run_id)
             .where(
-                Change.kind == CANCELLATION,
+                Change.kind == ChangeKind.CANCELLATION,
                 Run.undone_at.is_(None),
                 ~of_runs(connection, Change.run_id, self._ids),
                 customer_before(connection).in_(newcomers),

@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, column, func, null, select, text, update
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, grants
 from chinook_sim.errors import BatchFailed
-from chinook_sim.models import BASELINE, Change, Customer, Invoice, InvoiceLine, Run, RunInvoices
+from chinook_sim.kinds import RunKind
+from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,7 @@ def _question(
         that its source gave, and two that the ledger has.
     """
     given = ledger and any(source.counted for _, source, _ in sources)
-    noted = select(Run.parameters).where(Run.run_id == BASELINE).scalar_subquery()
+    noted = select(Run.parameters).where(Run.run_id == RunKind.BASELINE).scalar_subquery()
     columns: list[Any] = [noted if given else null()]
     for table, source, name in sources:
         (key,) = table.primary_key.columns
@@ -181,7 +182,7 @@ def remember(connection: Connection, chinook: Chinook) -> None:
     if not keys:
         return
     highest = [select(func.max(key)).scalar_subquery() for key in keys.values()]
-    row = Run.run_id == BASELINE
+    row = Run.run_id == RunKind.BASELINE
     # Locked, as another transaction may be noting something.
     found = connection.execute(select(Run.parameters, *highest).where(row).with_for_update())
     for text_, *last in found:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from chinook_sim.changes.snapshots.tables import Subject
+    from chinook_sim.kinds import ChangeKind, Subject
 
 __all__ = ["Content", "content_of", "customer_before"]
 
@@ -33,13 +33,13 @@ __all__ = ["Content", "content_of", "customer_before"]
 class Content(Protocol):
     """Keeps the content of rows on one connection, in the rows of `Change`."""
 
-    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """Take down what a run is about to change in some way, as it is."""
 
-    def keep_after(self, run_id: str, kind: str) -> None:
+    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
         """Take down the same as it is now that the run has changed it."""
 
-    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """Take down what a run has made."""
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, BigInteger, String, bindparam
 
-from chinook_sim.changes.snapshots.tables import Part, Subject, parts_of, subject_of
+from chinook_sim.changes.snapshots.tables import Part, parts_of
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.models import Change
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+
+    from chinook_sim.kinds import ChangeKind, Subject
 
 __all__ = ["PostgresqlContent"]
 
@@ -29,16 +31,16 @@ class PostgresqlContent:
         self._connection = connection
         self._change = quoted(connection, Change.__table__)
 
-    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """See `Content.keep_before`."""
         self._insert("before", run_id, kind, ids)
 
-    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """See `Content.keep_new`."""
         self._insert("after", run_id, kind, ids)
 
-    def _insert(self, when: str, run_id: str, kind: str, ids: Sequence[int]) -> None:
-        subject = subject_of(kind)
+    def _insert(self, when: str, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        subject = kind.subject
         _, *others = parts_of(subject)
         last = "NULL"
         for part in others:
@@ -56,9 +58,9 @@ class PostgresqlContent:
             ids=ids,
         )
 
-    def keep_after(self, run_id: str, kind: str) -> None:
+    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
         """See `Content.keep_after`."""
-        state = self._state(subject_of(kind), "c.subject_id")
+        state = self._state(kind.subject, "c.subject_id")
         self._run(
             f"UPDATE {self._change} c SET after = {state} "  # noqa: S608
             "WHERE c.run_id = :run AND c.kind = :kind",

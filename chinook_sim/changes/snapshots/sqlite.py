@@ -9,13 +9,15 @@ from itertools import islice
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.changes.snapshots.tables import Part, Subject, parts_of, subject_of
+from chinook_sim.changes.snapshots.tables import Part, parts_of
 from chinook_sim.database.identifiers import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
+
+    from chinook_sim.kinds import ChangeKind, Subject
 
 __all__ = ["SqliteContent"]
 
@@ -35,16 +37,16 @@ class SqliteContent:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """See `Content.keep_before`."""
         self._insert("before", run_id, kind, ids)
 
-    def keep_new(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """See `Content.keep_new`."""
         self._insert("after", run_id, kind, ids)
 
-    def _insert(self, when: str, run_id: str, kind: str, ids: Sequence[int]) -> None:
-        subject = subject_of(kind)
+    def _insert(self, when: str, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        subject = kind.subject
         _, *others = parts_of(subject)
         for some in _slices(ids):
             now = self._now(subject, some)
@@ -68,9 +70,9 @@ class SqliteContent:
                 ],
             )
 
-    def keep_after(self, run_id: str, kind: str) -> None:
+    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
         """See `Content.keep_after`."""
-        subject = subject_of(kind)
+        subject = kind.subject
         for some in _slices(self._ids([run_id], subject, kind)):
             now = self._now(subject, some)
             self._many(

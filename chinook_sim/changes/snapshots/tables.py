@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chinook_sim.models import (
-    CANCELLATION,
-    MOVE,
-    PRICE,
-    SIGN_UP,
-    UPDATE,
-    Customer,
-    Invoice,
-    InvoiceLine,
-    Track,
-)
+from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 
-__all__ = ["SUBJECTS", "Part", "Subject", "parts_of", "subject_of"]
+if TYPE_CHECKING:
+    from chinook_sim.kinds import Subject
 
-Subject = Literal["invoice", "customer", "track"]
-
-
-SUBJECTS: tuple[Subject, ...] = get_args(Subject)
-
-_SUBJECT_OF: dict[str, Subject] = {
-    CANCELLATION: "invoice",
-    UPDATE: "invoice",
-    SIGN_UP: "customer",
-    MOVE: "customer",
-    PRICE: "track",
-}
+__all__ = ["Part", "parts_of"]
 
 
 class Part(NamedTuple):
@@ -75,8 +55,3 @@ _PARTS: dict[Subject, tuple[Part, ...]] = {
 def parts_of(subject: Subject) -> tuple[Part, ...]:
     """Return the tables whose rows are kept, the one that the others refer to first."""
     return _PARTS[subject]
-
-
-def subject_of(kind: str) -> Subject:
-    """Return what a kind of change changes."""
-    return _SUBJECT_OF[kind]

@@ -35,11 +35,11 @@ from chinook_sim.errors import (
     CommitUnanswered,
     DatabaseUnavailable,
 )
+from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.commit_outcome import backend_of, outcome
 from chinook_sim.ledger.keys import require
 from chinook_sim.ledger.merging import Group, merge
 from chinook_sim.ledger.streams import stream_name
-from chinook_sim.models import LIVE
 from chinook_sim.operations.options import Request
 from chinook_sim.operations.run_batch import Moment, make_batch
 from chinook_sim.sales.batch import SalePlan
@@ -420,7 +420,7 @@ class Worker:
                 kinds = [arrival.kind for arrival in of_day]
                 request = Request(
                     kinds.count(SALE),
-                    kind=LIVE,
+                    kind=RunKind.LIVE,
                     start=of_day[0].sales,
                     day=day,
                     seed=self._arrivals.seed,
