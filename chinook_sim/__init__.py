@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from chinook_sim.operations.factory import SaleFactory
     from chinook_sim.operations.generate import generate_d1, simulate_changes
     from chinook_sim.operations.live.api import LiveStream, live
-    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.live.worker import LiveBatch
     from chinook_sim.operations.undo import UndoResult, undo
     from chinook_sim.sales.summary import BatchSummary
     from chinook_sim.sampling.profile import Peak, Profile, load_profile
@@ -118,7 +118,7 @@ _HOMES = {
     "sampling.profile": {"Peak", "Profile", "load_profile"},
     "operations.generate": {"generate_d1", "simulate_changes"},
     "operations.live.api": {"LiveStream", "live"},
-    "operations.live.stream": {"LiveBatch"},
+    "operations.live.worker": {"LiveBatch"},
     "operations.undo": {"UndoResult", "undo"},
 }
 

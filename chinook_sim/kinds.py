@@ -1,11 +1,20 @@
-"""What kinds of runs and of changes there are, as the ledger spells them."""
+"""The kinds of runs and of changes, as the ledger spells them, and how many changes of each."""
 
 from __future__ import annotations
 
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Literal, get_args
 
-__all__ = ["PRICE_UNDONE", "SUBJECTS", "ChangeKind", "RunKind", "Subject"]
+__all__ = [
+    "NO_CHANGES",
+    "PRICE_UNDONE",
+    "SUBJECTS",
+    "ChangeCounts",
+    "ChangeKind",
+    "RunKind",
+    "Subject",
+]
 
 Subject = Literal["invoice", "customer", "track"]
 """What a change is a change of."""
@@ -52,3 +61,28 @@ class ChangeKind(StrEnum):
 
 PRICE_UNDONE = "price undone"
 """The kind of the change that `undo` notes when it gives a track its earlier price again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """How many changes of each kind, requested or made.
+
+    Attributes:
+        updates: invoices that get one more track.
+        cancellations: invoices that are deleted.
+        new_customers: customers who are added.
+        moves: customers who get another address.
+        price_changes: tracks that get another price.
+    """
+
+    updates: int = 0
+    cancellations: int = 0
+    new_customers: int = 0
+    moves: int = 0
+    price_changes: int = 0
+
+    def __bool__(self) -> bool:
+        return any(astuple(self))
+
+
+NO_CHANGES = ChangeCounts()

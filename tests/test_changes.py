@@ -23,7 +23,9 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.kinds import ChangeCounts
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.verification import verify_all, verify_day
 
 if TYPE_CHECKING:
@@ -443,8 +445,9 @@ def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: Shop) -> None:
 def test_a_dry_run_tells_and_changes_nothing(shop: Shop) -> None:
     make(shop, 10)
     before = shop.snapshot()
+    options = BatchOptions(day=DAY, seed=8, changes=ChangeCounts(updates=8, cancellations=4))
     with Session(shop.engine) as session:
-        told = plan_day(session, 5, day=DAY, seed=8, updates=8, cancellations=4)
+        told = plan_batch(session, 5, options)
         session.rollback()
     assert shop.snapshot() == before
     made = make(shop, 5, seed=8, updates=8, cancellations=4)

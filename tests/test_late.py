@@ -13,7 +13,8 @@ from conftest import by_turns, cases, one_of_each, parameters
 from sqlalchemy.orm import Session
 
 from chinook_sim import InvalidInput, KeyTaken, generate_d1, simulate_changes, undo
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.operations.options import BatchOptions, backdating_rule
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.sampling.selections import count_late, sample_late
 from chinook_sim.verification import verify_all, verify_day
 
@@ -153,8 +154,9 @@ def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(shop: Sh
 
 @in_turns
 def test_a_dry_run_tells_how_many(shop: Shop) -> None:
+    options = BatchOptions(day=DAY, seed=1, backdating=backdating_rule(0.05, 7))
     with Session(shop.engine) as session:
-        assert plan_day(session, 200, day=DAY, seed=1, late=0.05).late == 10
+        assert plan_batch(session, 200, options).late == 10
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ from chinook_sim import (
 )
 from chinook_sim.database.clock import d1
 from chinook_sim.ledger.commit_outcome import backend_of, outcome
-from chinook_sim.operations.run_batch import generate_day
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
 
@@ -321,7 +322,8 @@ def test_sqlite_does_not_wait_for_readers_in_the_middle_of_a_batch(
         pragma = text("PRAGMA busy_timeout")
         usual = session.scalar(pragma)
         during: set[int] = set()
-        generate_day(session, 5, day=DAY, progress=lambda _: during.add(session.scalar(pragma)))
+        context = BatchContext(progress=lambda _: during.add(session.scalar(pragma)))
+        run_batch(session, 5, BatchOptions(day=DAY), context)
         assert during == {0}
         assert session.scalar(pragma) == usual
 

@@ -19,13 +19,16 @@ from test_migrations import alembic_process, config
 
 from chinook_sim import NotAChinook, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.errors import MigrationRefused, NoLedger
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all
 from chinook_sim.verification.as_made import AS_MADE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Command, Shop
     from postgres import Server
 
@@ -99,12 +102,16 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
     )
     shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
     before = shop.value("SELECT count(*) FROM north.[Invoice]")
-    for call in (generate_d1, plan_day):
+    calls: list[Callable[[Session], object]] = [
+        lambda session: generate_d1(session, 5, day=DAY),
+        lambda session: plan_batch(session, 5, BatchOptions(day=DAY)),
+    ]
+    for call in calls:
         with (
             Session(shop.engine) as session,
             pytest.raises(NoLedger, match="schema public has a ledger without a Chinook"),
         ):
-            call(session, 5, day=DAY)
+            call(session)
     assert shop.value("SELECT count(*) FROM north.[Invoice]") == before
     with shop.engine.connect() as connection:
         (told,) = [it.figure for it in verify_all(connection) if it.name == AS_MADE]

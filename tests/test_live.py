@@ -37,12 +37,12 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.changes.counts import Changes
 from chinook_sim.changes.invoices import choose_changes, recent_ids
 from chinook_sim.database.clock import now
 from chinook_sim.database.introspection import recognise
+from chinook_sim.kinds import ChangeCounts
 from chinook_sim.operations import undo as undoing
-from chinook_sim.operations.live import stream
+from chinook_sim.operations.live import schema_cache, worker
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sampling.arrivals import MIX, SALE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from wire import Side
 
-    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.live.worker import LiveBatch
 
 CASES = {case.id: case for case in by_turns(migrated=True)}
 
@@ -449,7 +449,7 @@ def test_a_signal_handler_sets_the_event_at_any_moment_of_a_pause(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(
         "import random, signal, threading\n"
-        "from chinook_sim.operations.live.stream import wait\n"
+        "from chinook_sim.operations.live.stream_time import wait\n"
         "for _ in range(3_000):\n"
         "    stop = threading.Event()\n"
         "    signal.signal(signal.SIGALRM, lambda *_: stop.set())\n"
@@ -507,7 +507,7 @@ def test_each_sale_is_of_the_day_on_which_it_came(
         passed = timedelta(seconds=time.monotonic() - began)
         return datetime(2026, 1, 31, 23, 59, 59) + passed  # noqa: DTZ001
 
-    monkeypatch.setattr(stream, "now", around_midnight)
+    monkeypatch.setattr(worker, "now", around_midnight)
     batches = sell(shop, 1_000, rate=300, mix=(1, 0, 0))
     assert_all_there_once(shop, batches)
     days = [it.made.day for it in batches]
@@ -560,7 +560,7 @@ def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
         for low, high in ((span), (1, 10**9), (10**8, 10**9)):
             for seed in range(100):
                 chosen = choose_changes(
-                    connection, catalogue, Changes(3, 2), seed, day, span=(low, high)
+                    connection, catalogue, ChangeCounts(3, 2), seed, day, span=(low, high)
                 )
                 assert len(set(chosen.updated)) == 3
                 assert len(set(chosen.cancelled)) == 2
@@ -569,7 +569,9 @@ def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
         assert set(drawn) <= set(recent)
         cells = Counter(recent.index(id_) // 50 for id_ in drawn.elements())
         assert chance_of(sum((cells[it] - 75) ** 2 / 75 for it in range(8)), 7) > 1e-4
-        everything = choose_changes(connection, catalogue, Changes(0, 1_000), 7, day, span=span)
+        everything = choose_changes(
+            connection, catalogue, ChangeCounts(0, 1_000), 7, day, span=span
+        )
         assert everything.cancelled == recent
 
 
@@ -799,8 +801,8 @@ def test_who_waits_for_a_server_can_be_interrupted(listening: bool, command: Com
 
 @both
 def test_what_others_sell_is_changed_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "READ_AGAIN", 0.1)
-    monkeypatch.setattr(stream, "READING", 0)
+    monkeypatch.setattr(schema_cache, "REFRESH_INTERVAL", 0.1)
+    monkeypatch.setattr(schema_cache, "REFRESH_RATIO", 0)
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 200)
     theirs: set[int] = set()

@@ -20,7 +20,7 @@ from chinook_sim import InvalidInput, UndoRefused, generate_d1, live, simulate_c
 from chinook_sim.ledger import merging
 from chinook_sim.ledger.listing import latest_runs
 from chinook_sim.ledger.merging import Group, merge
-from chinook_sim.operations.live import stream
+from chinook_sim.operations.live import merger, schema_cache, stream_time, worker
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from conftest import Shop
     from sqlalchemy import Connection
 
-    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.live.worker import LiveBatch
 
 each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
@@ -55,7 +55,7 @@ class Clock(threading.Event):
 
 @pytest.fixture(autouse=True)
 def _waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "wait", lambda stop, seconds: stop.wait(seconds))
+    monkeypatch.setattr(stream_time, "wait", lambda stop, seconds: stop.wait(seconds))
 
 
 def sell(shop: Shop, count: int, **wanted: Any) -> list[LiveBatch]:
@@ -129,7 +129,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Group]:
     """Keep what a stream would have merged."""
     found: list[Group] = []
-    monkeypatch.setattr(stream, "merge", lambda _, group: found.append(group))
+    monkeypatch.setattr(merger, "merge", lambda _, group: found.append(group))
     return found
 
 
@@ -350,8 +350,8 @@ def test_a_merge_that_is_refused_is_told_once(shop: Shop, small: None) -> None:
 def test_what_knew_other_prices_is_not_merged_together(shop: Shop, small: None) -> None:
     # Every statement of a stream reads the prices anew.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "READ_AGAIN", 0)
-        patch.setattr(stream, "READING", 0)
+        patch.setattr(schema_cache, "REFRESH_INTERVAL", 0)
+        patch.setattr(schema_cache, "REFRESH_RATIO", 0)
         for number, batch in enumerate(selling(shop, 18), 1):
             if number in (4, 7):
                 with Session(shop.engine) as session, session.begin():
@@ -390,7 +390,7 @@ def test_each_day_has_runs_of_its_own(
     def around_midnight(*_: object) -> datetime:
         return datetime(2026, 1, 31, 23, 59, 55) + timedelta(seconds=next(numbers))  # noqa: DTZ001
 
-    monkeypatch.setattr(stream, "now", around_midnight)
+    monkeypatch.setattr(worker, "now", around_midnight)
     batches = sell(shop, 23, mix=(1, 0, 0))
     days = [
         str(day)

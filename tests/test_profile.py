@@ -28,7 +28,8 @@ from chinook_sim import (
     load_profile,
     undo,
 )
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.sales.batch import SalePlan, draw_batch
 from chinook_sim.sales.catalogue import BillingAddress, Catalogue
 from chinook_sim.sampling.profile import REALISTIC, UNIFORM
@@ -497,8 +498,9 @@ def test_one_by_one_and_in_bulk_have_the_same_shape(shop: Shop) -> None:
     one_by_one = content(first)
     second = make(shop, 10, profile=STEEP)
     assert content(second.invoice_ids[0]) == one_by_one
+    options = BatchOptions(day=DAY, seed=7, profile=STEEP)
     with Session(shop.engine) as session:
-        assert plan_day(session, 10, day=DAY, seed=7, profile=STEEP).digest == second.digest
+        assert plan_batch(session, 10, options).digest == second.digest
 
 
 @each

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from conftest import Ground, Shop
 
-    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.live.worker import LiveBatch
 
 CASES = {case.id: case for case in by_turns(migrated=True)}
 

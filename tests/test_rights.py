@@ -29,7 +29,8 @@ from chinook_sim import (
     undo,
 )
 from chinook_sim.ledger import merging
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 
 if TYPE_CHECKING:
@@ -476,7 +477,7 @@ def test_a_role_from_which_a_policy_hides_rows_is_refused(
     hides = f"row-level security on {hidden} may hide rows"
     for call in (
         lambda session: generate_d1(session, 3, day=DAY),
-        lambda session: plan_day(session, 3, day=DAY),
+        lambda session: plan_batch(session, 3, BatchOptions(day=DAY)),
         lambda session: simulate_changes(session, updates=1, day=DAY),
         lambda session: undo(session, run),
         lambda session: align(session),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import backfill, generate_d1, invoice_history, live, undo
 from chinook_sim.errors import BatchFailed, InvalidInput
-from chinook_sim.operations.run_batch import plan_day
+from chinook_sim.kinds import ChangeCounts
+from chinook_sim.operations.options import BatchOptions
+from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
 
@@ -88,15 +91,19 @@ def outcomes(shop: Shop) -> dict[str, Any]:
     """Do everything once, and return what came of it."""
     stock(shop)
     said: dict[str, Any] = {"before": contents(shop)}
-    wishes: dict[str, Any] = {"day": DAY, "seed": 7, "updates": 5, "cancellations": 5, "moves": 2}
+    changes = ChangeCounts(updates=5, cancellations=5, new_customers=1, moves=2, price_changes=2)
+    wishes: dict[str, Any] = {"day": DAY, "seed": 7, "once": True, **asdict(changes)}
+    options = BatchOptions(day=DAY, seed=7, once=True, changes=changes)
     with Session(shop.engine) as session, session.begin():
-        said["planned"] = plan_day(session, 20, once=True, **wishes).digest
-        made = generate_d1(session, 20, once=True, new_customers=1, price_changes=2, **wishes)
+        said["planned"] = plan_batch(
+            session, 20, replace(options, changes=ChangeCounts(5, 5, 0, 2))
+        ).digest
+        made = generate_d1(session, 20, **wishes)
     said["made"] = made.digest, made.revenue, made.hours
     with Session(shop.engine) as session, session.begin():
-        again = generate_d1(session, 20, once=True, new_customers=1, price_changes=2, **wishes)
+        again = generate_d1(session, 20, **wishes)
         assert (again.existed, again.run_id) == (True, made.run_id)
-        assert plan_day(session, 20, once=True, **wishes, new_customers=1, price_changes=2).existed
+        assert plan_batch(session, 20, options).existed
     said["after"] = contents(shop)
     with shop.engine.connect() as connection:
         history = invoice_history(connection, made.invoice_ids[0])

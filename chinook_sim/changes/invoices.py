@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select, update
 
-from chinook_sim.changes.counts import Changes
 from chinook_sim.changes.snapshots import content_of
 from chinook_sim.database.expressions import among
 from chinook_sim.database.foreign_keys import references, referred
 from chinook_sim.database.skipped_rows import check_written, delete_rows
 from chinook_sim.dates import bounds
-from chinook_sim.kinds import ChangeKind
+from chinook_sim.kinds import ChangeCounts, ChangeKind
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.sales.writers import choose_writer
 from chinook_sim.sampling.draws import MAX_BASKET
@@ -60,15 +59,15 @@ class Chosen:
     cancelled: list[int]
 
     @property
-    def changes(self) -> Changes:
+    def changes(self) -> ChangeCounts:
         """How many they are."""
-        return Changes(len(self.updated), len(self.cancelled))
+        return ChangeCounts(len(self.updated), len(self.cancelled))
 
 
 def choose_changes(
     connection: Connection,
     catalogue: Catalogue,
-    wanted: Changes,
+    wanted: ChangeCounts,
     seed: int,
     day: date,
     *,

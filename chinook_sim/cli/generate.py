@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +25,7 @@ from chinook_sim.cli.init import make_missing_file
 from chinook_sim.cli.output import counted, picture, progress_bar
 from chinook_sim.cli.transactions import look, persistently
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import ChangeCounts, ChangeKind
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,13 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-CHANGES = {
-    "updates": "sales of the last 90 days",
-    "cancellations": "sales of the last 90 days",
-    "new_customers": "customers",
-    "moves": "customers",
-    "price_changes": "tracks",
-}
+CANDIDATES = {"invoice": "sales of the last 90 days", "customer": "customers", "track": "tracks"}
+
+CHANGES = {kind.field: CANDIDATES[kind.subject] for kind in ChangeKind}
 """What may change besides new sales, and what is chosen from."""
 
 
@@ -128,46 +125,55 @@ def generate(
     updates and cancellations. Where no database is named and there is none yet, chinook.db is made
     first, with a stand-in Chinook.
     """
-    from chinook_sim.operations.options import COUNT_LIMIT, check_key, check_share
-    from chinook_sim.operations.run_batch import generate_day, plan_day
+    from chinook_sim.operations.options import (
+        COUNT_LIMIT,
+        DAYS_BACK_LIMIT,
+        BatchOptions,
+        backdating_rule,
+    )
+    from chinook_sim.operations.run_batch import BatchContext, plan_batch, run_batch
     from chinook_sim.sampling.draws import SEED_LIMIT
     from chinook_sim.sampling.profile import load_profile
 
     counts = read_counts(n if n is not None else ask_count(), updates, cancellations)
     count = read_number("the number of sales", counts[0], COUNT_LIMIT)
-    wanted: dict[str, Any] = {
-        "day": read_day(day),
-        "timezone": read_timezone(timezone),
-        "seed": None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
-        "once": once,
-        "key": None if key is None else check_key(key),
-        "late": check_share(late),
-        "late_days": read_number("the number of days back", late_days, 10_000, least=1),
-        "profile": load_profile(profile),
-    }
-    for name, given in zip(
-        CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True
-    ):
-        wanted[name] = read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
+    numbers = zip(CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True)
+    wanted = ChangeCounts(
+        **{
+            name: read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
+            for name, given in numbers
+        }
+    )
     if once and key is not None:
         raise InvalidInput("--once and --key cannot be combined; give one of them")
+    most = read_number("the number of days back", late_days, DAYS_BACK_LIMIT, least=1)
+    options = BatchOptions(
+        day=read_day(day),
+        timezone=read_timezone(timezone),
+        seed=None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+        once=once,
+        key=key,
+        changes=wanted,
+        backdating=backdating_rule(late, most),
+        profile=load_profile(profile),
+    )
     location = settings.find()
     if location.embedded and not dry_run:
         make_missing_file(settings, location)
 
     def add(session: Session) -> BatchSummary:
         with progress_bar(settings, "sales", count * 2 if count >= LONG else 0) as step:
-            return generate_day(session, count, **wanted, progress=step)
+            return run_batch(session, count, options, BatchContext(progress=step))
 
     if dry_run:
-        batch, retries = look(settings, location, lambda it: plan_day(it, count, **wanted)), 0
+        batch, retries = look(settings, location, lambda it: plan_batch(it, count, options)), 0
     else:
         batch, retries = persistently(settings, location, add)
     for name, candidates in CHANGES.items():
-        made = getattr(batch, name)
-        if made < wanted[name]:
+        made, asked = getattr(batch, name), getattr(wanted, name)
+        if made < asked:
             settings.say(
-                f"{called(name)}: {made:,} and not {wanted[name]:,}, as there are no more "
+                f"{called(name)}: {made:,} and not {asked:,}, as there are no more "
                 f"{candidates} to choose from"
             )
     # Each is the customer of one sale, and there are as many sales as were asked for.

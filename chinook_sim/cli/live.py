@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.settings import Location
     from chinook_sim.operations.live.api import LiveStream
-    from chinook_sim.operations.live.stream import LiveBatch
+    from chinook_sim.operations.live.worker import LiveBatch
 
 __all__ = ["live"]
 

@@ -53,7 +53,7 @@ def all_or_nothing(
         check_visible_rows(chinook)
         try:
             with writing(connection), session.begin_nested(), translated():
-                # Asked for again: only now does the session send the SAVEPOINT.
+                # RunRequest for again: only now does the session send the SAVEPOINT.
                 connection = connection_of(session)
                 with pinned(connection, chinook), _encoding(connection):
                     yield connection, chinook

@@ -4,91 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from sqlalchemy import func, select, text
 
 from chinook_sim.errors import KeyTaken, NoLedger
 from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
+from chinook_sim.ledger.request import once_key
 from chinook_sim.models import CHANGE, RUN
 from chinook_sim.sales.summary import BatchSummary
 from chinook_sim.sampling.selections import LATE_PARTS, count_late
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from datetime import date
 
     from sqlalchemy import Connection, Row
 
     from chinook_sim.database.schema import Chinook
+    from chinook_sim.ledger.request import RunRequest
     from chinook_sim.sales.id_ranges import IdRanges
 
 __all__ = [
-    "ONCE",
-    "Asked",
     "made_already",
     "made_between",
-    "once_key",
     "require",
     "standing",
     "summary_of",
     "try_key",
 ]
-
-ONCE = "once:"
-"""How the keys that we make ourselves begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a batch was asked to be.
-
-    Attributes:
-        kind: as in `Run`.
-        day: the day.
-        count: the number of sales.
-        key: what makes a repeated request the same one, if anything does.
-        seed: the seed, if one was given.
-        timezone: the zone that D-1 was taken from, if one was given.
-        profile: the shape of the day.
-        parameters: whatever else differs from the default.
-        run_id: a UUID of its own.
-    """
-
-    kind: str
-    day: date
-    count: int
-    key: str | None = None
-    seed: int | None = None
-    timezone: str | None = None
-    profile: str = "uniform"
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    run_id: str = field(default_factory=lambda: str(uuid4()))
-
-    @property
-    def once(self) -> bool:
-        """Whether the key is the day's own."""
-        return self.key == once_key(self.day)
-
-    @property
-    def parameters_text(self) -> str:
-        """The parameters as JSON, always in the same words."""
-        return json.dumps(self.parameters, sort_keys=True)
-
-    @property
-    def parameters_hash(self) -> str:
-        """SHA-256 of all that was asked for but the seed, in hexadecimal."""
-        words = f"{self.day} {self.count} {self.profile} {self.parameters_text}"
-        return hashlib.sha256(words.encode()).hexdigest()
-
-
-def once_key(day: date) -> str:
-    """Return the key under which a day's sales exist once."""
-    return f"{ONCE}{day}"
 
 
 def require(chinook: Chinook) -> None:
@@ -163,7 +110,7 @@ def made_between(
 
 
 def made_already(
-    connection: Connection, asked: Asked, *, locked: bool = True
+    connection: Connection, asked: RunRequest, *, locked: bool = True
 ) -> BatchSummary | None:
     """Return the batch that a request's key stands for, or None where it is to be made.
 

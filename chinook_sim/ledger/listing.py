@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, case, cast, func, literal, literal_column, se
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
-from chinook_sim.ledger.keys import ONCE
+from chinook_sim.ledger.request import ONCE
 from chinook_sim.ledger.streams import STREAM_LENGTH
 from chinook_sim.models import Run
 

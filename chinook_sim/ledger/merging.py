@@ -16,8 +16,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import of_runs
-from chinook_sim.ledger.keys import Asked
 from chinook_sim.ledger.recording import replace_entry
+from chinook_sim.ledger.request import RunRequest
 from chinook_sim.models import Change, Run, RunInvoices
 from chinook_sim.sales.batch import SLICE, Tally
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE, fingerprints
@@ -95,13 +95,13 @@ class Group:
             self._tally.add(batch)
             self._fingerprints += fingerprints(batch)
 
-    def summary(self) -> tuple[Asked, BatchSummary]:
+    def summary(self) -> tuple[RunRequest, BatchSummary]:
         """Return the merged run, with an id of its own, as if it had been made at once."""
         last, tally = self._made[-1], self._tally
         changes: Counter[str] = Counter()
         for made in self._made:
             changes += Counter(updates=made.updates, cancellations=made.cancellations)
-        asked = Asked(
+        asked = RunRequest(
             RunKind.LIVE,
             tally.day,
             tally.count,

@@ -18,7 +18,7 @@ from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from chinook_sim.ledger.keys import Asked
+    from chinook_sim.ledger.request import RunRequest
     from chinook_sim.sales.id_ranges import IdRanges
     from chinook_sim.sales.summary import BatchSummary
 
@@ -27,7 +27,7 @@ __all__ = ["baseline", "enter", "mark_undone", "record", "replace_entry", "set_b
 
 
 def record(
-    connection: Connection, asked: Asked, made: BatchSummary, *, prices_known: int | None
+    connection: Connection, asked: RunRequest, made: BatchSummary, *, prices_known: int | None
 ) -> None:
     """Write a batch into the ledger, but for its ids, which its writer records.
 
@@ -51,7 +51,9 @@ def record(
     )
 
 
-def replace_entry(connection: Connection, run_id: str, asked: Asked, made: BatchSummary) -> None:
+def replace_entry(
+    connection: Connection, run_id: str, asked: RunRequest, made: BatchSummary
+) -> None:
     """Let the row of a run be that of a larger one, of the same kind, key, day and seed.
 
     Args:
@@ -80,7 +82,7 @@ def replace_entry(connection: Connection, run_id: str, asked: Asked, made: Batch
     )
 
 
-def enter(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: bytes) -> None:
+def enter(connection: Connection, asked: RunRequest, ids: IdRanges, fingerprints: bytes) -> None:
     """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
 
     Args:
@@ -105,7 +107,7 @@ def enter(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: byt
         connection.execute(insert(RANGE), rows)
 
 
-def _enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) -> None:
+def _enter(connection: Connection, asked: RunRequest, ids: IdRanges, **made: object) -> None:
     entry: Any = insert(RUN).values(
         run_id=asked.run_id,
         kind=asked.kind,

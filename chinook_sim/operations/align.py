@@ -22,8 +22,9 @@ from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.errors import BatchFailed, UndoRefused
 from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
-from chinook_sim.ledger.keys import Asked, require, standing
+from chinook_sim.ledger.keys import require, standing
 from chinook_sim.ledger.recording import baseline, enter
+from chinook_sim.ledger.request import RunRequest
 from chinook_sim.models import Change, Invoice
 from chinook_sim.sales.fingerprints import dated_fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
@@ -105,7 +106,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
             "last": str(last),
             "digest": _digest(dated, timedelta(days=days)),
         }
-        asked = Asked(
+        asked = RunRequest(
             RunKind.ALIGN, target, len(ids), KEY, timezone=timezone, parameters=parameters
         )
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]

@@ -24,9 +24,16 @@ from chinook_sim.database.transactions import check_visible_rows, translated, wr
 from chinook_sim.dates import check_day
 from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.kinds import RunKind
-from chinook_sim.ledger.keys import made_between, once_key, require, standing, summary_of, try_key
-from chinook_sim.operations.options import COUNT_LIMIT, Request, check_seed, draw_seed
-from chinook_sim.operations.run_batch import generate_day
+from chinook_sim.ledger.keys import made_between, require, standing, summary_of, try_key
+from chinook_sim.ledger.request import once_key
+from chinook_sim.operations.options import (
+    COUNT_LIMIT,
+    BatchOptions,
+    check_count,
+    check_seed,
+    draw_seed,
+)
+from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.sales.catalogue import read_catalogue, version_of
 from chinook_sim.sampling.profile import UNIFORM, load_profile
 
@@ -98,7 +105,7 @@ def backfill(
     check_engine(engine)
     if check_day(end) < check_day(start):
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
-    Request(per_day)
+    check_count(per_day)
     seed = None if seed is None else check_seed(seed)
     shape = load_profile(profile)
     filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed, shape)
@@ -231,9 +238,7 @@ class _Filler:
                     f"has at most {COUNT_LIMIT:,}; take fewer a day, or less growth"
                 )
             try:
-                made = generate_day(
-                    session,
-                    count,
+                options = BatchOptions(
                     day=day,
                     seed=self._seed,
                     once=True,
@@ -241,9 +246,8 @@ class _Filler:
                     # Only where days are unlike: otherwise it is the number itself, and the day
                     # the one that `generate_d1(…, once=True)` makes.
                     per_day=self._per_day if self._profile.has_calendar else None,
-                    chinook=chinook,
-                    catalogue=catalogue,
                 )
+                made = run_batch(session, count, options, BatchContext(chinook, catalogue))
             except KeyTaken:
                 # Made meanwhile with another number, seed or option; it stays as it is.
                 row = standing(connection, RunKind.GENERATE, once_key(day), locked=False)

@@ -18,8 +18,8 @@ from chinook_sim.database.transactions import (
 from chinook_sim.dates import bounds, check_day
 from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.operations.options import check_seed, draw_seed
-from chinook_sim.operations.run_batch import generate_day
+from chinook_sim.operations.options import BatchOptions, check_seed, draw_seed
+from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.sales.batch import draw_batch
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import allocate
@@ -203,15 +203,11 @@ class SaleFactory:
             ChinookSimError: as for `generate_d1`.
         """
         check_day(day)
-        summary = generate_day(
-            self._session,
-            n,
-            day=day,
-            seed=self.seed,
-            start=self._made[day],
-            catalogue=self._known[1] if self._known else None,
-            profile=self._profile,
+        options = BatchOptions(
+            day=day, seed=self.seed, start=self._made[day], profile=self._profile
         )
+        known = BatchContext(catalogue=self._known[1] if self._known else None)
+        summary = run_batch(self._session, n, options, known)
         self._made[day] += summary.count
         return summary
 

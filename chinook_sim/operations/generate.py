@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chinook_sim.operations.run_batch import generate_day
-from chinook_sim.sales.batch import NOT_LATE
+from chinook_sim.kinds import ChangeCounts, RunKind
+from chinook_sim.operations.options import BatchOptions, backdating_rule
+from chinook_sim.operations.run_batch import run_batch
+from chinook_sim.sales.batch import NO_BACKDATING
+from chinook_sim.sampling.profile import load_profile
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +38,7 @@ def generate_d1(
     moves: int = 0,
     price_changes: int = 0,
     late: float | Decimal | str = 0,
-    late_days: int = NOT_LATE.days,
+    late_days: int = NO_BACKDATING.days,
     profile: str | os.PathLike[str] | Profile = "uniform",
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
@@ -85,23 +88,17 @@ def generate_d1(
         CatalogueUnusable: there are no customers, no tracks, or a price no sale can be made of.
         BatchFailed: the database did not take the batch; nothing of it was kept.
     """
-    return generate_day(
-        session,
-        n,
+    options = BatchOptions(
         day=day,
         timezone=timezone,
         seed=seed,
         once=once,
         key=key,
-        updates=updates,
-        cancellations=cancellations,
-        new_customers=new_customers,
-        moves=moves,
-        price_changes=price_changes,
-        late=late,
-        late_days=late_days,
-        profile=profile,
+        changes=ChangeCounts(updates, cancellations, new_customers, moves, price_changes),
+        backdating=backdating_rule(late, late_days),
+        profile=load_profile(profile),
     )
+    return run_batch(session, n, options)
 
 
 def simulate_changes(
@@ -139,18 +136,13 @@ def simulate_changes(
     Raises:
         ChinookSimError: as for `generate_d1`.
     """
-    return generate_day(
-        session,
-        0,
+    options = BatchOptions(
+        kind=RunKind.CHANGES,
         day=day,
         timezone=timezone,
         seed=seed,
         once=once,
         key=key,
-        updates=updates,
-        cancellations=cancellations,
-        new_customers=new_customers,
-        moves=moves,
-        price_changes=price_changes,
-        kind="changes",
+        changes=ChangeCounts(updates, cancellations, new_customers, moves, price_changes),
     )
+    return run_batch(session, 0, options)

@@ -1,39 +1,38 @@
-"""What is asked of a batch, checked before anything is tried."""
+"""What a batch can be asked for, checked before anything is tried."""
 
 from __future__ import annotations
 
 import operator
 import re
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, SupportsIndex
 
-from chinook_sim.changes.counts import Changes
 from chinook_sim.database.clock import d1
 from chinook_sim.dates import check_day, check_timezone
 from chinook_sim.errors import InvalidInput
-from chinook_sim.ledger.keys import ONCE, Asked, once_key
-from chinook_sim.sales.batch import NOT_LATE, Late
+from chinook_sim.kinds import NO_CHANGES, ChangeCounts, RunKind
+from chinook_sim.ledger.request import ONCE, RunRequest, once_key
+from chinook_sim.sales.batch import NO_BACKDATING, BackdatingRule
 from chinook_sim.sampling.draws import SEED_LIMIT
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM, Profile
 from chinook_sim.sampling.selections import LATE_PARTS
 
 if TYPE_CHECKING:
-    import os
     from datetime import date
 
     from sqlalchemy import Connection
-    from typing_extensions import Unpack
 
     from chinook_sim.database.schema import Chinook
-    from chinook_sim.sampling.profile import Profile
 
 __all__ = [
     "COUNT_LIMIT",
-    "Request",
-    "Wishes",
+    "DAYS_BACK_LIMIT",
+    "BatchOptions",
+    "backdating_rule",
+    "check_count",
     "check_key",
     "check_seed",
     "check_share",
@@ -43,102 +42,120 @@ __all__ = [
 COUNT_LIMIT = 2**31 - 1
 """The most sales of a batch: as many as there are ids."""
 
+DAYS_BACK_LIMIT = 10_000
+"""The most days by which a sale can be late."""
+
 KEY_LENGTH = 200
 """The most characters of a key: as many as the ledger's column holds."""
 
 
-class Wishes(TypedDict, total=False):
-    """What may be asked of a batch besides its size; see `generate_d1`."""
-
-    day: date | None
-    timezone: str | None
-    seed: int | None
-    once: bool
-    key: str | None
-    updates: int
-    cancellations: int
-    new_customers: int
-    moves: int
-    price_changes: int
-    late: float | Decimal | str
-    late_days: int
-    profile: str | os.PathLike[str] | Profile
-    per_day: int | None
-
-
-class Request:
-    """A request whose every part can mean something.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """What a batch is asked for, besides its number of sales.
 
     Attributes:
-        changes: the changes of earlier sales, of customers and of prices.
+        kind: the kind of its run.
+        day: the day; None for yesterday.
+        timezone: an IANA name, to take yesterday from the clock there.
+        seed: 0 to 2**63 - 1; None to draw one.
+        once: whether the day's batch exists once, however often it is asked for.
+        key: the same for a key of the caller's.
         start: index of the first sale within the day.
-        late: which sales are dated before the day.
-        profile: the shape of the sales.
+        changes: how many changes of earlier sales, customers and prices.
+        backdating: which sales are late.
+        profile: the distribution of the sales.
+        per_day: the average that the number of sales follows from, where days differ.
+
+    Raises:
+        InvalidInput: a value is of the wrong type or out of range, or `once` and `key` are both
+            given.
     """
 
-    def __init__(
-        self, n: int, *, kind: str = "generate", start: int = 0, **wishes: Unpack[Wishes]
-    ) -> None:
-        day, timezone, seed, key = (
-            wishes.get("day"),
-            wishes.get("timezone"),
-            wishes.get("seed"),
-            wishes.get("key"),
-        )
-        self._once = wishes.get("once", False)
-        if self._once and key is not None:
-            raise InvalidInput("once and key cannot be combined; give one of them")
-        self._count = _whole("number of sales", n, COUNT_LIMIT)
-        self._day = None if day is None else check_day(day)
-        self._timezone = None if timezone is None else check_timezone(timezone)
-        self._seed = None if seed is None else check_seed(seed)
-        self._key = None if key is None else check_key(key)
-        self._kind = kind
-        self.start = start
-        wanted = asdict(Changes())
-        for name in wanted:
-            given: Any = wishes.get(name, 0)
-            wanted[name] = _whole(f"number of {name.replace('_', ' ')}", given, COUNT_LIMIT)
-        self.changes = Changes(**wanted)
-        self._parameters: dict[str, object] = {
-            name: it for name, it in {"start": start, **wanted}.items() if it
-        }
-        days = _whole("number of days back", wishes.get("late_days", NOT_LATE.days), 10_000)
-        if not days:
-            raise InvalidInput("the number of days back must be at least 1, got 0")
-        share = check_share(wishes.get("late", 0))
-        self.late = Late(int(share * LATE_PARTS), days)
-        if share:
-            self._parameters |= {"late": f"{share:f}", "late_days": days}
-        self.profile = load_profile(wishes.get("profile", UNIFORM))
-        per_day = wishes.get("per_day")
-        if per_day is not None:
-            self._parameters["per_day"] = per_day
+    kind: RunKind = RunKind.GENERATE
+    day: date | None = None
+    timezone: str | None = None
+    seed: int | None = None
+    once: bool = False
+    key: str | None = None
+    start: int = 0
+    changes: ChangeCounts = NO_CHANGES
+    backdating: BackdatingRule = NO_BACKDATING
+    profile: Profile = UNIFORM
+    per_day: int | None = None
 
-    def settle(self, connection: Connection, chinook: Chinook) -> Asked:
-        """Fill in what only the database knows."""
-        if self._day is not None:
-            day = self._day
-        elif self._timezone is not None:
-            day = d1(connection, self._timezone)
+    def __post_init__(self) -> None:
+        if self.once and self.key is not None:
+            raise InvalidInput("once and key cannot be combined; give one of them")
+        checked: dict[str, object] = {
+            "changes": ChangeCounts(
+                **{
+                    name: _whole(f"number of {name.replace('_', ' ')}", given, COUNT_LIMIT)
+                    for name, given in asdict(self.changes).items()
+                }
+            )
+        }
+        if self.day is not None:
+            checked["day"] = check_day(self.day)
+        if self.timezone is not None:
+            checked["timezone"] = check_timezone(self.timezone)
+        if self.seed is not None:
+            checked["seed"] = check_seed(self.seed)
+        if self.key is not None:
+            checked["key"] = check_key(self.key)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def resolve(self, n: int, connection: Connection, chinook: Chinook) -> RunRequest:
+        """Return the request for n sales, with the day that only the database knows.
+
+        Raises:
+            InvalidInput: sales could be dated before the first day that there is.
+        """
+        if self.day is not None:
+            day = self.day
+        elif self.timezone is not None:
+            day = d1(connection, self.timezone)
         else:
-            # As d1 has it, and no round trip more.
+            # As `d1` returns it, without another round trip.
             day = chinook.today - timedelta(days=1)
-        if self.late.parts and day.toordinal() <= self.late.days:
+        if self.backdating.parts and day.toordinal() <= self.backdating.days:
             raise InvalidInput(
                 f"the number of days back must be less than {day.toordinal():,} for {day}, "
-                f"got {self.late.days:,}"
+                f"got {self.backdating.days:,}"
             )
-        return Asked(
-            kind=self._kind,
+        return RunRequest(
+            kind=self.kind,
             day=day,
-            count=self._count,
-            key=once_key(day) if self._once else self._key,
-            seed=self._seed,
-            timezone=self._timezone,
+            count=n,
+            key=once_key(day) if self.once else self.key,
+            seed=self.seed,
+            timezone=self.timezone,
             profile=self.profile.name,
-            parameters=self._parameters,
+            parameters=self._parameters(),
         )
+
+    def _parameters(self) -> dict[str, object]:
+        """Return what differs from the default and has no column in the ledger."""
+        given = {"start": self.start, **asdict(self.changes)}
+        parameters: dict[str, object] = {name: value for name, value in given.items() if value}
+        if self.backdating.parts:
+            share = (Decimal(self.backdating.parts) / LATE_PARTS).normalize()
+            parameters |= {"late": f"{share:f}", "late_days": self.backdating.days}
+        if self.per_day is not None:
+            parameters["per_day"] = self.per_day
+        return parameters
+
+
+def backdating_rule(share: float | Decimal | str, days: int) -> BackdatingRule:
+    """Return the rule that makes a share of the sales late, by so many days at most.
+
+    Raises:
+        InvalidInput: as `check_share`, or the days are no integer from 1 to 10,000.
+    """
+    most = _whole("number of days back", days, DAYS_BACK_LIMIT)
+    if not most:
+        raise InvalidInput("the number of days back must be at least 1, got 0")
+    return BackdatingRule(int(check_share(share) * LATE_PARTS), most)
 
 
 def draw_seed() -> int:
@@ -146,11 +163,20 @@ def draw_seed() -> int:
     return secrets.randbits(53)
 
 
-def check_seed(seed: int) -> int:
-    """Return a seed as it is.
+def check_count(n: int) -> int:
+    """Return a number of sales as an int.
 
     Raises:
-        InvalidInput: it is not a whole number from 0 to 2**63 - 1.
+        InvalidInput: it is not an integer from 0 to `COUNT_LIMIT`.
+    """
+    return _whole("number of sales", n, COUNT_LIMIT)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed as an int.
+
+    Raises:
+        InvalidInput: it is not an integer from 0 to 2**63 - 1.
     """
     return _whole("seed", seed, SEED_LIMIT - 1)
 

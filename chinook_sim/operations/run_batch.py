@@ -1,24 +1,24 @@
-"""One batch, from its request to its row in the ledger."""
+"""One batch, from its options to its row in the ledger."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chinook_sim.changes.counts import Changes
 from chinook_sim.changes.customers_and_prices import ShopChanger
 from chinook_sim.changes.invoices import choose_changes, make_changes
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.database.transactions import all_or_nothing, check_visible_rows, translated
+from chinook_sim.kinds import NO_CHANGES, ChangeCounts
 from chinook_sim.ledger.keys import made_already, require
 from chinook_sim.ledger.recording import record
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
-from chinook_sim.operations.options import Request, draw_seed
+from chinook_sim.operations.options import check_count, draw_seed
 from chinook_sim.sales.batch import SalePlan
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import hold
@@ -32,94 +32,91 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
-    from typing_extensions import Unpack
 
     from chinook_sim.database.privileges import Purpose
     from chinook_sim.database.schema import Chinook
-    from chinook_sim.ledger.keys import Asked
-    from chinook_sim.operations.options import Wishes
+    from chinook_sim.ledger.request import RunRequest
+    from chinook_sim.operations.options import BatchOptions
     from chinook_sim.sales.batch import Tally
     from chinook_sim.sales.catalogue import Catalogue
 
-__all__ = ["Moment", "generate_day", "make_batch", "plan_day"]
+__all__ = ["BatchContext", "LiveContext", "plan_batch", "run_batch"]
 
 logger = logging.getLogger(__name__)
 
 
-def generate_day(
-    session: Session,
-    n: int,
-    *,
-    kind: str = "generate",
-    start: int = 0,
-    chinook: Chinook | None = None,
-    catalogue: Catalogue | None = None,
-    progress: Callable[[int], None] | None = None,
-    **wishes: Unpack[Wishes],
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveContext:
+    """What a transaction of a live stream does not draw or look up.
+
+    Attributes:
+        timestamps: shape (n,), int64: when the sales are made, in seconds of the day.
+        change_seed: the seed of the changes. That of the sales is the same for all transactions.
+        candidate_ids: the range of ids that `recent_ids` found.
+    """
+
+    timestamps: NDArray[np.int64]
+    change_seed: int
+    candidate_ids: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchContext:
+    """What the caller of a batch knows already, so that it is not read again.
+
+    Attributes:
+        chinook: what `recognise` returned. Its `today` may be of an earlier day.
+        catalogue: what the sales are made of.
+        progress: called with the number of sales after each part of the work; all its numbers add
+            up to 2 n.
+        live: of a live stream, whose keys nobody else has.
+    """
+
+    chinook: Chinook | None = None
+    catalogue: Catalogue | None = None
+    progress: Callable[[int], None] | None = None
+    live: LiveContext | None = None
+
+
+def run_batch(
+    session: Session, n: int, options: BatchOptions, context: BatchContext | None = None
 ) -> BatchSummary:
-    """Add sales `start` to `start + n` of a day; `generate_d1` with the strings visible.
+    """Add n sales of a day, and make the changes that are asked for; see `generate_d1`.
 
     Args:
         session: as for `generate_d1`.
         n: as for `generate_d1`.
-        kind: of the run, in the ledger.
-        start: index of the first sale within the day.
-        chinook: what was recognised, where it was already; D-1 is not known then.
-        catalogue: what to make sales of, where it has been read already.
-        progress: told the number of sales after each part of the work; its numbers add up to 2 n.
-        wishes: as for `generate_d1`.
+        options: what else is asked for.
+        context: what is known already.
 
     Raises:
         ChinookSimError: as for `generate_d1`.
     """
-    request = Request(n, kind=kind, start=start, **wishes)
-    return make_batch(session, request, chinook=chinook, catalogue=catalogue, progress=progress)
-
-
-class Moment(NamedTuple):
-    """What a batch that is made now, as one of many, need not draw; nor has anybody else its key.
-
-    Attributes:
-        seconds: shape (n,), int64: when the sales are made, in seconds of the day.
-        seed: of the changes; that of the sales goes on from batch to batch.
-        span: of `recent_ids`.
-    """
-
-    seconds: NDArray[np.int64]
-    seed: int
-    span: tuple[int, int] | None
-
-
-def make_batch(
-    session: Session,
-    request: Request,
-    *,
-    chinook: Chinook | None = None,
-    catalogue: Catalogue | None = None,
-    progress: Callable[[int], None] | None = None,
-    moment: Moment | None = None,
-) -> BatchSummary:
-    """Make what is asked for; see `generate_day`."""
-    with all_or_nothing(session, _purpose(request.changes), chinook) as (connection, chinook):
-        asked = request.settle(connection, chinook)
-        found = None if moment else _found(connection, chinook, asked, locked=True)
+    count, context = check_count(n), context or BatchContext()
+    live = context.live
+    with all_or_nothing(session, _purpose(options.changes), context.chinook) as (
+        connection,
+        chinook,
+    ):
+        request = options.resolve(count, connection, chinook)
+        found = None if live else _found(connection, chinook, request, locked=True)
         if found is not None:
-            logger.debug("key %s: exists as run %s", asked.key, found.run_id)
+            logger.debug("key %s: exists as run %s", request.key, found.run_id)
             return found
-        if request.changes or chinook.unusable_ledger:
+        if options.changes or chinook.unusable_ledger:
             require(chinook)
-        catalogue = catalogue or read_catalogue(connection, changes=chinook.ledger)
-        plan = _plan(asked, request, catalogue)
-        if moment:
-            plan = replace(plan, moments=moment.seconds)
+        catalogue = context.catalogue or read_catalogue(connection, changes=chinook.ledger)
+        plan = _plan(request, options, catalogue)
+        if live:
+            plan = replace(plan, timestamps=live.timestamps)
         logger.debug(
             "plan: day %s, sales %s, seed %s, profile %s, key %s, run %s",
-            *(plan.day, plan.count, plan.seed, plan.profile.name, asked.key, asked.run_id),
+            *(plan.day, plan.count, plan.seed, plan.profile.name, request.key, request.run_id),
         )
-        changed = Changes()
-        if request.changes:
+        changed = NO_CHANGES
+        if options.changes:
             plan, changed = _change(
-                session, connection, chinook, plan, request.changes, asked, moment
+                session, connection, chinook, plan, options.changes, request, live
             )
             logger.debug("changed: %s", ", ".join(f"{k} {n}" for k, n in asdict(changed).items()))
         tally = plan.tally()
@@ -127,37 +124,40 @@ def make_batch(
         ids = IdRanges()
         writer = choose_writer(connection, chinook)
         if plan.count:
-            ids = writer.write(plan, tally.lines, progress or (lambda _: None))
+            ids = writer.write(plan, tally.lines, context.progress or (lambda _: None))
             logger.debug("wrote the sales by %s", writer.way)
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
-            made = replace(made, run_id=asked.run_id, key=asked.key)
-            record(connection, asked, made, prices_known=plan.catalogue.as_of)
+            made = replace(made, run_id=request.run_id, key=request.key)
+            record(connection, request, made, prices_known=plan.catalogue.as_of)
             if ids:
-                writer.record(asked.run_id, plan, ids)
+                writer.record(request.run_id, plan, ids)
             logger.debug("wrote the run into the ledger")
     return made
 
 
-def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary:
-    """Return what `generate_d1` would do, without writing anything: a dry run.
+def plan_batch(session: Session, n: int, options: BatchOptions) -> BatchSummary:
+    """Return what `run_batch` would do, without writing anything: a dry run.
 
     The sales are those of the customers and prices there are, whoever would sign up first.
+
+    Raises:
+        ChinookSimError: as for `generate_d1`.
     """
-    request = Request(n, **wishes)
+    count = check_count(n)
     with translated():
         connection = connection_of(session)
         chinook = recognise(connection)
         check_visible_rows(chinook)
-        asked = request.settle(connection, chinook)
+        request = options.resolve(count, connection, chinook)
         with pinned(connection, chinook):
-            found = _found(connection, chinook, asked, locked=False)
+            found = _found(connection, chinook, request, locked=False)
         if found is not None:
             return found
-        if request.changes or chinook.unusable_ledger:
+        if options.changes or chinook.unusable_ledger:
             require(chinook)
-        plan = _plan(asked, request, read_catalogue(connection))
-        catalogue, wanted = plan.catalogue, request.changes
+        plan = _plan(request, options, read_catalogue(connection))
+        catalogue, wanted = plan.catalogue, options.changes
         chosen = choose_changes(connection, catalogue, wanted, plan.seed, plan.day)
         changed = replace(
             wanted,
@@ -174,14 +174,18 @@ def _change(
     connection: Connection,
     chinook: Chinook,
     plan: SalePlan,
-    wanted: Changes,
-    asked: Asked,
-    moment: Moment | None,
-) -> tuple[SalePlan, Changes]:
-    """Change the shop as the seed and day of a plan have it; return a plan for what it is now."""
-    seed, day = moment.seed if moment else plan.seed, plan.day
+    wanted: ChangeCounts,
+    request: RunRequest,
+    live: LiveContext | None,
+) -> tuple[SalePlan, ChangeCounts]:
+    """Make the changes that follow from the seed and day of a plan.
+
+    Returns:
+        The plan for the customers and prices that there are then, and how many changes were made.
+    """
+    seed, day = live.change_seed if live else plan.seed, plan.day
     changer = ShopChanger(
-        connection, chinook, plan.catalogue, run_id=asked.run_id, seed=seed, day=day
+        connection, chinook, plan.catalogue, run_id=request.run_id, seed=seed, day=day
     )
     # Before any row is locked: see there.
     hold(connection, chinook)
@@ -192,14 +196,14 @@ def _change(
         catalogue = read_catalogue(connection, changes=chinook.ledger)
         buyers = np.searchsorted(catalogue.customer_ids, np.array(newcomers, dtype=np.int64))
         plan = replace(plan, catalogue=catalogue, buyers=buyers)
-    catalogue, span = plan.catalogue, moment.span if moment else None
+    catalogue, span = plan.catalogue, live.candidate_ids if live else None
     chosen = choose_changes(connection, catalogue, wanted, seed, day, locked=True, span=span)
-    make_changes(connection, chinook, catalogue, chosen, run_id=asked.run_id, seed=seed, day=day)
+    make_changes(connection, chinook, catalogue, chosen, run_id=request.run_id, seed=seed, day=day)
     for loaded in session.identity_map.values():
-        # The session knows nothing of what was done behind its back.
+        # The changes are not made through the session.
         if isinstance(loaded, Invoice | InvoiceLine | Customer | Track):
             session.expire(loaded)
-    return plan, Changes(
+    return plan, ChangeCounts(
         updates=len(chosen.updated),
         cancellations=len(chosen.cancelled),
         new_customers=len(newcomers),
@@ -208,35 +212,35 @@ def _change(
     )
 
 
-def _purpose(changes: Changes) -> Purpose:
+def _purpose(changes: ChangeCounts) -> Purpose:
     if changes.new_customers or changes.moves or changes.price_changes:
         return "shop"
     return "changes" if changes else "batch"
 
 
 def _found(
-    connection: Connection, chinook: Chinook, asked: Asked, *, locked: bool
+    connection: Connection, chinook: Chinook, request: RunRequest, *, locked: bool
 ) -> BatchSummary | None:
     """Return the batch that was asked for by a key, where it is there already."""
-    if asked.key is not None:
+    if request.key is not None:
         require(chinook)
-    return made_already(connection, asked, locked=locked)
+    return made_already(connection, request, locked=locked)
 
 
-def _plan(asked: Asked, request: Request, catalogue: Catalogue) -> SalePlan:
-    seed = draw_seed() if asked.seed is None else asked.seed
+def _plan(request: RunRequest, options: BatchOptions, catalogue: Catalogue) -> SalePlan:
+    seed = draw_seed() if request.seed is None else request.seed
     return SalePlan(
         catalogue,
         seed,
-        asked.day,
-        request.start,
-        asked.count,
-        late=request.late,
-        profile=request.profile,
+        request.day,
+        options.start,
+        request.count,
+        backdating=options.backdating,
+        profile=options.profile,
     )
 
 
-def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: Changes) -> BatchSummary:
+def _summary(plan: SalePlan, tally: Tally, ids: IdRanges, changed: ChangeCounts) -> BatchSummary:
     return BatchSummary(
         day=plan.day,
         count=tally.count,

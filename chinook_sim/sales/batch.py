@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from chinook_sim.sales.catalogue import Catalogue
     from chinook_sim.sampling.profile import Profile
 
-__all__ = ["NOT_LATE", "SLICE", "Late", "SaleBatch", "SalePlan", "Tally", "draw_batch"]
+__all__ = [
+    "NO_BACKDATING",
+    "SLICE",
+    "BackdatingRule",
+    "SaleBatch",
+    "SalePlan",
+    "Tally",
+    "draw_batch",
+]
 
 DAY_SECONDS = 86_400
 
@@ -112,8 +120,8 @@ class SaleBatch:
         )
 
 
-class Late(NamedTuple):
-    """Which sales are dated before their day.
+class BackdatingRule(NamedTuple):
+    """Which sales are late: dated before their day.
 
     Attributes:
         parts: how many of `LATE_PARTS` sales.
@@ -124,7 +132,7 @@ class Late(NamedTuple):
     days: int
 
 
-NOT_LATE = Late(0, 7)
+NO_BACKDATING = BackdatingRule(0, 7)
 
 
 def draw_batch(
@@ -134,7 +142,7 @@ def draw_batch(
     start: int,
     stop: int,
     *,
-    late: Late = NOT_LATE,
+    backdating: BackdatingRule = NO_BACKDATING,
     profile: Profile = UNIFORM,
 ) -> SaleBatch:
     """Make sales `start` to `stop` (exclusive) of a day; the same ones whatever else is made."""
@@ -148,9 +156,9 @@ def draw_batch(
         curves=curves_of(catalogue, profile),
     )
     seconds = sales.seconds
-    if late.parts:
+    if backdating.parts:
         seconds = seconds - DAY_SECONDS * sample_late(
-            seed, day, start, stop, parts=late.parts, days=late.days
+            seed, day, start, stop, parts=backdating.parts, days=backdating.days
         )
     offsets = np.concatenate([[0], np.cumsum(sales.sizes)])
     # Sums between offsets: differences of a running sum, which is exact in whole cents.
@@ -178,9 +186,9 @@ class SalePlan:
         count: how many.
         buyers: shape (k,), int64: positions of the customers of the first k sales of the day, who
             are not drawn, as they sign up to buy.
-        late: which of them are dated before the day.
+        backdating: which of them are dated before the day.
         profile: the shape of the sales.
-        moments: shape (count,), int64: seconds of the day, where they are not drawn either.
+        timestamps: shape (count,), int64: seconds of the day, where they are not drawn either.
     """
 
     catalogue: Catalogue
@@ -189,9 +197,9 @@ class SalePlan:
     start: int
     count: int
     buyers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    late: Late = NOT_LATE
+    backdating: BackdatingRule = NO_BACKDATING
     profile: Profile = UNIFORM
-    moments: NDArray[np.int64] | None = None
+    timestamps: NDArray[np.int64] | None = None
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
@@ -204,12 +212,12 @@ class SalePlan:
                 self.day,
                 first,
                 last,
-                late=self.late,
+                backdating=self.backdating,
                 profile=self.profile,
             )
-            if self.moments is not None:
-                moments = self.moments[first - self.start : last - self.start]
-                drawn = replace(drawn, seconds=moments)
+            if self.timestamps is not None:
+                seconds = self.timestamps[first - self.start : last - self.start]
+                drawn = replace(drawn, seconds=seconds)
             yield self._with_buyers(drawn, first)
 
     def _with_buyers(self, batch: SaleBatch, first: int) -> SaleBatch:

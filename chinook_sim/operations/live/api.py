@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chinook_sim.database.connections import check_engine
 from chinook_sim.dates import check_timezone
 from chinook_sim.errors import InvalidInput
-from chinook_sim.operations.live.stream import LiveBatch, Worker
+from chinook_sim.operations.live.worker import LiveBatch, Worker
 from chinook_sim.operations.options import check_seed, draw_seed
 from chinook_sim.sampling.arrivals import MIX, Arrivals, check_mix, check_rate
 from chinook_sim.sampling.profile import UNIFORM, load_profile
