@@ -131,7 +131,7 @@ def test_a_call_is_interrupted_anywhere(
     counted = Interruption(0)
     seed = random.randrange(10**6)
     print("seed", seed)  # noqa: T201 - shown when it fails
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     # The first time what is imported and compiled is counted as well.
     for place, number in enumerate([0, 0, *range(pytestconfig.getoption("--interrupts"))]):
         directory = tmp_path / f"{place}"
@@ -144,7 +144,7 @@ def test_a_call_is_interrupted_anywhere(
         if place < 2:
             counted = Interruption(number)
             counted.run(work)
-        elif Interruption(dice.randint(1, counted.calls)).run(work):
+        elif Interruption(rng.randint(1, counted.calls)).run(work):
             gc.collect()
             assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
             sound(fresh, call, before)

@@ -1,4 +1,4 @@
-"""The dice: what must hold for any seed, day and catalogue."""
+"""The draws: what must hold for any seed, day and catalogue."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import insert, literal, select, text
 
-from chinook_sim.changes.snapshots import content_of
+from chinook_sim.changes.snapshots import snapshots_of
 from chinook_sim.database.expressions import among
 from chinook_sim.database.records import insert_records, update_records
 from chinook_sim.kinds import PRICE_UNDONE, ChangeKind
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.sales.catalogue import Catalogue
 
-__all__ = ["PRICE_POINTS", "ShopChanger", "note_prices_undone"]
+__all__ = ["PRICE_POINTS", "ShopMutator", "note_prices_undone"]
 
 PRICE_POINTS = (99, 199)
 """What tracks cost in every Chinook, in cents; the prices of the tracks there are come first."""
@@ -42,7 +42,7 @@ order in which they are committed, and `Catalogue.as_of` tells which ones were s
 _MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
 
 
-class ShopChanger:
+class ShopMutator:
     """Changes customers and tracks as a seed and day have it, for one run."""
 
     def __init__(
@@ -61,7 +61,7 @@ class ShopChanger:
         self._run_id = run_id
         self._seed = seed
         self._day = day
-        self._content = content_of(connection)
+        self._snapshots = snapshots_of(connection)
 
     def sign_up(self, count: int) -> Sequence[int]:
         """Let new customers sign up, in the countries that the shop sells to; return their ids."""
@@ -103,7 +103,7 @@ class ShopChanger:
                 )
             )
         insert_records(self._connection, Customer.__table__, rows)
-        self._content.keep_new(self._run_id, ChangeKind.SIGN_UP, ids)
+        self._snapshots.capture_inserted(self._run_id, ChangeKind.SIGN_UP, ids)
         return ids
 
     def move(self, count: int) -> int:
@@ -127,9 +127,9 @@ class ShopChanger:
             }
             for customer, country in countries.items()
         ]
-        self._content.keep_before(self._run_id, ChangeKind.MOVE, list(countries))
+        self._snapshots.capture_before(self._run_id, ChangeKind.MOVE, list(countries))
         update_records(self._connection, Customer.__table__, rows)
-        self._content.keep_after(self._run_id, ChangeKind.MOVE)
+        self._snapshots.capture_after(self._run_id, ChangeKind.MOVE)
         return len(rows)
 
     def change_prices(self, count: int) -> int:
@@ -161,9 +161,9 @@ class ShopChanger:
                     Track.__table__.c.UnitPrice.name: cents / 100,
                 }
             )
-        self._content.keep_before(self._run_id, ChangeKind.PRICE, list(prices))
+        self._snapshots.capture_before(self._run_id, ChangeKind.PRICE, list(prices))
         update_records(self._connection, Track.__table__, rows)
-        self._content.keep_after(self._run_id, ChangeKind.PRICE)
+        self._snapshots.capture_after(self._run_id, ChangeKind.PRICE)
         return len(rows)
 
     def _lock(self, key: Any, column: Any, ids: dict[int, int]) -> dict[int, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select, update
 
-from chinook_sim.changes.snapshots import content_of
+from chinook_sim.changes.snapshots import snapshots_of
 from chinook_sim.database.expressions import among
 from chinook_sim.database.foreign_keys import references, referred
 from chinook_sim.database.skipped_rows import check_written, delete_rows
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.sales.catalogue import Catalogue
 
-__all__ = ["WINDOW", "Chosen", "choose_changes", "make_changes", "recent_ids"]
+__all__ = ["WINDOW", "SelectedInvoices", "choose_changes", "make_changes", "recent_ids"]
 
 WINDOW = 90
 """Days before the day of a batch whose invoices may change; those of the day itself may, too."""
@@ -52,7 +52,7 @@ _IDS = 16  # from the first three of these on, those by which ids are drawn
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedInvoices:
     """The invoices that are to be changed, by id, rising; none is in both."""
 
     updated: list[int]
@@ -73,7 +73,7 @@ def choose_changes(
     *,
     locked: bool = False,
     span: tuple[int, int] | None = None,
-) -> Chosen:
+) -> SelectedInvoices:
     """Choose the invoices to change; fewer than wanted where there are not so many candidates.
 
     Candidates are the invoices of the day and of the `WINDOW` days before it. One that something
@@ -107,7 +107,7 @@ def choose_changes(
         if missing and tracks > MAX_BASKET:
             large = lines.between(MAX_BASKET, tracks - 1)
             updated += chooser.choose(_UPDATED_LARGE, missing, left, large)
-    return Chosen(sorted(updated), cancelled)
+    return SelectedInvoices(sorted(updated), cancelled)
 
 
 def recent_ids(connection: Connection, day: date) -> tuple[int, int] | None:
@@ -205,7 +205,7 @@ def make_changes(
     connection: Connection,
     chinook: Chinook,
     catalogue: Catalogue,
-    chosen: Chosen,
+    chosen: SelectedInvoices,
     *,
     run_id: str,
     seed: int,
@@ -222,20 +222,20 @@ def make_changes(
         seed: as for sales.
         day: the day of the batch.
     """
-    content = content_of(connection)
+    snapshots = snapshots_of(connection)
     if chosen.cancelled:
-        content.keep_before(run_id, ChangeKind.CANCELLATION, chosen.cancelled)
+        snapshots.capture_before(run_id, ChangeKind.CANCELLATION, chosen.cancelled)
         for model in (InvoiceLine, Invoice):
             these = among(connection, model.invoice_id, chosen.cancelled)
             delete_rows(connection, model, these)
     if chosen.updated:
-        content.keep_before(run_id, ChangeKind.UPDATE, chosen.updated)
+        snapshots.capture_before(run_id, ChangeKind.UPDATE, chosen.updated)
         tracks = _others(connection, catalogue, chosen.updated, seed, day)
         choose_writer(connection, chinook).add_lines(
             np.array(chosen.updated), catalogue.track_ids[tracks], catalogue.prices[tracks]
         )
         _add_up(connection, chosen.updated)
-        content.keep_after(run_id, ChangeKind.UPDATE)
+        snapshots.capture_after(run_id, ChangeKind.UPDATE)
 
 
 def _others(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chinook_sim.changes.customers_and_prices import ShopChanger
+from chinook_sim.changes.customers_and_prices import ShopMutator
 from chinook_sim.changes.invoices import choose_changes, make_changes
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.introspection import recognise
@@ -184,7 +184,7 @@ def _change(
         The plan for the customers and prices that there are then, and how many changes were made.
     """
     seed, day = live.change_seed if live else plan.seed, plan.day
-    changer = ShopChanger(
+    changer = ShopMutator(
         connection, chinook, plan.catalogue, run_id=request.run_id, seed=seed, day=day
     )
     # Before any row is locked: see there.

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from chinook_sim.changes.customers_and_prices import note_prices_undone
-from chinook_sim.changes.snapshots import content_of, customer_before
+from chinook_sim.changes.snapshots import customer_before, snapshots_of
 from chinook_sim.database.foreign_keys import references
 from chinook_sim.database.skipped_rows import delete_rows
 from chinook_sim.errors import UndoRefused
@@ -94,7 +94,7 @@ class RunUndoing:
         self._lock_all()
         # Customers who signed up can only go when what they bought has.
         self._take_out()
-        self._put_back(self._subjects)
+        self._restore(self._subjects)
 
     def undo_together(self) -> None:
         """Undo runs that may have changed each other's sales, customers and prices.
@@ -108,9 +108,9 @@ class RunUndoing:
             raise self._refused(f"what {self._whose} made or changed was changed", others)
         # Invoices first, as only then the sales are as they were made; the customers who signed up
         # last, as they bought some of them.
-        self._put_back([subject for subject in self._subjects if subject == "invoice"])
+        self._restore([subject for subject in self._subjects if subject == "invoice"])
         self._take_out()
-        self._put_back([subject for subject in self._subjects if subject != "invoice"])
+        self._restore([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
         remember(self._connection, self._chinook)
@@ -174,12 +174,12 @@ class RunUndoing:
                 raise self._refused(f"{gone} of {whose} {what} cancelled", others)
         return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
 
-    def _put_back(self, subjects: Sequence[Subject]) -> None:
+    def _restore(self, subjects: Sequence[Subject]) -> None:
         if not subjects:
             return
-        content = content_of(self._connection)
+        snapshots = snapshots_of(self._connection)
         for subject in subjects:
-            changed = content.changed_since(self._ids, subject)
+            changed = snapshots.changed_since(self._ids, subject)
             if changed:
                 raise self._refused(
                     f"{len(changed)} {subject}s that {self._whose} changed are not as "
@@ -195,8 +195,8 @@ class RunUndoing:
         if "customer" in subjects:
             self._refuse_customers_who_bought()
         for subject in subjects:
-            content.put_back(self._ids, subject)
-            skipped = content.unlike_before(self._ids, subject)
+            snapshots.restore(self._ids, subject)
+            skipped = snapshots.unlike_before(self._ids, subject)
             if skipped:
                 raise UndoRefused(
                     f"not undone: a trigger or a rule did not let {subject} {skipped[0]} be put "

@@ -114,22 +114,22 @@ class _Shop:
         bands = ARTISTS - VIDEO_ALBUMS
         self._audio_albums = (ALBUM_COUNT - VIDEO_ALBUMS) * scale
         self._video_albums = VIDEO_ALBUMS * scale
-        dice = self._dice("artists")
-        self.artists = self._names(dice, bands * scale, self._artist)
-        self.artists += self._names(dice, self._video_albums, lambda dice: title_of(dice, SERIES))
+        rng = self._rng("artists")
+        self.artists = self._names(rng, bands * scale, self._artist)
+        self.artists += self._names(rng, self._video_albums, lambda rng: title_of(rng, SERIES))
         # How many tracks each album has: five at least, and the rest as chance has it.
-        self._album_sizes = _shares(dice, AUDIO_TRACKS * scale, self._audio_albums, least=5)
-        self._album_sizes += _shares(dice, VIDEO_TRACKS * scale, self._video_albums, least=8)
-        self._basket_sizes = _shares(dice, LINES * scale, INVOICES * scale, least=1)
+        self._album_sizes = _shares(rng, AUDIO_TRACKS * scale, self._audio_albums, least=5)
+        self._album_sizes += _shares(rng, VIDEO_TRACKS * scale, self._video_albums, least=8)
+        self._basket_sizes = _shares(rng, LINES * scale, INVOICES * scale, least=1)
         self._album_genres = [
-            dice.randrange(len(AUDIO_GENRES)) + 1 for _ in range(self._audio_albums)
+            rng.randrange(len(AUDIO_GENRES)) + 1 for _ in range(self._audio_albums)
         ] + [
-            len(AUDIO_GENRES) + dice.randrange(len(VIDEO_GENRES)) + 1
+            len(AUDIO_GENRES) + rng.randrange(len(VIDEO_GENRES)) + 1
             for _ in range(self._video_albums)
         ]
         self.customers = list(self._make_customers())
 
-    def _dice(self, purpose: str) -> random.Random:
+    def _rng(self, purpose: str) -> random.Random:
         # Of its own for each purpose, so that one table does not depend on how another is made.
         return random.Random(f"{self._seed}/{purpose}")  # noqa: S311
 
@@ -141,88 +141,88 @@ class _Shop:
         return self._fakers[locale]
 
     def _names(
-        self, dice: random.Random, count: int, make: Callable[[random.Random], str]
+        self, rng: random.Random, count: int, make: Callable[[random.Random], str]
     ) -> list[str]:
         """Make names that are all different."""
         seen: Counter[str] = Counter()
         names: list[str] = []
         while len(names) < count:
-            name = make(dice)
+            name = make(rng)
             seen[name] += 1
             # After a few tries a namesake is numbered, as libraries do.
             if seen[name] == 1 or seen[name] > 20:
                 names.append(name if seen[name] == 1 else f"{name} ({seen[name] - 19})")
         return names
 
-    def _artist(self, dice: random.Random) -> str:
-        kind = dice.random()
+    def _artist(self, rng: random.Random) -> str:
+        kind = rng.random()
         if kind < 0.45:
-            return title_of(dice, BANDS)
-        locale = dice.choice([locale for locale, _, _ in COUNTRIES.values()])
+            return title_of(rng, BANDS)
+        locale = rng.choice([locale for locale, _, _ in COUNTRIES.values()])
         faker = self._faker(locale)
         if kind < 0.85:
-            return person(faker, dice)[2]
-        return f"{person(faker, dice)[1]} {dice.choice(GROUPS)}"
+            return person(faker, rng)[2]
+        return f"{person(faker, rng)[1]} {rng.choice(GROUPS)}"
 
     def albums(self) -> Iterator[Row]:
         """Albums: every artist has one, some more; each series is one."""
-        dice = self._dice("albums")
+        rng = self._rng("albums")
         bands = (ARTISTS - VIDEO_ALBUMS) * self._scale
         for album in range(self._audio_albums):
-            artist = album if album < bands else dice.randrange(bands)
-            yield album + 1, title_of(dice, ALBUMS), artist + 1
+            artist = album if album < bands else rng.randrange(bands)
+            yield album + 1, title_of(rng, ALBUMS), artist + 1
         for number in range(self._video_albums):
-            season = f"{self.artists[bands + number]}, Season {dice.randint(1, 4)}"
+            season = f"{self.artists[bands + number]}, Season {rng.randint(1, 4)}"
             yield self._audio_albums + number + 1, season, bands + number + 1
 
     def tracks(self) -> Iterator[Row]:
         """Tracks: music at 0.99, television at 1.99."""
-        dice = self._dice("tracks")
-        composers = [person(self._faker("en_US"), dice)[2] for _ in range(400)]
+        rng = self._rng("tracks")
+        composers = [person(self._faker("en_US"), rng)[2] for _ in range(400)]
         track = 0
         for album, (size, genre) in enumerate(
             zip(self._album_sizes, self._album_genres, strict=True), 1
         ):
             video = album > self._audio_albums
-            writer = dice.choice(composers)
+            writer = rng.choice(composers)
             titles: set[str] = set()
             while len(titles) < size:
-                title = title_of(dice, TITLES)
+                title = title_of(rng, TITLES)
                 if title in titles:
                     continue
                 titles.add(title)
                 track += 1
                 if video:
-                    length = dice.randint(1_200_000, 3_000_000)
+                    length = rng.randint(1_200_000, 3_000_000)
                     yield (
                         track, f"Episode {len(titles)}: {title}", album, len(AUDIO_FORMATS) + 1,
-                        genre, None, length, length * dice.randint(160, 200), "1.99",
+                        genre, None, length, length * rng.randint(160, 200), "1.99",
                     )  # fmt: skip
                 else:
-                    length = int(min(max(dice.gauss(240_000, 60_000), 62_000), 780_000))
-                    others = dice.random()
+                    length = int(min(max(rng.gauss(240_000, 60_000), 62_000), 780_000))
+                    others = rng.random()
                     composer = (
                         None if others < 0.25 else writer if others < 0.8 else
-                        f"{writer}, {dice.choice(composers)}"
+                        f"{writer}, {rng.choice(composers)}"
                     )  # fmt: skip
                     yield (
-                        track, title, album, media_format(dice), genre, composer, length,
-                        length * dice.randint(28, 36), "0.99",
+                        track, title, album, media_format(rng), genre, composer, length,
+                        length * rng.randint(28, 36), "0.99",
                     )  # fmt: skip
 
     def playlist_entries(self) -> Iterator[Row]:
         """Playlist entries: all music, all videos, and selections of the music."""
-        dice = self._dice("playlists")
+        rng = self._rng("playlists")
         music = AUDIO_TRACKS * self._scale
         yield from ((1, track) for track in range(1, music + 1))
         yield from ((2, music + track) for track in range(1, VIDEO_TRACKS * self._scale + 1))
         for playlist, size in enumerate(PLAYLISTS.values(), 3):
-            chosen = sorted(dice.sample(range(1, music + 1), size * self._scale))
+            chosen = sorted(rng.sample(range(1, music + 1), size * self._scale))
             yield from ((playlist, track) for track in chosen)
 
     def employees(self) -> Iterator[Row]:
         """Employees: two departments under one general manager."""
-        dice = self._dice("employees")
+        rng = self._rng("employees")
         faker = self._faker("en_CA")
         staff = (
             ("General Manager", None),
@@ -233,9 +233,9 @@ class _Shop:
         )
         office = address(faker, "province_abbr")
         for employee, (title, manager) in enumerate(staff, 1):
-            first, last, _ = person(faker, dice)
-            born = self._today - timedelta(days=dice.randint(25 * 365, 60 * 365))
-            hired = self._today - timedelta(days=dice.randint(6 * 365, 10 * 365))
+            first, last, _ = person(faker, rng)
+            born = self._today - timedelta(days=rng.randint(25 * 365, 60 * 365))
+            hired = self._today - timedelta(days=rng.randint(6 * 365, 10 * 365))
             yield (
                 employee, last, first, title, manager, _midnight(born), _midnight(hired),
                 street(faker), *office[1:3], "Canada", office[3], phone(faker), phone(faker),
@@ -246,31 +246,31 @@ class _Shop:
 
     def _make_customers(self) -> Iterator[Row]:
         """Customers: of 24 countries, in the proportions of the real Chinook."""
-        dice = self._dice("customers")
+        rng = self._rng("customers")
         customer = 0
         for country, (locale, count, state) in COUNTRIES.items():
             faker = self._faker(locale)
             for _ in range(count * self._scale):
                 customer += 1
-                first, last, _ = person(faker, dice)
+                first, last, _ = person(faker, rng)
                 street, city, region, postcode = address(faker, state)
-                company = fitting(faker.company, 80) if dice.random() < 1 / 6 else None
+                company = fitting(faker.company, 80) if rng.random() < 1 / 6 else None
                 fax = phone(faker) if company else None
                 yield (
                     customer, first, last, company, street, city, region, country, postcode,
-                    phone(faker), fax, email(first, last, customer), dice.randint(3, 5),
+                    phone(faker), fax, email(first, last, customer), rng.randint(3, 5),
                 )  # fmt: skip
 
     def invoices(self) -> Iterator[Row]:
         """Invoices: each customer's turn comes once a round; the dates rise to two days ago."""
-        dice = self._dice("invoices")
+        rng = self._rng("invoices")
         count = INVOICES * self._scale
         last = self._today - timedelta(days=2)
         totals = self._totals()
         turn: list[Row] = []
         for invoice in range(count):
             if not turn:
-                turn = dice.sample(self.customers, len(self.customers))
+                turn = rng.sample(self.customers, len(self.customers))
             customer = turn.pop()
             day = last - FIVE_YEARS * (count - 1 - invoice) // (count - 1)
             yield (
@@ -287,10 +287,10 @@ class _Shop:
 
     def _baskets(self) -> Iterator[list[int]]:
         # Made anew for totals and for lines, rather than kept.
-        dice = self._dice("baskets")
+        rng = self._rng("baskets")
         tracks = range(1, (AUDIO_TRACKS + VIDEO_TRACKS) * self._scale + 1)
         for size in self._basket_sizes:
-            yield dice.sample(tracks, size)
+            yield rng.sample(tracks, size)
 
     def _totals(self) -> Iterator[int]:
         return (sum(map(self._cents, basket)) for basket in self._baskets())
@@ -299,9 +299,9 @@ class _Shop:
         return 99 if track <= AUDIO_TRACKS * self._scale else 199
 
 
-def _shares(dice: random.Random, total: int, parts: int, *, least: int) -> list[int]:
+def _shares(rng: random.Random, total: int, parts: int, *, least: int) -> list[int]:
     """Divide a total at random into parts of at least so much each."""
-    extra = Counter(int(dice.random() * parts) for _ in range(total - least * parts))
+    extra = Counter(int(rng.random() * parts) for _ in range(total - least * parts))
     return [least + extra[part] for part in range(parts)]
 
 

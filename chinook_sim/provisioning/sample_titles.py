@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["media_format", "title_of"]
 
 
-def title_of(dice: random.Random, patterns: Sequence[str]) -> str:
+def title_of(rng: random.Random, patterns: Sequence[str]) -> str:
     """Return an invented title, after one of the patterns."""
-    chance = dice.random
+    chance = rng.random
 
     def pick(words: Sequence[str]) -> str:
         return words[int(chance() * len(words))]
@@ -42,6 +42,6 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
-def media_format(dice: random.Random) -> int:
+def media_format(rng: random.Random) -> int:
     """Choose an audio format; most of the shop's music is in the first."""
-    return 1 if dice.random() < 0.87 else dice.randrange(1, len(AUDIO_FORMATS)) + 1
+    return 1 if rng.random() < 0.87 else rng.randrange(1, len(AUDIO_FORMATS)) + 1

@@ -1,4 +1,4 @@
-"""The dice: what the sales of a day are, as a pure function of seed and day.
+"""The draws: what the sales of a day are, as a pure function of seed and day.
 
 Sale *i* of a day reads Philox4x64-10 at counter *i*, keyed by (seed, day); see Salmon et al.,
 "Parallel random numbers: as easy as 1, 2, 3", SC 2011. A counter gives four 64-bit words; a sale

@@ -121,9 +121,9 @@ class People:
 
     def sign_up(self, number: int, country: str | None) -> Person:
         """Make the person of a number who signs up, in some country."""
-        faker, dice, state = self._local("sign-up", number, country)
-        first, last, _ = person(faker, dice)
-        company = fitting(faker.company, 80) if dice.random() < 1 / 6 else None
+        faker, rng, state = self._local("sign-up", number, country)
+        first, last, _ = person(faker, rng)
+        company = fitting(faker.company, 80) if rng.random() < 1 / 6 else None
         lives = _lives(faker, state, country)
         return Person(first, last, company, lives, phone(faker), phone(faker) if company else None)
 
@@ -165,9 +165,9 @@ def make_faker(locale: str) -> Faker:
     return faker
 
 
-def person(faker: Faker, dice: random.Random) -> tuple[str, str, str]:
+def person(faker: Faker, rng: random.Random) -> tuple[str, str, str]:
     """Make a first and a last name that go together, and both as one."""
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         first, last = fitting(faker.first_name_female, 40), fitting(faker.last_name_female, 20)
     else:
         first, last = fitting(faker.first_name_male, 40), fitting(faker.last_name_male, 20)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import BigInteger, cast, func
 
-from chinook_sim.changes.snapshots.postgresql import PostgresqlContent
-from chinook_sim.changes.snapshots.sqlite import SqliteContent
+from chinook_sim.changes.snapshots.postgresql import PostgresqlSnapshots
+from chinook_sim.changes.snapshots.sqlite import SqliteSnapshots
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.models import Change, Invoice
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from chinook_sim.kinds import ChangeKind, Subject
 
-__all__ = ["Content", "content_of", "customer_before"]
+__all__ = ["Snapshots", "customer_before", "snapshots_of"]
 
 
-class Content(Protocol):
+class Snapshots(Protocol):
     """Keeps the content of rows on one connection, in the rows of `Change`."""
 
-    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """Take down what a run is about to change in some way, as it is."""
 
-    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
+    def capture_after(self, run_id: str, kind: ChangeKind) -> None:
         """Take down the same as it is now that the run has changed it."""
 
-    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+    def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
         """Take down what a run has made."""
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
@@ -49,7 +49,7 @@ class Content(Protocol):
         left it.
         """
 
-    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
+    def restore(self, runs: Sequence[str], subject: Subject) -> None:
         """Make it what it was before the first change of these runs, ids included."""
 
     def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
@@ -68,8 +68,8 @@ def customer_before(connection: Connection) -> ColumnElement[int]:
     return cast(path, BigInteger)
 
 
-def content_of(connection: Connection) -> Content:
+def snapshots_of(connection: Connection) -> Snapshots:
     """Return what keeps content on a connection to a recognised Chinook."""
     if connection.dialect.name == "sqlite":
-        return SqliteContent(connection)
-    return PostgresqlContent(connection)
+        return SqliteSnapshots(connection)
+    return PostgresqlSnapshots(connection)

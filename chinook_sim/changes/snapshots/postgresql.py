@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
     from chinook_sim.kinds import ChangeKind, Subject
 
-__all__ = ["PostgresqlContent"]
+__all__ = ["PostgresqlSnapshots"]
 
 
-class PostgresqlContent:
+class PostgresqlSnapshots:
     """One statement for each step and table, however many rows there are."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._change = quoted(connection, Change.__table__)
 
-    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Content.keep_before`."""
+    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_before`."""
         self._insert("before", run_id, kind, ids)
 
-    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Content.keep_new`."""
+    def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_inserted`."""
         self._insert("after", run_id, kind, ids)
 
     def _insert(self, when: str, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
@@ -58,8 +58,8 @@ class PostgresqlContent:
             ids=ids,
         )
 
-    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
-        """See `Content.keep_after`."""
+    def capture_after(self, run_id: str, kind: ChangeKind) -> None:
+        """See `Snapshots.capture_after`."""
         state = self._state(kind.subject, "c.subject_id")
         self._run(
             f"UPDATE {self._change} c SET after = {state} "  # noqa: S608
@@ -69,7 +69,7 @@ class PostgresqlContent:
         )
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
-        """See `Content.changed_since`."""
+        """See `Snapshots.changed_since`."""
         changed = set(self._unlike("after", "DESC", runs, subject))
         kept = " AND ".join(self._kept_same(part) for part in parts_of(subject))
         changed.update(
@@ -86,8 +86,8 @@ class PostgresqlContent:
         )
         return sorted(changed)
 
-    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
-        """See `Content.put_back`."""
+    def restore(self, runs: Sequence[str], subject: Subject) -> None:
+        """See `Snapshots.restore`."""
         for part in parts_of(subject):
             table, key = self._names(part)[:2]
             columns = self._columns(part, runs, subject)
@@ -132,7 +132,7 @@ class PostgresqlContent:
             )
 
     def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
-        """See `Content.unlike_before`."""
+        """See `Snapshots.unlike_before`."""
         return self._unlike("before", "", runs, subject)
 
     def _unlike(self, when: str, order: str, runs: Sequence[str], subject: Subject) -> list[int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.kinds import ChangeKind, Subject
 
-__all__ = ["SqliteContent"]
+__all__ = ["SqliteSnapshots"]
 
 SLICE = 1_000
 """Subjects whose rows are read in one piece."""
@@ -31,18 +31,18 @@ Rows = list[dict[str, Any]]
 Document = dict[str, Rows]
 
 
-class SqliteContent:
+class SqliteSnapshots:
     """Row by row, a slice of invoices at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def keep_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Content.keep_before`."""
+    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_before`."""
         self._insert("before", run_id, kind, ids)
 
-    def keep_new(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Content.keep_new`."""
+    def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_inserted`."""
         self._insert("after", run_id, kind, ids)
 
     def _insert(self, when: str, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
@@ -70,8 +70,8 @@ class SqliteContent:
                 ],
             )
 
-    def keep_after(self, run_id: str, kind: ChangeKind) -> None:
-        """See `Content.keep_after`."""
+    def capture_after(self, run_id: str, kind: ChangeKind) -> None:
+        """See `Snapshots.capture_after`."""
         subject = kind.subject
         for some in _slices(self._ids([run_id], subject, kind)):
             now = self._now(subject, some)
@@ -83,7 +83,7 @@ class SqliteContent:
             )
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
-        """See `Content.changed_since`."""
+        """See `Snapshots.changed_since`."""
         changed = []
         for some in _slices(self._ids(runs, subject)):
             now, kept = self._now(subject, some), self._kept(runs, subject, some)
@@ -98,8 +98,8 @@ class SqliteContent:
                     changed.append(number)
         return changed
 
-    def put_back(self, runs: Sequence[str], subject: Subject) -> None:
-        """See `Content.put_back`."""
+    def restore(self, runs: Sequence[str], subject: Subject) -> None:
+        """See `Snapshots.restore`."""
         for some in _slices(self._ids(runs, subject)):
             now, kept = self._now(subject, some), self._kept(runs, subject, some)
             before = {number: changes[0][0] for number, changes in kept.items()}
@@ -117,7 +117,7 @@ class SqliteContent:
                 self._many(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608
 
     def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
-        """See `Content.unlike_before`."""
+        """See `Snapshots.unlike_before`."""
         unlike = []
         for some in _slices(self._ids(runs, subject)):
             now, kept = self._now(subject, some), self._kept(runs, subject, some)
