@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, literal_column, select, update
 
 from chinook_sim._version import __version__
 from chinook_sim.kinds import RunKind
-from chinook_sim.ledger.commit_outcome import _BACKEND, Backend
+from chinook_sim.ledger.commit_outcome import _SERVER_TRANSACTION, ServerTransaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import RANGE, RUN, Invoice
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chinook_sim.sales.summary import BatchSummary
 
 
-__all__ = ["baseline", "enter", "mark_undone", "record", "replace_entry", "set_baseline"]
+__all__ = ["baseline", "insert_run", "mark_undone", "record", "replace_entry", "set_baseline"]
 
 
 def record(
@@ -82,7 +82,9 @@ def replace_entry(
     )
 
 
-def enter(connection: Connection, asked: RunRequest, ids: IdRanges, fingerprints: bytes) -> None:
+def insert_run(
+    connection: Connection, asked: RunRequest, ids: IdRanges, fingerprints: bytes
+) -> None:
     """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
 
     Args:
@@ -127,7 +129,7 @@ def _enter(connection: Connection, asked: RunRequest, ids: IdRanges, **made: obj
 
 
 def _write(connection: Connection, statement: Any) -> None:
-    """Write to the ledger, and remember who did, for `outcome`."""
+    """Write to the ledger, and remember who did, for `resolve_commit_outcome`."""
     if connection.dialect.name != "postgresql":
         connection.execute(statement)
         return
@@ -137,7 +139,7 @@ def _write(connection: Connection, statement: Any) -> None:
     )
     # All rows have the same answer.
     pid, transaction = connection.execute(statement.returning(*who)).all()[0]
-    connection.info[_BACKEND] = Backend(pid, transaction)
+    connection.info[_SERVER_TRANSACTION] = ServerTransaction(pid, transaction)
 
 
 def baseline(connection: Connection) -> int:

@@ -21,9 +21,14 @@ from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.errors import BatchFailed, UndoRefused
 from chinook_sim.kinds import ChangeKind, RunKind
-from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
-from chinook_sim.ledger.keys import require, standing
-from chinook_sim.ledger.recording import baseline, enter
+from chinook_sim.ledger.invoice_ranges import (
+    invoices_of,
+    made_by_active_run,
+    of_runs,
+    run_contains_invoice,
+)
+from chinook_sim.ledger.keys import find_active_run, require_ledger
+from chinook_sim.ledger.recording import baseline, insert_run
 from chinook_sim.ledger.request import RunRequest
 from chinook_sim.models import Change, Invoice
 from chinook_sim.sales.fingerprints import dated_fingerprints
@@ -79,8 +84,8 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         BatchFailed: the database did not take it; nothing was moved.
     """
     with all_or_nothing(session, "align") as (connection, chinook):
-        require(chinook)
-        done = standing(connection, RunKind.ALIGN, KEY)
+        require_ledger(chinook)
+        done = find_active_run(connection, RunKind.ALIGN, KEY)
         if done is not None:
             return _told(done)
         target = d1(connection, timezone) - timedelta(days=1)
@@ -110,7 +115,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
             RunKind.ALIGN, target, len(ids), KEY, timezone=timezone, parameters=parameters
         )
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
-        enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
+        insert_run(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
         _shift(connection, asked.run_id, days, str(parameters["digest"]))
         return replace(planned, run_id=asked.run_id)
 
@@ -138,7 +143,7 @@ def _history(connection: Connection) -> list[ColumnElement[bool]]:
 
 def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be from before the ledger."""
-    return [~simulated(invoice), invoice.invoice_id <= baseline(connection)]
+    return [~made_by_active_run(invoice), invoice.invoice_id <= baseline(connection)]
 
 
 def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
@@ -203,14 +208,14 @@ def moved_without(connection: Connection, *runs: str) -> str | None:
 
     Put back as they were, they would be where the history was before.
     """
-    run = standing(connection, RunKind.ALIGN, KEY, locked=False)
+    run = find_active_run(connection, RunKind.ALIGN, KEY, locked=False)
     if run is None:
         return None
     cancelled = select(func.count()).where(
         of_runs(connection, Change.run_id, runs),
         Change.kind == ChangeKind.CANCELLATION,
         Change.subject_id <= baseline(connection),
-        ~concerned(Change.subject_id, run.run_id),
+        ~run_contains_invoice(Change.subject_id, run.run_id),
     )
     return run.run_id if connection.scalar(cancelled) else None
 

@@ -24,7 +24,13 @@ from chinook_sim.database.transactions import check_visible_rows, translated, wr
 from chinook_sim.dates import check_day
 from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
 from chinook_sim.kinds import RunKind
-from chinook_sim.ledger.keys import made_between, require, standing, summary_of, try_key
+from chinook_sim.ledger.keys import (
+    find_active_run,
+    made_between,
+    require_ledger,
+    summary_of,
+    try_key,
+)
 from chinook_sim.ledger.request import once_key
 from chinook_sim.operations.options import (
     COUNT_LIMIT,
@@ -160,7 +166,7 @@ class _Filler:
         with translated(), Session(self._connected()) as session, session.begin():
             connection = connection_of(session)
             chinook = recognise(connection)
-            require(chinook)
+            require_ledger(chinook)
             pin(connection, chinook)
             found = made_between(connection, RunKind.GENERATE, start, end)
             return {made.day: self._compared(made) for made in found}
@@ -250,7 +256,7 @@ class _Filler:
                 made = run_batch(session, count, options, BatchContext(chinook, catalogue))
             except KeyTaken:
                 # Made meanwhile with another number, seed or option; it stays as it is.
-                row = standing(connection, RunKind.GENERATE, once_key(day), locked=False)
+                row = find_active_run(connection, RunKind.GENERATE, once_key(day), locked=False)
                 if row is None:
                     raise
                 return self._compared(summary_of(connection, row))

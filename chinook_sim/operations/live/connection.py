@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
-from chinook_sim.database.error_messages import refusal_of
+from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.errors import CommitUnanswered, DatabaseUnavailable
-from chinook_sim.ledger.commit_outcome import outcome
+from chinook_sim.ledger.commit_outcome import resolve_commit_outcome
 from chinook_sim.operations.live.stream_time import StreamStopped
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.ledger.commit_outcome import Backend
+    from chinook_sim.ledger.commit_outcome import ServerTransaction
     from chinook_sim.operations.live.stream_time import StreamTime
     from chinook_sim.sales.batch import SalePlan
     from chinook_sim.sales.summary import BatchSummary
@@ -45,7 +45,7 @@ class PendingCommit(NamedTuple):
     made: BatchSummary
     plan: SalePlan
     arrivals: int
-    backend: Backend | None
+    backend: ServerTransaction | None
 
 
 @dataclass(slots=True)
@@ -178,7 +178,9 @@ class LiveConnection:
         found = None
         while self._connection is not None and found is None:
             try:
-                found = outcome(self._connection, str(sent.made.run_id), sent.backend)
+                found = resolve_commit_outcome(
+                    self._connection, str(sent.made.run_id), sent.backend
+                )
             except DBAPIError:
                 if self._time.stopping or self._time.passed > self._time.end + LAST_ATTEMPT:
                     raise _unknown(sent) from None
@@ -211,5 +213,5 @@ def _unknown(sent: PendingCommit) -> CommitUnanswered:
 
 def _reason(error: DatabaseUnavailable | DBAPIError) -> str:
     """Return why there is no connection, in one line."""
-    refusal = refusal_of(error)
+    refusal = describe_driver_error(error)
     return refusal.line if refusal else str(error)

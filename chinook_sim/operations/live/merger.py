@@ -9,11 +9,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from chinook_sim.database.connections import connection_of
-from chinook_sim.database.error_messages import refusal_of
+from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.database.privileges import lacking
 from chinook_sim.database.transactions import translated, writing
 from chinook_sim.errors import BatchFailed
-from chinook_sim.ledger.commit_outcome import backend_of, outcome
+from chinook_sim.ledger.commit_outcome import resolve_commit_outcome, server_transaction_of
 from chinook_sim.ledger.merging import Group, merge
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class RunMerger:
                     self._allowed = self._may_merge(connection, schema.chinook)
                 if self._allowed:
                     run_id = merge(connection, group)
-                    backend = backend_of(connection)
+                    backend = server_transaction_of(connection)
         except BatchFailed as error:
             self._cache.forget()
             if self._connection.is_open:
@@ -96,7 +96,7 @@ class RunMerger:
                 self._connection.reconnect(None)
                 if run_id is not None:
                     with suppress(DBAPIError):
-                        outcome(self._connection.current, run_id, backend)
+                        resolve_commit_outcome(self._connection.current, run_id, backend)
 
     def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
         """Return whether the role may merge; if not, say which privileges are missing."""
@@ -111,5 +111,5 @@ class RunMerger:
 
 def _cause(error: BatchFailed) -> str:
     """Return what the database refused, in one line."""
-    refusal = refusal_of(error.__cause__) if error.__cause__ else None
+    refusal = describe_driver_error(error.__cause__) if error.__cause__ else None
     return refusal.line if refusal else str(error)

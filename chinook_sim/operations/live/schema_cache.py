@@ -8,7 +8,7 @@ from chinook_sim.changes.invoices import recent_ids
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import all_or_nothing
-from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.sales.catalogue import read_catalogue, version_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SchemaCache:
         begun = self._clock()
         if schema is None or begun > schema.until or version != schema.version:
             with all_or_nothing(session) as (connection, chinook):
-                require(chinook)
+                require_ledger(chinook)
                 catalogue = read_catalogue(connection, changes=True)
             schema = self._schema = CachedSchema(
                 self._usable_until(begun), version, chinook, catalogue

@@ -24,7 +24,7 @@ from chinook_sim.database.transactions import translated, writing
 from chinook_sim.dates import bounds
 from chinook_sim.errors import FOREIGN_KEY, LOCK_NOT_AVAILABLE, BatchFailed
 from chinook_sim.kinds import ChangeCounts, RunKind
-from chinook_sim.ledger.commit_outcome import backend_of
+from chinook_sim.ledger.commit_outcome import server_transaction_of
 from chinook_sim.ledger.streams import stream_name
 from chinook_sim.operations.live.connection import LiveConnection, PendingCommit
 from chinook_sim.operations.live.merger import RunMerger
@@ -276,7 +276,7 @@ class Worker:
                 day = moments[0].date()
                 of_day = [it for it, at in zip(due, moments, strict=True) if at.date() == day]
                 self._sent = self._write_day(session, schema, of_day, moments)
-                self._sent = self._sent._replace(backend=backend_of(connection))
+                self._sent = self._sent._replace(backend=server_transaction_of(connection))
             done, self._sent = self._sent, None
         self._cache.add(done.made.invoice_ids)
         return done
