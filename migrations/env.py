@@ -30,7 +30,7 @@ from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
     MIGRATION_LOCK,
-    SOUND,
+    TRANSACTION_SETUP,
     demand,
     lock,
     new_schema,
@@ -112,7 +112,7 @@ def run(connection: Connection) -> None:
         return
     with context.begin_transaction():
         if site.postgresql:
-            for statement in SOUND:
+            for statement in TRANSACTION_SETUP:
                 context.execute(statement)
             context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         make_schema = new_schema(site)

@@ -35,7 +35,7 @@ from chinook_sim import (
     undo,
 )
 from chinook_sim.database.clock import d1
-from chinook_sim.ledger.commit_outcome import backend_of, outcome
+from chinook_sim.ledger.commit_outcome import resolve_commit_outcome, server_transaction_of
 from chinook_sim.operations.run_batch import generate_day
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
@@ -566,14 +566,14 @@ def test_the_outcome_of_a_lost_commit_is_found(shop: Shop, ending: str) -> None:
     writer.begin()
     with Session(writer) as session:
         run = generate_d1(session, 5, day=DAY).run_id or ""
-    backend = backend_of(writer)
+    backend = server_transaction_of(writer)
     if ending == "committed":
         writer.commit()
     if ending == "rolled back":
         writer.rollback()
     with shop.engine.connect() as connection:
         # The one that hangs is ended: it must not commit after we said that it did not.
-        assert outcome(connection, run, backend) is (ending == "committed")
+        assert resolve_commit_outcome(connection, run, backend) is (ending == "committed")
     if ending == "left hanging":
         with pytest.raises(Exception, match=r"terminat|closed|consum"):
             writer.execute(text("SELECT 1"))

@@ -22,7 +22,7 @@ from test_migrations import alembic_process, config, downgrade, timeless
 
 from chinook_sim import SaleFactory, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.database.identifiers import printing, sql_text
-from chinook_sim.database.privileges import grants, needs
+from chinook_sim.database.privileges import missing_grants, required_privileges
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.provisioning.initialise import initialise
 from chinook_sim.provisioning.ledger_location import installed
@@ -457,7 +457,9 @@ def test_grants_are_right_in_a_schema_of_any_name(home: tuple[Shop, str]) -> Non
     url = shop.url.set(username=role, password="x")
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        lacking = grants(connection, needs(connection, recognise(connection), "shop"))
+        lacking = missing_grants(
+            connection, required_privileges(connection, recognise(connection), "shop")
+        )
     execute(shop, *re.split("; (?=GRANT)", lacking))
     with Session(engine) as session, session.begin():
         generate_d1(session, 5, day=DAY, updates=2, new_customers=1, price_changes=1)

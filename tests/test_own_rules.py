@@ -21,7 +21,7 @@ from chinook_sim import (
     simulate_changes,
     undo,
 )
-from chinook_sim.database.error_messages import refusal_of
+from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.models import InvoiceLine
 from chinook_sim.verification import verify_all
 
@@ -205,7 +205,7 @@ def test_ids_that_another_writer_took_are_worth_another_try(shop: Shop, driver: 
     with pytest.raises(DBAPIError) as caught, engine.begin() as connection:
         connection.execute(line)
 
-    refusal = refusal_of(caught.value)
+    refusal = describe_driver_error(caught.value)
     assert refusal is not None
     assert refusal.retryable
     assert "another writer took the same ids" in refusal.line

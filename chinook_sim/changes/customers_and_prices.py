@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import insert, literal, select, text
 
 from chinook_sim.changes.snapshots import content_of
-from chinook_sim.database.expressions import among
+from chinook_sim.database.expressions import in_values
 from chinook_sim.database.records import insert_records, update_records
 from chinook_sim.models import MOVE, PRICE, PRICE_UNDONE, SIGN_UP, Change, Customer, Track
 from chinook_sim.sales.id_allocation import allocate_customers
@@ -169,7 +169,7 @@ class ShopChanger:
         """Lock rows, in the order of their ids, and return a column of those that are there."""
         if not ids:
             return {}
-        those = select(key, column).where(among(self._connection, key, ids)).order_by(key)
+        those = select(key, column).where(in_values(self._connection, key, ids)).order_by(key)
         if self._connection.dialect.name != "sqlite":
             # Not against sales to these customers and of these tracks.
             self._connection.execute(those.with_for_update(key_share=True))

@@ -203,7 +203,7 @@ def read(connection: Connection, question: Callable[[], T]) -> T | str:
     """Return the answer to a question, or which privilege is missing for it."""
     from sqlalchemy.exc import DBAPIError
 
-    from chinook_sim.database.error_messages import refusal_of
+    from chinook_sim.database.error_messages import describe_driver_error
     from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
 
     if connection.dialect.name != "postgresql":
@@ -212,7 +212,7 @@ def read(connection: Connection, question: Callable[[], T]) -> T | str:
         with connection.begin_nested():
             return question()
     except DBAPIError as error:
-        refusal = refusal_of(error)
+        refusal = describe_driver_error(error)
         if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:
             raise
         return f"not readable: {refusal.line.partition(';')[0]}"

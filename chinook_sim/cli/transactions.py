@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.cli.common import Common
     from chinook_sim.database.settings import Location
-    from chinook_sim.ledger.commit_outcome import Backend
+    from chinook_sim.ledger.commit_outcome import ServerTransaction
 
 __all__ = ["look", "persistently", "transaction"]
 
@@ -34,7 +34,7 @@ ATTEMPTS = 4
 def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
-    from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
+    from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 
     engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
     try:
@@ -49,7 +49,7 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
                 commit(settings, connection)
     except Exception as error:
         # COPY speaks to the driver itself, so its errors are not SQLAlchemy's.
-        refusal = refusal_of(error)
+        refusal = describe_driver_error(error)
         if refusal is None:
             raise
         if refusal.sqlstate == UNTRANSLATABLE:
@@ -128,14 +128,14 @@ def commit_once(
     """Do something in one transaction; where the answer to COMMIT is lost, find out."""
     from sqlalchemy.orm import Session
 
-    from chinook_sim.ledger.commit_outcome import backend_of
+    from chinook_sim.ledger.commit_outcome import server_transaction_of
 
     done: list[Any] = []
     try:
         with transaction(settings, location, writing=True) as connection:
             with Session(connection) as session:
                 done.append(work(session))
-            backend = backend_of(connection)
+            backend = server_transaction_of(connection)
     except CommitUnanswered as error:
         run_id = done[0].witness if undoing else done[0].run_id
         if run_id is None:
@@ -150,7 +150,7 @@ def find_outcome(
     location: Location,
     unanswered: CommitUnanswered,
     run_id: str,
-    backend: Backend | None,
+    backend: ServerTransaction | None,
     *,
     undone: bool,
 ) -> None:
@@ -164,7 +164,7 @@ def find_outcome(
 
     from chinook_sim.database.engine import make_engine, open_connection
     from chinook_sim.database.introspection import recognise
-    from chinook_sim.ledger.commit_outcome import outcome
+    from chinook_sim.ledger.commit_outcome import resolve_commit_outcome
 
     settings.say("the answer to COMMIT was lost; looking the run up")
     engine = make_engine(location, writing=False)
@@ -172,7 +172,7 @@ def find_outcome(
         with open_connection(engine, location, say=settings.say) as connection:
             recognise(connection)
             connection.rollback()
-            committed = outcome(connection, run_id, backend, undone=undone)
+            committed = resolve_commit_outcome(connection, run_id, backend, undone=undone)
     except (ChinookSimError, DBAPIError, KeyboardInterrupt):
         raise unanswered from None
     if committed is None:

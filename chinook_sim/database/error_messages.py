@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.errors import FOREIGN_KEY, RETRYABLE
 
-__all__ = ["UNTRANSLATABLE", "Refusal", "refusal_of"]
+__all__ = ["UNTRANSLATABLE", "DriverError", "describe_driver_error"]
 
 ADVICE = {
     "22021": "the database contains text in another encoding; convert that text to UTF8",
@@ -63,7 +63,7 @@ NO_INVOICE = (
 )
 
 
-class Refusal(NamedTuple):
+class DriverError(NamedTuple):
     """What a database said.
 
     Attributes:
@@ -77,12 +77,12 @@ class Refusal(NamedTuple):
     retryable: bool
 
 
-def refusal_of(error: BaseException) -> Refusal | None:
+def describe_driver_error(error: BaseException) -> DriverError | None:
     """Return what a database refused with, or None where the error is not a database's."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, UnicodeError):
         # A driver encodes and decodes text, and has no error of its own for what does not fit.
-        return Refusal(f"{original}; {CLIENT_LACKS}", UNTRANSLATABLE, retryable=False)
+        return DriverError(f"{original}; {CLIENT_LACKS}", UNTRANSLATABLE, retryable=False)
     if original is None or not _is_a_drivers(original):
         return None
     sqlstate: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
@@ -107,7 +107,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
         advice = NO_INVOICE
     elif sqlstate == UNTRANSLATABLE:
         advice = _lacking(original)
-    return Refusal(f"{said}; {advice}" if advice else said, sqlstate, retryable)
+    return DriverError(f"{said}; {advice}" if advice else said, sqlstate, retryable)
 
 
 def _lacking(error: BaseException) -> str:

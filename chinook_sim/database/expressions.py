@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-__all__ = ["among"]
+__all__ = ["in_values"]
 
 
-def among(connection: Connection, column: Any, numbers: Iterable[int]) -> ColumnElement[bool]:
+def in_values(connection: Connection, column: Any, numbers: Iterable[int]) -> ColumnElement[bool]:
     """Return the condition that a column is one of any number of numbers."""
     values = list(numbers)
     source: Any

@@ -1,8 +1,8 @@
 """Names as SQL: the spelling of a database, its schema, and quoting.
 
 Where the database spells its names otherwise than `models`, or keeps its tables off the search
-path, `speak` teaches the engine to write them that way, so that `select(Invoice)` and the unit of
-work of any session of that engine just work.
+path, `apply_identifier_style` makes the engine write them that way, so that `select(Invoice)` and
+the unit of work of any session of that engine just work.
 
 How: the engine gets a copy of its dialect whose identifier preparer renders each `ChinookName` in
 the database's spelling and puts the schema before our tables. The copy matters: SQLAlchemy caches
@@ -24,7 +24,15 @@ from chinook_sim.models import Base, ChinookName
 if TYPE_CHECKING:
     from sqlalchemy import Dialect, TextClause
 
-__all__ = ["SPELLING_NAMES", "Spelling", "printing", "quoted", "speak", "spell", "sql_text"]
+__all__ = [
+    "SPELLING_NAMES",
+    "Spelling",
+    "apply_identifier_style",
+    "printing",
+    "quoted",
+    "spell",
+    "sql_text",
+]
 
 
 Spelling = Literal["camel", "snake"]
@@ -86,7 +94,7 @@ def printing(dialect: Dialect) -> Dialect:
     return printed
 
 
-def speak(
+def apply_identifier_style(
     connection: Connection, spelling: Spelling, schema: str | None, ledger_schema: str | None
 ) -> None:
     """Make a connection's engine write names of Chinook in a spelling, and in schemas if given."""

@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session, scoped_session
 from chinook_sim.database.backends.postgresql import hidden, postgresql_columns
 from chinook_sim.database.backends.sqlite import sqlite_columns
 from chinook_sim.database.connections import refuse_translation, shop_connection
-from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, speak
+from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, apply_identifier_style
 from chinook_sim.database.schema import (
     SALE_TABLES,
     Chinook,
     ColumnRow,
     IdSource,
-    Place,
+    SchemaCandidate,
     spellings_of,
 )
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["place_of", "recognise", "survey"]
+__all__ = ["find_schemas", "place_of", "recognise"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
         )
     refuse_translation(connection)
     try:
-        place = _choose(survey(connection))
+        place = _choose(find_schemas(connection))
     except NotAChinook as error:
         grant = hidden(connection)
         said = f"{error}: {grant}" if grant else str(error)
@@ -73,7 +73,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
             said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
         raise NotAChinook(said, missing=error.missing) from None
     schema = None if place.visible else place.schema
-    speak(connection, place.spelling, schema, place.separate_ledger or schema)
+    apply_identifier_style(connection, place.spelling, schema, place.separate_ledger or schema)
     chinook = Chinook(
         place.spelling,
         place.schema,
@@ -100,19 +100,19 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
     return chinook
 
 
-def place_of(connection: Connection) -> Place | None:
+def place_of(connection: Connection) -> SchemaCandidate | None:
     """Return where the Chinook is, or what there is of one, or None where there is nothing of it.
 
     Raises:
         NotAChinook: there are several, as for `recognise`.
     """
-    places = survey(connection)
+    places = find_schemas(connection)
     if any(not place.missing(SALE_TABLES) for place in places):
         return _choose(places)
     return max(places, key=lambda place: len(place.columns), default=None)
 
 
-def survey(connection: Connection) -> list[Place]:
+def find_schemas(connection: Connection) -> list[SchemaCandidate]:
     """List the places that hold tables with names of Chinook's, those first that are found first.
 
     Raises:
@@ -134,11 +134,11 @@ def survey(connection: Connection) -> list[Place]:
     return [_place(spelling, columns) for (_, spelling), columns in found.items()]
 
 
-def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> Place:
+def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> SchemaCandidate:
     columns: dict[str, dict[str, IdSource]] = defaultdict(dict)
     for row in found:
         columns[row.table][row.column] = row.ids
-    return Place(
+    return SchemaCandidate(
         found[0].schema,
         spelling,
         on_path=found[0].on_path,
@@ -155,7 +155,7 @@ def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> Place:
     )
 
 
-def _choose(places: Sequence[Place]) -> Place:
+def _choose(places: Sequence[SchemaCandidate]) -> SchemaCandidate:
     whole = [place for place in places if not place.missing(SALE_TABLES)]
     if not whole:
         raise _nothing_here(places)
@@ -176,7 +176,7 @@ def _choose(places: Sequence[Place]) -> Place:
     return first[0]
 
 
-def _nothing_here(places: Sequence[Place]) -> NotAChinook:
+def _nothing_here(places: Sequence[SchemaCandidate]) -> NotAChinook:
     if not places:
         missing = tuple(table.name for table in SALE_TABLES)
         return NotAChinook(

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INSUFFICIENT_PRIVILEGE",
-    "Need",
+    "Privilege",
     "Purpose",
-    "grants",
     "lacking",
-    "needs",
-    "needs_of_references",
+    "missing_grants",
+    "privileges_on_references",
+    "required_privileges",
 ]
 
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -42,11 +42,11 @@ Purpose = Literal[
 """What is done: `shop` is `changes`, and of customers and prices as well."""
 
 
-Need = tuple[str, str]
+Privilege = tuple[str, str]
 """A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
 
 
-def grants(connection: Connection, needed: Iterable[Need]) -> str:
+def missing_grants(connection: Connection, needed: Iterable[Privilege]) -> str:
     """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
     wanted = list(dict.fromkeys(needed))
     schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
@@ -71,10 +71,10 @@ def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
     """Return the GRANTs that the current role lacks for something; empty for none."""
     if connection.dialect.name != "postgresql":
         return ""
-    return grants(connection, needs(connection, chinook, purpose))
+    return missing_grants(connection, required_privileges(connection, chinook, purpose))
 
 
-def _missing(connection: Connection, needed: list[Need]) -> list[Need]:
+def _missing(connection: Connection, needed: list[Privilege]) -> list[Privilege]:
     """Return those rights that the current role has not; one round trip for all."""
     questions: list[str] = []
     values: dict[str, str] = {}
@@ -101,7 +101,9 @@ _QUESTIONS = {
 }
 
 
-def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterator[Need]:
+def required_privileges(
+    connection: Connection, chinook: Chinook, purpose: Purpose
+) -> Iterator[Privilege]:
     """Return the rights that something takes, on a recognised Chinook."""
     # First, so that nothing is asked about tables in a schema that is closed.
     if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
@@ -166,10 +168,10 @@ def needs(connection: Connection, chinook: Chinook, purpose: Purpose) -> Iterato
             yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"
 
 
-def needs_of_references(connection: Connection, purpose: Purpose) -> Iterator[Need]:
+def privileges_on_references(connection: Connection, purpose: Purpose) -> Iterator[Privilege]:
     """Return the privileges to see which sales other tables refer to, if something asks for that.
 
-    Only cancellations do, among changes; so they are no part of `needs`.
+    Only cancellations do, among changes; so they are no part of `required_privileges`.
     """
     if purpose in ("batch", "align", "merge", "verify"):
         return

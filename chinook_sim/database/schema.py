@@ -37,7 +37,7 @@ __all__ = [
     "Chinook",
     "ColumnRow",
     "IdSource",
-    "Place",
+    "SchemaCandidate",
     "chinook_names",
     "is_chinook_name",
     "ledger_state",
@@ -207,7 +207,7 @@ class ColumnRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SchemaCandidate:
     """A schema that holds tables with names of Chinook's, in one spelling."""
 
     schema: str | None

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.database.connections import connection_of, is_psycopg
-from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
+from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 from chinook_sim.database.interrupts import interruptible
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.privileges import (
     INSUFFICIENT_PRIVILEGE,
-    grants,
-    needs,
-    needs_of_references,
+    missing_grants,
+    privileges_on_references,
+    required_privileges,
 )
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
@@ -60,9 +60,9 @@ def all_or_nothing(
         except BatchFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
-            lacking = grants(connection, needs(connection, chinook, purpose)) or grants(
-                connection, needs_of_references(connection, purpose)
-            )
+            lacking = missing_grants(
+                connection, required_privileges(connection, chinook, purpose)
+            ) or missing_grants(connection, privileges_on_references(connection, purpose))
             if not lacking:
                 raise
             raise BatchFailed(f"{error}. Run: {lacking}", sqlstate=error.sqlstate) from error
@@ -133,7 +133,7 @@ def translated() -> Iterator[None]:
         ours = _first_of_ours(error)
         if ours is not None:
             raise ours from error
-        refusal = refusal_of(error)
+        refusal = describe_driver_error(error)
         if refusal is None:
             raise
         if refusal.sqlstate == UNTRANSLATABLE:

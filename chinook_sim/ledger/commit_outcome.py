@@ -15,29 +15,30 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-__all__ = ["Backend", "backend_of", "outcome"]
+__all__ = ["ServerTransaction", "resolve_commit_outcome", "server_transaction_of"]
 
 PATIENCE = 5
-"""Seconds that `outcome` waits for a transaction to end by itself, and again after ending it."""
+"""Seconds that `resolve_commit_outcome` waits for a transaction to end by itself, and again after
+ending it."""
 
-_BACKEND = "chinook_sim_backend"
+_SERVER_TRANSACTION = "chinook_sim_backend"
 
 
-class Backend(NamedTuple):
+class ServerTransaction(NamedTuple):
     """The server process, and the transaction on it, that wrote a row of the ledger."""
 
     pid: int
     transaction: str
 
 
-def backend_of(connection: Connection) -> Backend | None:
-    """Return who wrote the last row of the ledger on a connection, for `outcome`."""
-    found: Backend | None = connection.info.get(_BACKEND)
+def server_transaction_of(connection: Connection) -> ServerTransaction | None:
+    """Return who wrote the last row of the ledger on a connection, for `resolve_commit_outcome`."""
+    found: ServerTransaction | None = connection.info.get(_SERVER_TRANSACTION)
     return found
 
 
-def outcome(
-    connection: Connection, run_id: str, backend: Backend | None, *, undone: bool = False
+def resolve_commit_outcome(
+    connection: Connection, run_id: str, backend: ServerTransaction | None, *, undone: bool = False
 ) -> bool | None:
     """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
 
@@ -49,7 +50,7 @@ def outcome(
     Args:
         connection: a new one, with no transaction open; nothing is left behind on it.
         run_id: the run that was written, or undone.
-        backend: of `backend_of`, before the connection was lost.
+        backend: of `server_transaction_of`, before the connection was lost.
         undone: whether the run was being undone.
     """
     question: Any = (
@@ -89,7 +90,7 @@ def outcome(
     return None
 
 
-def _end(connection: Connection, backend: Backend | None) -> None:
+def _end(connection: Connection, backend: ServerTransaction | None) -> None:
     """End the server process of a lost connection, if it is still at that transaction."""
     if backend is not None:
         connection.execute(

@@ -16,7 +16,7 @@ from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import InvalidInput
 from chinook_sim.ledger.invoice_ranges import in_range
-from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import baseline
 from chinook_sim.models import CANCELLATION, Change, Invoice, Run, RunInvoices
 
@@ -144,7 +144,7 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
     if not 0 <= invoice_id <= LARGEST_ID:
         raise InvalidInput(f"an invoice id must be between 0 and {LARGEST_ID}, got {invoice_id}")
     chinook = recognise(connection)
-    require(chinook)
+    require_ledger(chinook)
     if chinook.unusual_settings:
         # They are pinned for a transaction.
         refuse_autocommit(connection)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "changed_by",
-    "concerned",
     "in_range",
     "invoices_of",
+    "made_by_active_run",
     "of_runs",
     "ranges_of",
-    "simulated",
+    "run_contains_invoice",
 ]
 
 
@@ -78,7 +78,7 @@ def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
     )
 
 
-def simulated(invoice: Any) -> ColumnElement[bool]:
+def made_by_active_run(invoice: Any) -> ColumnElement[bool]:
     """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
     made = select(literal(1)).select_from(RANGE).join(RUN, RUN.c.run_id == RANGE.c.run_id)
     return exists(
@@ -88,7 +88,7 @@ def simulated(invoice: Any) -> ColumnElement[bool]:
     )
 
 
-def concerned(number: Any, run_id: str) -> ColumnElement[bool]:
+def run_contains_invoice(number: Any, run_id: str) -> ColumnElement[bool]:
     """Return the condition that an id is of an invoice that a run made, or moved."""
     of_it = select(literal(1)).select_from(RANGE).where(in_range(number), RANGE.c.run_id == run_id)
     return exists(of_it.correlate_except(RANGE))

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ONCE",
     "Asked",
+    "find_active_run",
     "made_already",
     "made_between",
     "once_key",
-    "require",
-    "standing",
+    "require_ledger",
     "summary_of",
     "try_key",
 ]
@@ -90,7 +90,7 @@ def once_key(day: date) -> str:
     return f"{ONCE}{day}"
 
 
-def require(chinook: Chinook) -> None:
+def require_ledger(chinook: Chinook) -> None:
     """Refuse a database without a ledger, or with one that cannot be used.
 
     Raises:
@@ -115,7 +115,7 @@ def require(chinook: Chinook) -> None:
         )
 
 
-def standing(
+def find_active_run(
     connection: Connection, kind: str, key: str, *, locked: bool = True
 ) -> Row[Any] | None:
     """Return the run that a key stands for, or None.
@@ -132,7 +132,7 @@ def standing(
 
 
 def try_key(connection: Connection, kind: str, key: str) -> bool:
-    """Lock a key until the transaction ends, as `standing` does, if nobody else holds it now."""
+    """Lock a key until the transaction ends, as `find_active_run` does, if nobody else holds it."""
     if connection.dialect.name != "postgresql":
         return True
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
@@ -171,7 +171,7 @@ def made_already(
     """
     if asked.key is None:
         return None
-    row = standing(connection, asked.kind, asked.key, locked=locked)
+    row = find_active_run(connection, asked.kind, asked.key, locked=locked)
     if row is None:
         return None
     differences: dict[str, tuple[object, object]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, literal_column, select, update
 
 from chinook_sim._version import __version__
-from chinook_sim.ledger.commit_outcome import _BACKEND, Backend
+from chinook_sim.ledger.commit_outcome import _SERVER_TRANSACTION, ServerTransaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import BASELINE, RANGE, RUN, Invoice
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chinook_sim.sales.summary import BatchSummary
 
 
-__all__ = ["baseline", "enter", "mark_undone", "record", "replace_entry", "set_baseline"]
+__all__ = ["baseline", "insert_run", "mark_undone", "record", "replace_entry", "set_baseline"]
 
 
 def record(
@@ -79,7 +79,7 @@ def replace_entry(connection: Connection, run_id: str, asked: Asked, made: Batch
     )
 
 
-def enter(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: bytes) -> None:
+def insert_run(connection: Connection, asked: Asked, ids: IdRanges, fingerprints: bytes) -> None:
     """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
 
     Args:
@@ -124,7 +124,7 @@ def _enter(connection: Connection, asked: Asked, ids: IdRanges, **made: object) 
 
 
 def _write(connection: Connection, statement: Any) -> None:
-    """Write to the ledger, and remember who did, for `outcome`."""
+    """Write to the ledger, and remember who did, for `resolve_commit_outcome`."""
     if connection.dialect.name != "postgresql":
         connection.execute(statement)
         return
@@ -134,7 +134,7 @@ def _write(connection: Connection, statement: Any) -> None:
     )
     # All rows have the same answer.
     pid, transaction = connection.execute(statement.returning(*who)).all()[0]
-    connection.info[_BACKEND] = Backend(pid, transaction)
+    connection.info[_SERVER_TRANSACTION] = ServerTransaction(pid, transaction)
 
 
 def baseline(connection: Connection) -> int:

@@ -20,9 +20,14 @@ from chinook_sim.database.clock import d1
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.errors import BatchFailed, UndoRefused
-from chinook_sim.ledger.invoice_ranges import concerned, invoices_of, of_runs, simulated
-from chinook_sim.ledger.keys import Asked, require, standing
-from chinook_sim.ledger.recording import baseline, enter
+from chinook_sim.ledger.invoice_ranges import (
+    invoices_of,
+    made_by_active_run,
+    of_runs,
+    run_contains_invoice,
+)
+from chinook_sim.ledger.keys import Asked, find_active_run, require_ledger
+from chinook_sim.ledger.recording import baseline, insert_run
 from chinook_sim.models import CANCELLATION, Change, Invoice
 from chinook_sim.sales.fingerprints import dated_fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
@@ -77,8 +82,8 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         BatchFailed: the database did not take it; nothing was moved.
     """
     with all_or_nothing(session, "align") as (connection, chinook):
-        require(chinook)
-        done = standing(connection, KIND, KIND)
+        require_ledger(chinook)
+        done = find_active_run(connection, KIND, KIND)
         if done is not None:
             return _told(done)
         target = d1(connection, timezone) - timedelta(days=1)
@@ -106,7 +111,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         }
         asked = Asked(KIND, target, len(ids), KIND, timezone=timezone, parameters=parameters)
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
-        enter(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
+        insert_run(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
         _shift(connection, asked.run_id, days, str(parameters["digest"]))
         return replace(planned, run_id=asked.run_id)
 
@@ -134,7 +139,7 @@ def _history(connection: Connection) -> list[ColumnElement[bool]]:
 
 def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be from before the ledger."""
-    return [~simulated(invoice), invoice.invoice_id <= baseline(connection)]
+    return [~made_by_active_run(invoice), invoice.invoice_id <= baseline(connection)]
 
 
 def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
@@ -199,14 +204,14 @@ def moved_without(connection: Connection, *runs: str) -> str | None:
 
     Put back as they were, they would be where the history was before.
     """
-    run = standing(connection, KIND, KIND, locked=False)
+    run = find_active_run(connection, KIND, KIND, locked=False)
     if run is None:
         return None
     cancelled = select(func.count()).where(
         of_runs(connection, Change.run_id, runs),
         Change.kind == CANCELLATION,
         Change.subject_id <= baseline(connection),
-        ~concerned(Change.subject_id, run.run_id),
+        ~run_contains_invoice(Change.subject_id, run.run_id),
     )
     return run.run_id if connection.scalar(cancelled) else None
 

@@ -23,7 +23,14 @@ from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import check_visible_rows, translated, writing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import FOREIGN_KEY, BatchFailed, InvalidInput, KeyTaken
-from chinook_sim.ledger.keys import made_between, once_key, require, standing, summary_of, try_key
+from chinook_sim.ledger.keys import (
+    find_active_run,
+    made_between,
+    once_key,
+    require_ledger,
+    summary_of,
+    try_key,
+)
 from chinook_sim.operations.options import COUNT_LIMIT, Request, check_seed, draw_seed
 from chinook_sim.operations.run_batch import generate_day
 from chinook_sim.sales.catalogue import read_catalogue, version_of
@@ -155,7 +162,7 @@ class _Filler:
         with translated(), Session(self._connected()) as session, session.begin():
             connection = connection_of(session)
             chinook = recognise(connection)
-            require(chinook)
+            require_ledger(chinook)
             pin(connection, chinook)
             found = made_between(connection, KIND, start, end)
             return {made.day: self._compared(made) for made in found}
@@ -248,7 +255,7 @@ class _Filler:
                 )
             except KeyTaken:
                 # Made meanwhile with another number, seed or option; it stays as it is.
-                row = standing(connection, KIND, once_key(day), locked=False)
+                row = find_active_run(connection, KIND, once_key(day), locked=False)
                 if row is None:
                     raise
                 return self._compared(summary_of(connection, row))

@@ -23,7 +23,7 @@ from chinook_sim.operations.run_batch import generate_day
 from chinook_sim.sales.batch import draw_batch
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import allocate
-from chinook_sim.sales.id_positions import catch_up
+from chinook_sim.sales.id_positions import advance_sequences
 from chinook_sim.sampling.profile import UNIFORM, load_profile
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class SaleFactory:
             # batch: after a failed flush the database could not be asked any more.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
                 if given:
-                    catch_up(connection, chinook)
+                    advance_sequences(connection, chinook)
                 self._flush(invoice, connection, chinook, given=given)
             self._in_step = True
         else:

@@ -15,13 +15,13 @@ from chinook_sim.database.connections import connection_of
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.database.transactions import all_or_nothing, check_visible_rows, translated
-from chinook_sim.ledger.keys import made_already, require
+from chinook_sim.ledger.keys import made_already, require_ledger
 from chinook_sim.ledger.recording import record
 from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
 from chinook_sim.operations.options import Request, draw_seed
 from chinook_sim.sales.batch import SalePlan
 from chinook_sim.sales.catalogue import read_catalogue
-from chinook_sim.sales.id_allocation import hold
+from chinook_sim.sales.id_allocation import lock_id_allocation
 from chinook_sim.sales.id_ranges import IdRanges
 from chinook_sim.sales.summary import BatchSummary
 from chinook_sim.sales.writers import choose_writer
@@ -107,7 +107,7 @@ def make_batch(
             logger.debug("key %s: exists as run %s", asked.key, found.run_id)
             return found
         if request.changes or chinook.unusable_ledger:
-            require(chinook)
+            require_ledger(chinook)
         catalogue = catalogue or read_catalogue(connection, changes=chinook.ledger)
         plan = _plan(asked, request, catalogue)
         if moment:
@@ -155,7 +155,7 @@ def plan_day(session: Session, n: int, **wishes: Unpack[Wishes]) -> BatchSummary
         if found is not None:
             return found
         if request.changes or chinook.unusable_ledger:
-            require(chinook)
+            require_ledger(chinook)
         plan = _plan(asked, request, read_catalogue(connection))
         catalogue, wanted = plan.catalogue, request.changes
         chosen = choose_changes(connection, catalogue, wanted, plan.seed, plan.day)
@@ -184,7 +184,7 @@ def _change(
         connection, chinook, plan.catalogue, run_id=asked.run_id, seed=seed, day=day
     )
     # Before any row is locked: see there.
-    hold(connection, chinook)
+    lock_id_allocation(connection, chinook)
     newcomers = changer.sign_up(wanted.new_customers)
     moved = changer.move(wanted.moves)
     priced = changer.change_prices(wanted.price_changes)
@@ -219,7 +219,7 @@ def _found(
 ) -> BatchSummary | None:
     """Return the batch that was asked for by a key, where it is there already."""
     if asked.key is not None:
-        require(chinook)
+        require_ledger(chinook)
     return made_already(connection, asked, locked=locked)
 
 

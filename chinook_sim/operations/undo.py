@@ -17,8 +17,8 @@ from chinook_sim.changes.snapshots.tables import SUBJECTS
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import InvalidInput
-from chinook_sim.ledger.invoice_ranges import changed_by, concerned, of_runs
-from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.invoice_ranges import changed_by, of_runs, run_contains_invoice
+from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.listing import find_key, find_run, find_runs, in_backfill, of_day
 from chinook_sim.ledger.recording import mark_undone
 from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
@@ -124,7 +124,7 @@ def undo(
             f"the last day, {backfill[1]}, is before the first, {backfill[0]}; swap them"
         )
     with all_or_nothing(session, "undo") as (connection, chinook):
-        require(chinook)
+        require_ledger(chinook)
         if day is not None:
             chosen, what = of_day(day), f"no run has the day {day}"
         elif backfill:
@@ -266,7 +266,7 @@ def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
         .join(Change, Change.run_id == Run.run_id)
         .where(
             Change.kind == CANCELLATION,
-            concerned(Change.subject_id, row.run_id),
+            run_contains_invoice(Change.subject_id, row.run_id),
             Run.undone_at.is_(None),
         )
     ).all()

@@ -20,7 +20,7 @@ from chinook_sim.database.identifiers import SPELLING_NAMES
 from chinook_sim.database.introspection import place_of, recognise
 from chinook_sim.database.schema import CHINOOK_TABLES
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
-from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
 from chinook_sim.models import Customer
 from chinook_sim.provisioning.migration_runner import upgrade
@@ -98,7 +98,7 @@ def initialise(
         # Before anything is made: an upgrade would complete what is not a whole Chinook.
         _check_spelling(recognise(connection), spelling)
     upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
-    require(recognise(connection))
+    require_ledger(recognise(connection))
     # Customers first: where there are any, a role need not be allowed to read the other tables.
     tables = (Customer.__table__, *CHINOOK_TABLES)
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in tables):

@@ -20,7 +20,7 @@ from chinook_sim.errors import MigrationRefused
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from chinook_sim.database.schema import Place
+    from chinook_sim.database.schema import SchemaCandidate
 
 __all__ = ["installed", "place_ledger"]
 
@@ -36,7 +36,7 @@ def installed(connection: Connection) -> str | None:
 
 
 def place_ledger(
-    connection: Connection, place: Place | None, schema: str | None, wanted: str | None
+    connection: Connection, place: SchemaCandidate | None, schema: str | None, wanted: str | None
 ) -> str | None:
     """Return where the ledger is, or is to be.
 

@@ -11,9 +11,9 @@ from sqlalchemy import Table, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.database.backends.postgresql import hidden
-from chinook_sim.database.identifiers import quoted, speak, sql_text
+from chinook_sim.database.identifiers import apply_identifier_style, quoted, sql_text
 from chinook_sim.database.introspection import place_of
-from chinook_sim.database.privileges import grants
+from chinook_sim.database.privileges import missing_grants
 from chinook_sim.database.schema import (
     CHINOOK_TABLES,
     MARK,
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from chinook_sim.database.identifiers import Spelling
-    from chinook_sim.database.privileges import Need
-    from chinook_sim.database.schema import Place
+    from chinook_sim.database.privileges import Privilege
+    from chinook_sim.database.schema import SchemaCandidate
 
 __all__ = [
     "MIGRATION_LOCK",
-    "SOUND",
+    "TRANSACTION_SETUP",
     "Site",
     "demand",
     "demand_init",
@@ -68,7 +68,7 @@ class Site:
     look: Connection
     schema: str | None
     ledger_schema: str | None
-    place: Place | None
+    place: SchemaCandidate | None
 
     @property
     def postgresql(self) -> bool:
@@ -124,10 +124,10 @@ def demand_init(connection: Connection, ledger_schema: str | None) -> None:
     if migrated:
         ledger_schema = None
     here = Site(connection, place.schema, ledger_schema or place.ledger_schema, place)
-    speak(connection, place.spelling, here.schema, here.ledger_schema)
+    apply_identifier_style(connection, place.spelling, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
-    _refuse_missing(grants(connection, needed))
+    _refuse_missing(missing_grants(connection, needed))
 
 
 def demand(here: Site) -> None:
@@ -142,14 +142,14 @@ def demand(here: Site) -> None:
             raise MigrationRefused(
                 f"not upgraded: must be owner of the tables of chinook_sim. Run it as {owner}"
             )
-        _refuse_missing(grants(here.look, _needs(here)))
+        _refuse_missing(missing_grants(here.look, _needs(here)))
 
 
-def _needs(here: Site) -> list[Need]:
+def _needs(here: Site) -> list[Privilege]:
     """Return what an upgrade takes."""
     place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
     schemas = [here.schema] if new_schema(here) else [here.schema, here.ledger_schema]
-    needed: list[Need] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
+    needed: list[Privilege] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
     if new_schema(here):
         database = here.look.scalar(text("SELECT quote_ident(current_database())"))
         needed.append(("CREATE", f"DATABASE {database}"))
@@ -225,7 +225,7 @@ def prepare(
             _refuse_what_is_no_chinook(connection, place)
             for closed in connection.scalars(_CLOSED):
                 rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
-                _refuse_missing(grants(connection, rights))
+                _refuse_missing(missing_grants(connection, rights))
             raise MigrationRefused(
                 "no schema on the search_path exists; set a search_path with an existing schema"
             )
@@ -237,7 +237,7 @@ def prepare(
         )
     _refuse_what_is_no_chinook(connection, place)
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
-    speak(connection, place.spelling if place else spelling, schema, ledger_schema)
+    apply_identifier_style(connection, place.spelling if place else spelling, schema, ledger_schema)
     return Site(connection, schema, ledger_schema, place)
 
 
@@ -248,7 +248,7 @@ def new_schema(here: Site) -> str | None:
     return f"CREATE SCHEMA {quoted(here.look, here.ledger_schema)}"
 
 
-def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> None:
+def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | None) -> None:
     """Refuse to make a Chinook, or to complete one, where that is hardly what is meant."""
     if place is None:
         grant = hidden(connection)
@@ -270,7 +270,7 @@ def _refuse_what_is_no_chinook(connection: Connection, place: Place | None) -> N
         )
 
 
-SOUND = (
+TRANSACTION_SETUP = (
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET LOCAL row_security = off",
 )
@@ -285,7 +285,7 @@ def lock(connection: Connection) -> None:
         MigrationRefused: the transaction that was lent sees only what was there when it began.
     """
     if connection.dialect.name == "postgresql":
-        first, *others = SOUND
+        first, *others = TRANSACTION_SETUP
         if connection.scalar(text("SHOW transaction_isolation")) != "read committed":
             try:
                 connection.execute(text(first))

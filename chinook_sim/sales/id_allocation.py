@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import Chinook, IdSource
 
-__all__ = ["allocate", "allocate_customers", "hold"]
+__all__ = ["allocate", "allocate_customers", "lock_id_allocation"]
 
 
 def allocate(
@@ -146,7 +146,7 @@ def _lock(connection: Connection, wanted: Sequence[Wanted]) -> None:
         connection.execute(sql_text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def hold(connection: Connection, chinook: Chinook) -> None:
+def lock_id_allocation(connection: Connection, chinook: Chinook) -> None:
     """Take the locks that ids are read under, where they are; `allocate` would take them later.
 
     Whoever is going to lock rows of the shop takes these first, as two who did it the other way

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import bindparam, column, func, null, select, text, update
 
 from chinook_sim.database.identifiers import quoted
-from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, grants
+from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, missing_grants
 from chinook_sim.errors import BatchFailed
 from chinook_sim.models import BASELINE, Change, Customer, Invoice, InvoiceLine, Run, RunInvoices
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "Wanted", "catch_up", "lock_ids", "positions_of", "remember"]
+__all__ = ["ID_LOCK", "Wanted", "advance_sequences", "lock_ids", "positions_of", "remember"]
 
 ID_LOCK = 0x6368696E6F6F6B
 """Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
@@ -51,7 +51,7 @@ def lock_ids(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
 
 
-def catch_up(connection: Connection, chinook: Chinook) -> None:
+def advance_sequences(connection: Connection, chinook: Chinook) -> None:
     """Move the sequences that are behind their tables forward, where ids are left to them."""
     positions_of(
         connection,
@@ -202,7 +202,7 @@ def _move_forward(connection: Connection, source: IdSource, highest: int, last: 
         last = int(connection.scalar(select(func.nextval(name))) or 0)
     steps = -(-(highest - last) // source.increment)
     if steps > STEPS:
-        lacking = grants(connection, [("UPDATE", f"SEQUENCE {source.sequence}")])
+        lacking = missing_grants(connection, [("UPDATE", f"SEQUENCE {source.sequence}")])
         if lacking:
             raise BatchFailed(
                 f"the batch failed and nothing was written: {source.sequence} is far behind its "

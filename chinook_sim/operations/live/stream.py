@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from chinook_sim.changes.invoices import recent_ids
 from chinook_sim.database.clock import now
 from chinook_sim.database.connections import connection_of
-from chinook_sim.database.error_messages import refusal_of
+from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, lacking
 from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import all_or_nothing, translated, writing
@@ -35,8 +35,8 @@ from chinook_sim.errors import (
     CommitUnanswered,
     DatabaseUnavailable,
 )
-from chinook_sim.ledger.commit_outcome import backend_of, outcome
-from chinook_sim.ledger.keys import require
+from chinook_sim.ledger.commit_outcome import resolve_commit_outcome, server_transaction_of
+from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.merging import Group, merge
 from chinook_sim.ledger.streams import stream_name
 from chinook_sim.models import LIVE
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.privileges import Purpose
     from chinook_sim.database.schema import Chinook
-    from chinook_sim.ledger.commit_outcome import Backend
+    from chinook_sim.ledger.commit_outcome import ServerTransaction
     from chinook_sim.sales.catalogue import Catalogue
     from chinook_sim.sales.summary import BatchSummary
     from chinook_sim.sampling.arrivals import Arrival
@@ -137,7 +137,7 @@ class _Sent(NamedTuple):
     made: BatchSummary
     plan: SalePlan
     arrivals: int
-    backend: Backend | None
+    backend: ServerTransaction | None
 
 
 @dataclass(slots=True)
@@ -339,7 +339,7 @@ class Worker:
                     self._merging = self._may_merge(connection, known.chinook)
                 if self._merging:
                     run_id = merge(connection, group)
-                    backend = backend_of(connection)
+                    backend = server_transaction_of(connection)
         except BatchFailed as error:
             self._known = self._span = None
             if self._connected():
@@ -352,7 +352,7 @@ class Worker:
                 self._reconnect(None)
                 if run_id is not None and self._connection is not None:
                     with suppress(DBAPIError):
-                        outcome(self._connection, run_id, backend)
+                        resolve_commit_outcome(self._connection, run_id, backend)
 
     def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
         """Return whether the role may merge; if not, tell which privileges are missing."""
@@ -457,7 +457,7 @@ class Worker:
                     profile=self._profile,
                     moments=moment.seconds,
                 )
-                self._sent = _Sent(made, plan, len(of_day), backend_of(connection))
+                self._sent = _Sent(made, plan, len(of_day), server_transaction_of(connection))
             done, self._sent = self._sent, None
         if made.invoice_ids and self._span is not None:
             low, high = self._span.ids or (made.invoice_ids[0], 0)
@@ -470,7 +470,7 @@ class Worker:
         begun = self._clock()
         if known is None or begun > known.until or version != known.version:
             with all_or_nothing(session) as (connection, chinook):
-                require(chinook)
+                require_ledger(chinook)
                 catalogue = read_catalogue(connection, changes=True)
             known = self._known = _Known(self._good_until(begun), version, chinook, catalogue)
         pin(connection_of(session), known.chinook)
@@ -545,7 +545,9 @@ class Worker:
         found = None
         while self._connection is not None and found is None:
             try:
-                found = outcome(self._connection, str(sent.made.run_id), sent.backend)
+                found = resolve_commit_outcome(
+                    self._connection, str(sent.made.run_id), sent.backend
+                )
             except DBAPIError:
                 if self._stop.is_set() or self._passed() > self._end + LAST_ATTEMPT:
                     raise self._unknown(sent) from None
@@ -581,13 +583,13 @@ def _is_locked(error: BatchFailed) -> bool:
 
 def _cause(error: BatchFailed) -> str:
     """Return what the database refused, in one line."""
-    refusal = refusal_of(error.__cause__) if error.__cause__ else None
+    refusal = describe_driver_error(error.__cause__) if error.__cause__ else None
     return refusal.line if refusal else str(error)
 
 
 def _reason(error: DatabaseUnavailable | DBAPIError) -> str:
     """Return why there is no connection, in one line."""
-    refusal = refusal_of(error)
+    refusal = describe_driver_error(error)
     return refusal.line if refusal else str(error)
 
 
