@@ -110,36 +110,38 @@ def made_between(
 
 
 def made_already(
-    connection: Connection, asked: RunRequest, *, locked: bool = True
+    connection: Connection, request: RunRequest, *, locked: bool = True
 ) -> BatchSummary | None:
     """Return the batch that a request's key stands for, or None where it is to be made.
 
     Raises:
         KeyTaken: it was asked for in other words.
     """
-    if asked.key is None:
+    if request.key is None:
         return None
-    row = find_active_run(connection, asked.kind, asked.key, locked=locked)
+    row = find_active_run(connection, request.kind, request.key, locked=locked)
     if row is None:
         return None
     differences: dict[str, tuple[object, object]] = {
         name: (then, now)
         for name, then, now in (
-            ("day", row.day, asked.day),
-            ("number of sales", row.requested, asked.count),
-            ("seed", row.seed, row.seed if asked.seed is None else asked.seed),
-            ("profile", row.profile, asked.profile),
-            ("parameters", row.parameters, asked.parameters_text),
+            ("day", row.day, request.day),
+            ("number of sales", row.requested, request.count),
+            ("seed", row.seed, row.seed if request.seed is None else request.seed),
+            ("profile", row.profile, request.profile),
+            ("parameters", row.parameters, request.parameters_text),
         )
         if then != now
     }
     if differences:
         told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
-        whose = f"the sales of {asked.day}" if asked.once else f"the batch of key {asked.key!r}"
+        whose = (
+            f"the sales of {request.day}" if request.once else f"the batch of key {request.key!r}"
+        )
         raise KeyTaken(
             f"{whose} were already generated with other options: {told}; use the same ones, or run "
             f"`chinook-sim undo {row.run_id[:8]}` first",
-            key=str(asked.key),
+            key=str(request.key),
             differences=differences,
         )
     return replace(summary_of(connection, row), **_changes(connection, row), late=_late(row))

@@ -101,7 +101,7 @@ class Group:
         changes: Counter[str] = Counter()
         for made in self._made:
             changes += Counter(updates=made.updates, cancellations=made.cancellations)
-        asked = RunRequest(
+        request = RunRequest(
             RunKind.LIVE,
             tally.day,
             tally.count,
@@ -118,11 +118,11 @@ class Group:
             digest=tally.digest,
             invoice_ids=IdRanges(list(_progressions(self._ids))),
             hours=tuple(tally.hours.tolist()),
-            run_id=asked.run_id,
+            run_id=request.run_id,
             updates=changes["updates"],
             cancellations=changes["cancellations"],
         )
-        return asked, merged
+        return request, merged
 
     def fingerprints_of(self, ids: IdRanges) -> Iterator[bytes]:
         """Yield the fingerprints of the sales of each range."""
@@ -186,15 +186,15 @@ def merge(connection: Connection, group: Group) -> str | None:
     )
     if signed_up is not None and created[0] < signed_up <= created[-1]:
         return None
-    asked, made = group.summary()
+    request, made = group.summary()
     # The row of the last one becomes that of all: its key, created_at and prices are theirs. An
     # undo of the stream that waits for this row then finds the merged run in it.
     connection.execute(delete(RUN).where(these, RUN.c.run_id != runs[-1]))
-    replace_entry(connection, runs[-1], asked, made)
+    replace_entry(connection, runs[-1], request, made)
     connection.execute(delete(RANGE).where(of_runs(connection, RANGE.c.run_id, runs)))
     rows = [
         {
-            "run_id": asked.run_id,
+            "run_id": request.run_id,
             "first_id": part[0],
             "last_id": part[-1],
             "step": part.step,
@@ -210,6 +210,6 @@ def merge(connection: Connection, group: Group) -> str | None:
         connection.execute(
             update(CHANGE)
             .where(of_runs(connection, CHANGE.c.run_id, runs))
-            .values(run_id=asked.run_id)
+            .values(run_id=request.run_id)
         )
-    return asked.run_id
+    return request.run_id

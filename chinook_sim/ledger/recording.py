@@ -27,19 +27,19 @@ __all__ = ["baseline", "insert_run", "mark_undone", "record", "replace_entry", "
 
 
 def record(
-    connection: Connection, asked: RunRequest, made: BatchSummary, *, prices_known: int | None
+    connection: Connection, request: RunRequest, made: BatchSummary, *, prices_known: int | None
 ) -> None:
     """Write a batch into the ledger, but for its ids, which its writer records.
 
     Args:
         connection: in the transaction of the batch.
-        asked: what it was to be.
+        request: what it was to be.
         made: what was made.
         prices_known: the last change of a price that it had seen; 0 or None for none.
     """
     _enter(
         connection,
-        asked,
+        request,
         made.invoice_ids,
         seed=made.seed,
         sales=made.count,
@@ -52,14 +52,14 @@ def record(
 
 
 def replace_entry(
-    connection: Connection, run_id: str, asked: RunRequest, made: BatchSummary
+    connection: Connection, run_id: str, request: RunRequest, made: BatchSummary
 ) -> None:
     """Let the row of a run be that of a larger one, of the same kind, key, day and seed.
 
     Args:
         connection: in a transaction.
         run_id: the run whose row it is.
-        asked: what the larger one was to be.
+        request: what the larger one was to be.
         made: what it made.
     """
     ids = made.invoice_ids
@@ -67,10 +67,10 @@ def replace_entry(
     _write(
         connection,
         entry.values(
-            run_id=asked.run_id,
-            requested=asked.count,
-            parameters=asked.parameters_text,
-            parameters_hash=asked.parameters_hash,
+            run_id=request.run_id,
+            requested=request.count,
+            parameters=request.parameters_text,
+            parameters_hash=request.parameters_hash,
             first_invoice_id=ids[0] if ids else None,
             last_invoice_id=ids[-1] if ids else None,
             sales=made.count,
@@ -83,21 +83,21 @@ def replace_entry(
 
 
 def insert_run(
-    connection: Connection, asked: RunRequest, ids: IdRanges, fingerprints: bytes
+    connection: Connection, request: RunRequest, ids: IdRanges, fingerprints: bytes
 ) -> None:
-    """Write a run into the ledger that made no sales: what was asked, and which invoices it moved.
+    """Write a run into the ledger that made no sales: what was request, and which invoices it moved.
 
     Args:
         connection: in the transaction of the run.
-        asked: what was asked for.
+        request: what was asked for.
         ids: the invoices.
         fingerprints: one for each of them, in the same order.
     """
-    _enter(connection, asked, ids, sales=len(ids))
+    _enter(connection, request, ids, sales=len(ids))
     ends = accumulate(len(part) * FINGERPRINT_SIZE for part in ids.ranges)
     rows = [
         {
-            "run_id": asked.run_id,
+            "run_id": request.run_id,
             "first_id": part[0],
             "last_id": part[-1],
             "step": part.step,
@@ -109,17 +109,17 @@ def insert_run(
         connection.execute(insert(RANGE), rows)
 
 
-def _enter(connection: Connection, asked: RunRequest, ids: IdRanges, **made: object) -> None:
+def _enter(connection: Connection, request: RunRequest, ids: IdRanges, **made: object) -> None:
     entry: Any = insert(RUN).values(
-        run_id=asked.run_id,
-        kind=asked.kind,
-        key=asked.key,
-        day=asked.day,
-        timezone=asked.timezone,
-        requested=asked.count,
-        profile=asked.profile,
-        parameters=asked.parameters_text,
-        parameters_hash=asked.parameters_hash,
+        run_id=request.run_id,
+        kind=request.kind,
+        key=request.key,
+        day=request.day,
+        timezone=request.timezone,
+        requested=request.count,
+        profile=request.profile,
+        parameters=request.parameters_text,
+        parameters_hash=request.parameters_hash,
         first_invoice_id=ids[0] if ids else None,
         last_invoice_id=ids[-1] if ids else None,
         version=__version__,

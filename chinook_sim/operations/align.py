@@ -111,13 +111,13 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
             "last": str(last),
             "digest": _digest(dated, timedelta(days=days)),
         }
-        asked = RunRequest(
+        request = RunRequest(
             RunKind.ALIGN, target, len(ids), KEY, timezone=timezone, parameters=parameters
         )
         seconds = [(then - midnight) // timedelta(seconds=1) for _, then in dated]
-        insert_run(connection, asked, IdRanges.of(ids), dated_fingerprints(seconds))
-        _shift(connection, asked.run_id, days, str(parameters["digest"]))
-        return replace(planned, run_id=asked.run_id)
+        insert_run(connection, request, IdRanges.of(ids), dated_fingerprints(seconds))
+        _shift(connection, request.run_id, days, str(parameters["digest"]))
+        return replace(planned, run_id=request.run_id)
 
 
 def _digest(dated: Iterable[Sequence[Any]], moved: timedelta = timedelta(0)) -> str:
