@@ -85,7 +85,7 @@ def replace_entry(
 def insert_run(
     connection: Connection, request: RunRequest, ids: IdRanges, fingerprints: bytes
 ) -> None:
-    """Write a run into the ledger that made no sales: what was request, and which invoices it moved.
+    """Write a run without sales into the ledger: the request, and the invoices that it moved.
 
     Args:
         connection: in the transaction of the run.
