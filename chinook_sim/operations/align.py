@@ -1,8 +1,9 @@
 """Moving the history of a Chinook, which ended years ago, up to the present.
 
-The history is what was there before anything was simulated: invoices that were there when the
-ledger was made, that belong to none of its runs, and that are dated at midnight, on days that have
-no invoice with a time of day: so are all invoices of every Chinook, and no day of a simulator's.
+The history is what existed before anything was simulated. These are the invoices that existed when
+the ledger was made, that belong to none of its runs, and that are dated at midnight, on days
+without an invoice at another time. That holds for all invoices of every real Chinook, and for no
+day of a simulator.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ KEY = RunKind.ALIGN
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the history was, or would be, moved.
+    """How the history was moved, or would be moved.
 
     Attributes:
-        days: by how many days; 0 where it lies right, or where there is none.
-        invoices: how many invoices.
-        first: the first day of the history, before.
-        last: the last day of the history, before.
+        days: number of days; 0 if it is already in place, or if there is no history.
+        invoices: number of invoices.
+        first: the first day of the history before.
+        last: the last day of the history before.
         target: the day that becomes, or is, its last.
-        run_id: the run in the ledger; None after a dry run, or where nothing was moved.
-        existed: whether that was done already, and nothing was moved now.
+        run_id: the run in the ledger; None after a dry run, or if nothing was moved.
+        existed: whether it had been moved before, and nothing was moved now.
     """
 
     days: int
@@ -70,18 +71,19 @@ class Alignment:
 
 
 def align(session: Session, *, timezone: str | None = None, dry_run: bool = False) -> Alignment:
-    """Move the whole history by whole days, so that its last day is D-2. Only once.
+    """Move the dates of the history so that its last day is D-2. Happens only once.
 
-    Simulated sales stay where they are. `undo` takes it back exactly.
+    All dates move by the same number of days. Simulated sales stay where they are. `undo` restores
+    the dates exactly.
 
     Args:
-        session: a session on a Chinook with a ledger; its transaction stays yours.
-        timezone: an IANA name: D-2 by the clock there, not by the database's.
+        session: a session on a Chinook with a ledger. Its transaction stays yours.
+        timezone: an IANA name. D-2 is then taken from the clock there and not from the database's.
         dry_run: only find out what would be moved.
 
     Raises:
         NoLedger: the database was not migrated.
-        BatchFailed: the database did not take it; nothing was moved.
+        BatchFailed: the database refused it. Nothing was moved.
     """
     with all_or_nothing(session, "align") as (connection, chinook):
         require_ledger(chinook)
@@ -204,9 +206,9 @@ def _told(run: Row[Any]) -> Alignment:
 
 
 def moved_without(connection: Connection, *runs: str) -> str | None:
-    """Return the alignment that moved the history when some runs had cancelled invoices of it.
+    """Return the alignment that moved the history while some runs had cancelled invoices of it.
 
-    Put back as they were, they would be where the history was before.
+    If these were restored, they would have the dates from before the alignment.
     """
     run = find_active_run(connection, RunKind.ALIGN, KEY, locked=False)
     if run is None:
@@ -224,7 +226,7 @@ def move_back(connection: Connection, run: Row[Any]) -> None:
     """Move the invoices of an alignment back to where they were.
 
     Raises:
-        UndoRefused: some were dated anew or deleted since.
+        UndoRefused: some were given another date or deleted since.
     """
     parameters = json.loads(run.parameters)
     dated = _dated(connection, run.run_id)

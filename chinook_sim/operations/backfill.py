@@ -1,8 +1,8 @@
 """Making the sales of many days, each in a transaction of its own.
 
-A day exists under the key that `once` gives it, and so once, whoever makes it: a backfill that was
-interrupted is asked for again, and several processes may share one. A day that exists with other
-sales than requested stays as it is, and is yielded with the differences.
+A day exists once, under the key that `once` gives it, whichever process makes it. So an interrupted
+backfill can be started again, and several processes can share one. A day that exists with other
+sales than requested is left as it is, and is yielded with the differences.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 ATTEMPTS = 4
-"""How often a day is tried that something came in the way of."""
+"""How often a day is tried after a failure that may pass."""
 
 
 def backfill(
@@ -75,13 +75,13 @@ def backfill(
     connect: Callable[[], Connection] | None = None,
     prepare: Callable[[Connection], object] | None = None,
 ) -> Iterator[BatchSummary]:
-    """Make the sales of every day from one to another, each day in a transaction of its own.
+    """Make the sales of each day of a range, each day in a transaction of its own.
 
-    It commits each day; in this library only it and `live` commit. Days come in order as they are
-    done, and those that are there already, by `once`, with `existed` set; a day that another
-    process is at comes later. Stop at any time, and ask for the same again, by any number of
-    processes at once: each day is made once. A connection that is lost is opened again, and the day
-    looked up or made again.
+    Each day is committed; besides this function only `live` commits. Days are yielded in order.
+    Those that exist already, by `once`, have `existed` set. A day that another process is making
+    comes later. You can stop at any time and start again, with any number of processes: each day is
+    made once. If the connection is lost, another one is opened, and the day is looked up or made
+    again.
 
     A day that exists is never changed. If it has another number of sales, another profile or, if
     a seed is given, another seed, `differences` says so::
@@ -90,23 +90,23 @@ def backfill(
             print(day.day, day.count, day.existed, day.differences)
 
     Args:
-        engine: on a Chinook with a ledger; one connection of it is used.
+        engine: on a Chinook with a ledger. One connection of it is used.
         start: the first day.
         end: the last day.
-        per_day: how many sales a day has; on average, where the profile's days are not alike.
-        seed: as for `generate_d1`, of each day. If None, it is the seed of the days that exist as
-            requested, if they all have the same one, and otherwise drawn once for all days. Give
-            one to processes that are started at the same time, or each may draw its own.
-        profile: as for `generate_d1`; its weekdays, months, growth and peaks say how many sales
-            each day has, and a day may well have none.
-        connect: opens a connection, if not just the engine.
+        per_day: number of sales of each day; the average, if the profile's days differ.
+        seed: the seed of each day, as for `generate_d1`. If None, it is the seed of the days that
+            exist as requested, if they all have the same one, or else one is drawn for all days.
+            Give one to processes that are started at the same time, or each may draw its own.
+        profile: as for `generate_d1`. Its weekdays, months, growth and peaks determine how many
+            sales each day has, which may be none.
+        connect: opens a connection; `engine.connect` if None.
         prepare: called with the connection at the beginning of each day's transaction.
 
     Raises:
         InvalidInput: the last day is before the first, or as for `generate_d1`.
         NoLedger: the database was not migrated.
-        NotAChinook: it holds no Chinook.
-        BatchFailed: a day could not be made, and nothing of it was kept; those before it stay.
+        NotAChinook: the database holds no Chinook.
+        BatchFailed: a day could not be made, and nothing of it was kept. Earlier days stay.
     """
     check_engine(engine)
     if check_day(end) < check_day(start):
@@ -174,7 +174,7 @@ class _Filler:
     def _choose_seed(self, there: Iterable[BatchSummary]) -> int:
         """Return the seed of the days to be made.
 
-        An interrupted backfill that is repeated without a seed shall have one seed all the same.
+        An interrupted backfill that is repeated without a seed uses the seed of its first days.
         """
         if self._requested_seed is not None:
             return self._requested_seed
@@ -184,8 +184,8 @@ class _Filler:
     def _compared(self, made: BatchSummary) -> BatchSummary:
         """Return a day that exists with its differences from the request.
 
-        What else `generate` can be asked for, such as updates, is not compared: a backfill does
-        not request it.
+        Other options of `generate`, such as updates, are not compared: a backfill does not request
+        them.
         """
         # A number is rounded up or down by the seed, so this is the number for the day's own.
         count = self._profile.count(self._per_day, made.day, made.seed)
@@ -219,7 +219,7 @@ class _Filler:
         raise AssertionError
 
     def _make(self, day: date, *, waiting: bool) -> BatchSummary | None:
-        """Make one day, or find it there; None where another process is at it."""
+        """Make one day, or find it; return None if another process is making it."""
         with (
             translated(),
             Session(self._connected()) as session,

@@ -43,50 +43,50 @@ def generate_d1(
 ) -> BatchSummary:
     """Add n sales of yesterday (D-1), spread at random over its 24 hours.
 
-    Runs inside the session's transaction, which stays yours to commit or roll back; the batch is
-    all there or not there at all, also when you catch the error and commit. From asyncio, use
+    The batch runs in the session's transaction, which is yours to commit or roll back. All of it is
+    written or none, also if you catch the error and commit. From asyncio, use
     `await session.run_sync(generate_d1, n)`.
 
     Args:
         session: a session on a Chinook in PostgreSQL or SQLite.
-        n: how many sales; 0 is allowed.
+        n: number of sales, 0 or more.
         day: the day to use instead of D-1.
-        timezone: an IANA name such as `Europe/Paris`, to take yesterday from the clock there
-            rather than from the database's CURRENT_DATE.
-        seed: 0 to 2**63 - 1. The same seed, day, n and catalogue make the same sales, always;
-            without one, one is drawn from the system and reported in the result.
-        once: the day's sales shall exist exactly once, however often and by however many
-            processes they are asked for: a repetition returns the summary of the first, with
-            `existed` set. Needs the ledger, which the migrations make.
+        timezone: an IANA name such as `Europe/Paris`. D-1 is then taken from the clock there and
+            not from the database's CURRENT_DATE.
+        seed: 0 to 2**63 - 1. The same seed, day, n and catalogue always make the same sales. If
+            None, a seed is drawn from the system and reported in the result.
+        once: make the sales of the day exactly once, however often and by however many processes
+            they are requested. A repeated call returns the summary of the first, with `existed`
+            set. Needs the ledger, which the migrations make.
         key: the same for a name of your own, such as a scheduler's run id, instead of the day.
-        updates: add one track to so many invoices of the day and the 90 days before it, and make
-            their totals right again; to fewer where there are not so many. Needs the ledger, which
-            keeps what they were.
-        cancellations: first take so many of them away, with their lines.
-        new_customers: before all that, let so many people sign up; each is the customer of one of
-            the sales, as far as there are so many, and after that one customer among the others.
-        moves: let so many customers move, within their country; their earlier invoices keep the
-            address they have.
-        price_changes: give so many tracks another price out of those that tracks have; their
-            earlier sales keep the price they had.
-        late: which share of the sales, 0 to 1, of four decimal places at most, is dated before the
-            day, as sales are that arrive late.
-        late_days: by how many days at most.
-        profile: the shape of the sales: `uniform`, where every second, customer, track and number
-            of tracks is as likely as any other, `realistic`, or a TOML file; see `Profile`. It
-            shapes the day; n stays n.
+        updates: number of invoices, of the day and the 90 days before it, that get one more track
+            and a new total; fewer if there are not so many. Needs the ledger, which keeps the rows
+            from before.
+        cancellations: number of such invoices that are deleted with their lines, before the
+            updates.
+        new_customers: number of customers who sign up before the sales. Each is the customer of
+            one of the sales, if there are enough, and from then on one customer among the others.
+        moves: number of customers who get another address in their country. Their earlier
+            invoices keep the old one.
+        price_changes: number of tracks that get another of the prices that tracks have. Their
+            earlier sales keep the old one.
+        late: share of late sales, from 0 to 1, with at most four decimal places. Late sales are
+            dated before the day.
+        late_days: the largest number of days by which a sale is late.
+        profile: the distribution of the sales: `uniform`, `realistic`, a TOML file or a
+            `Profile`. It does not change n.
 
     Returns:
-        A summary with day, count, lines, revenue, seed, digest, invoice_ids, run_id, and how many
-        of each change were made.
+        A summary with day, count, lines, revenue, seed, digest, invoice_ids, run_id, and the
+        number of changes of each kind.
 
     Raises:
-        InvalidInput: an argument cannot mean anything; nothing was tried.
-        KeyTaken: the day or key was asked for before with another number, day or seed.
-        NoLedger: `once`, `key` or a change is asked for, and the database has no ledger.
+        InvalidInput: an argument is of the wrong type or out of range. Nothing was tried.
+        KeyTaken: the day or key was used before with another number, day or seed.
+        NoLedger: `once`, `key` or a change is requested, and the database has no ledger.
         NotAChinook: the database holds no Chinook.
-        CatalogueUnusable: there are no customers, no tracks, or a price no sale can be made of.
-        BatchFailed: the database did not take the batch; nothing of it was kept.
+        CatalogueUnusable: there are no customers, no tracks, or a price that is not an amount.
+        BatchFailed: the database refused the batch. Nothing of it was kept.
     """
     options = BatchOptions(
         day=day,
@@ -115,10 +115,10 @@ def simulate_changes(
     once: bool = False,
     key: str | None = None,
 ) -> BatchSummary:
-    """Change earlier sales, and add none; see `generate_d1`, which can do both at once.
+    """Change earlier sales, customers and prices, and add no sales.
 
-    Cancellations come first, then updates. `once` and `key` here know nothing of those of
-    `generate_d1`.
+    `generate_d1` can do both at once. Cancellations come before updates. The keys of this function
+    and of `generate_d1` are separate.
 
     Args:
         session: as for `generate_d1`.
@@ -132,6 +132,9 @@ def simulate_changes(
         seed: as for `generate_d1`.
         once: as for `generate_d1`.
         key: as for `generate_d1`.
+
+    Returns:
+        As `generate_d1`.
 
     Raises:
         ChinookSimError: as for `generate_d1`.

@@ -54,7 +54,7 @@ def run_digests(connection: Connection, makers: RunMakers, ids: Select[Any]) -> 
     Args:
         connection: on a recognised Chinook.
         makers: the runs.
-        ids: of all these sales.
+        ids: the ids of all these sales.
     """
     sizes = select(func.count()).where(InvoiceLine.invoice_id == Invoice.invoice_id)
     sales = (

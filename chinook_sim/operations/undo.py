@@ -1,8 +1,8 @@
-"""Undoing runs: taking their sales out, putting back what they changed, or moving history back.
+"""Undoing runs: deleting their sales, restoring what they changed, or moving the history back.
 
-One run is undone by itself; the runs of a stream, a day or a backfill in slices of many runs, the
-latest first, each slice as if it were one run, so that neither statements nor memory grow with the
-number of runs.
+One run is undone by itself. The runs of a stream, a day or a backfill are undone in slices of many
+runs, the latest first, each slice as if it were one run. So neither the number of statements nor
+memory grows with the number of runs.
 """
 
 from __future__ import annotations
@@ -83,29 +83,29 @@ def undo(
     backfill: tuple[date, date] | None = None,
     limit: int | None = None,
 ) -> UndoResult:
-    """Undo runs, exactly: what they made goes, what they changed is as before, all else stays.
+    """Undo runs exactly: delete what they made and restore what they changed.
 
-    The runs remain in the ledger, marked, and their keys are free again. Either all of the runs
-    are undone or none. Give exactly one of run, key, day and backfill.
+    All else stays. The runs remain in the ledger, marked as undone, and their keys are free again.
+    Either all of the runs are undone or none. Give exactly one of run, key, day and backfill.
 
     Args:
-        session: a session on a Chinook with a ledger; its transaction stays yours.
+        session: a session on a Chinook with a ledger. Its transaction stays yours.
         run: the run's id, or its first characters, at least four; or its key; or the name of a
             stream, such as `live-3f9a1c2e`, all of whose runs are undone.
         key: the run's key, such as `once:2026-01-05`.
         day: all runs of this day; of a stream, the transactions of this day. An alignment is a run
             of no day.
         backfill: the first and the last day of a range: all runs that `backfill` made of these
-            days, which are those of `once=True` too.
+            days, which include those of `once=True`.
         limit: undo at most about this many runs, the latest ones; `left` says how many remain.
-            For a range that is undone in several transactions.
+            Use it to undo a range in several transactions.
 
     Raises:
         InvalidInput: there is no such run, or more than one, or not exactly one way to select
             runs is given.
-        UndoRefused: what the runs made was changed since by others, or other rows refer to it.
+        UndoRefused: what the runs made was changed by others since, or other rows refer to it.
         NoLedger: the database was not migrated.
-        BatchFailed: the database did not take it; nothing was undone.
+        BatchFailed: the database refused it. Nothing was undone.
     """
     ways = {"run": run, "key": key, "day": day, "backfill": backfill}
     given = [name for name, value in ways.items() if value is not None]

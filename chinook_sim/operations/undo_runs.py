@@ -1,4 +1,4 @@
-"""Taking the sales of runs out, and putting back what they changed."""
+"""Deleting the sales of runs, and restoring what they changed."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ __all__ = ["LiveStream", "live"]
 
 
 class LiveStream(Iterator[LiveBatch]):
-    """The transactions of a stream, one after the other as they are committed; see `live`."""
+    """The transactions of a live stream, each as it is committed; see `live`."""
 
     def __init__(self, stream: Worker, seconds: float) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class LiveStream(Iterator[LiveBatch]):
         return next(self._batches)
 
     def close(self) -> None:
-        """End it, and give its connection back.
+        """End the stream and close its connection.
 
         Transactions that were not merged in the ledger yet, 500 at most, stay as they are.
         """
@@ -48,17 +48,17 @@ class LiveStream(Iterator[LiveBatch]):
 
     @property
     def name(self) -> str:
-        """What `status` and `undo` call it."""
+        """Its name, as `status` shows and `undo` takes it."""
         return self._stream.name
 
     @property
     def open(self) -> bool:
-        """Whether it has begun: the shop was read, and things arrive."""
+        """Whether it has begun: the shop was read, and there are arrivals."""
         return self._stream.open
 
     @property
     def seconds(self) -> float:
-        """For how long it has gone on, or went on until it ended."""
+        """For how many seconds it has run, or ran."""
         return self._stream.seconds
 
     @property
@@ -68,12 +68,12 @@ class LiveStream(Iterator[LiveBatch]):
 
     @property
     def left_out(self) -> int:
-        """How many arrivals were left out, as the database is slower than they come."""
+        """Number of arrivals that were left out because the database is too slow."""
         return self._stream.left_out
 
     @property
     def waiting(self) -> int:
-        """How many arrivals had come when it ended, and were not made any more."""
+        """Number of arrivals that were not made any more when it ended."""
         return self._stream.waiting
 
 
