@@ -1,1 +1,1 @@
-"""Changes of rows that are there: sales, customers and prices."""
+"""Changes of existing rows: invoices, customers and prices."""

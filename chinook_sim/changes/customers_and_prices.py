@@ -1,6 +1,6 @@
-"""What becomes of the shop between two days of sales: people sign up and move, prices change.
+"""Changes between two days of sales: customers sign up and move, prices change.
 
-All of it follows from seed and day, and from the customers and tracks there are.
+They follow from seed and day, and from the customers and tracks that exist.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["PRICE_POINTS", "ShopMutator", "note_prices_undone"]
 
 PRICE_POINTS = (99, 199)
-"""What tracks cost in every Chinook, in cents; the prices of the tracks there are come first."""
+"""The prices of tracks in every real Chinook, in cents. Prices that the tracks have come first."""
 
 PRICE_LOCK = 0x6368696E6F6F70
-"""Key of the advisory lock under which prices change, so that their changes are numbered in the
-order in which they are committed, and `Catalogue.as_of` tells which ones were seen."""
+"""Key of the advisory lock under which prices change. So their changes are numbered in the order of
+their commits, and `Catalogue.as_of` says which ones a batch has seen.
+"""
 
 
 # Streams of the generator that nothing else reads.
@@ -43,7 +44,7 @@ _MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
 
 
 class ShopMutator:
-    """Changes customers and tracks as a seed and day have it, for one run."""
+    """Changes customers and tracks for one run, as follows from a seed and a day."""
 
     def __init__(
         self,
@@ -64,12 +65,12 @@ class ShopMutator:
         self._snapshots = snapshots_of(connection)
 
     def sign_up(self, count: int) -> Sequence[int]:
-        """Let new customers sign up, in the countries that the shop sells to; return their ids."""
+        """Add customers, in the countries of the existing ones, and return their ids."""
         if not count:
             return []
         ids = allocate_customers(self._connection, self._chinook, count)
         people = People(self._seed, self._day)
-        # As many of each country as its share of the customers there are.
+        # In proportion to the countries of the existing customers.
         like = sample_below(self._seed, self._day, _LIKE, count, len(self._catalogue.customer_ids))
         reps = self._connection.scalars(
             select(Customer.support_rep_id)
@@ -107,7 +108,7 @@ class ShopMutator:
         return ids
 
     def move(self, count: int) -> int:
-        """Let customers move, each within their country; return how many."""
+        """Give customers another address in their country, and return how many."""
         positions = sample_ranks(
             self._seed, self._day, _MOVED, count, len(self._catalogue.customer_ids)
         )
@@ -133,7 +134,7 @@ class ShopMutator:
         return len(rows)
 
     def change_prices(self, count: int) -> int:
-        """Give tracks another price, one that tracks of this shop have; return how many."""
+        """Give tracks another of the prices that tracks of this shop have, and return how many."""
         if not count:
             return 0
         _lock_prices(self._connection)
@@ -172,9 +173,9 @@ class ShopMutator:
             return {}
         those = select(key, column).where(in_values(self._connection, key, ids)).order_by(key)
         if self._connection.dialect.name != "sqlite":
-            # Not against sales to these customers and of these tracks.
+            # A lock that does not block sales to these customers and of these tracks.
             self._connection.execute(those.with_for_update(key_share=True))
-        # In a statement of its own, which sees what was done to them before they were locked.
+        # In a statement of its own, which sees changes from before they were locked.
         rows: list[Any] = list(self._connection.execute(those))
         return dict(rows)
 
@@ -183,10 +184,10 @@ _LIVES = ("Address", "City", "State", "Country", "PostalCode")
 
 
 def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> None:
-    """Number the return of prices that were put back among the changes of prices.
+    """Record in the ledger that prices were restored, as changes with numbers of their own.
 
     Args:
-        connection: on which they were put back.
+        connection: on which they were restored.
         of_runs: the condition on `Change.run_id` to be one of the runs that had changed them.
     """
     changes = Change.__table__.c
@@ -200,7 +201,7 @@ def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> 
             changes.before,
         )
         .where(of_runs, changes.kind == ChangeKind.PRICE)
-        # Numbered in this order: the last change is the first to be taken back.
+        # Numbered in this order: the last change is undone first.
         .order_by(changes.change_id.desc())
     )
     names = ["run_id", "kind", "subject", "subject_id", "before", "after"]

@@ -1,8 +1,8 @@
-"""What becomes of invoices after they are sold: tracks are added to some, and others cancelled.
+"""Changes of invoices after their sale: tracks are added to some, and others are cancelled.
 
-Which ones follows from seed and day, and from the invoices there are: each is drawn by its place
-among the candidates, in the order of their ids. Everything is done in sets, so that the number of
-round trips does not depend on how many there are, except on SQLite, where they cost nothing.
+Which ones follows from seed and day, and from the invoices that exist: each is drawn by its
+position among the candidates, in the order of their ids. Statements work on sets, so that the
+number of round trips does not depend on the number of changes, except on SQLite, which has none.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW", "SelectedInvoices", "choose_changes", "make_changes", "recent_ids"]
 
 WINDOW = 90
-"""Days before the day of a batch whose invoices may change; those of the day itself may, too."""
+"""Days before the day of a batch whose invoices may change, besides those of the day itself."""
 
 ROUNDS = 5
-"""How often to draw again in place of invoices that another transaction is changing."""
+"""How often another invoice is drawn for one that another transaction is changing."""
 
 BY_ID = 3
-"""In how many of these rounds invoices are looked for by ids drawn, where that may find some."""
+"""In how many of these rounds ids are drawn, if that may find candidates."""
 
 
 # Streams of the generator that nothing else reads.
@@ -53,14 +53,14 @@ _IDS = 16  # from the first three of these on, those by which ids are drawn
 
 @dataclass(frozen=True, slots=True)
 class SelectedInvoices:
-    """The invoices that are to be changed, by id, rising; none is in both."""
+    """The invoices to change, as rising ids. No invoice is in both lists."""
 
     updated: list[int]
     cancelled: list[int]
 
     @property
     def changes(self) -> ChangeCounts:
-        """How many they are."""
+        """How many there are."""
         return ChangeCounts(len(self.updated), len(self.cancelled))
 
 
@@ -74,21 +74,21 @@ def choose_changes(
     locked: bool = False,
     span: tuple[int, int] | None = None,
 ) -> SelectedInvoices:
-    """Choose the invoices to change; fewer than wanted where there are not so many candidates.
+    """Choose the invoices to change; fewer than wanted if there are not so many candidates.
 
-    Candidates are the invoices of the day and of the `WINDOW` days before it. One that something
-    other than its lines refers to is never cancelled. Invoices with fewer than five tracks are
-    updated first, so that a sale keeps its one to five as long as there is such a one.
+    Candidates are the invoices of the day and of the `WINDOW` days before it. An invoice that rows
+    other than its lines refer to is never cancelled. Invoices with fewer than five tracks are
+    updated first, so that sales keep one to five tracks as long as there is such an invoice.
 
     Args:
         connection: on a recognised Chinook.
         catalogue: its tracks.
-        wanted: how many.
+        wanted: number of changes.
         seed: as for sales.
         day: the day of the batch.
-        locked: whether the invoices shall be locked until the transaction ends.
-        span: of `recent_ids`: draw ids first, and ask which are of candidates, so that a few are
-            found without counting all.
+        locked: whether to lock the invoices until the transaction ends.
+        span: the range that `recent_ids` returned. Ids are then drawn from it first, so that a few
+            invoices are found without counting all candidates.
     """
     chooser = _Chooser(connection, seed, day, locked=locked, span=span)
     cancelled: list[int] = []
@@ -140,7 +140,7 @@ class _Chooser:
         self._connection = connection
         self._seed = seed
         self._day = day
-        # SQLite has one writer, and that is us.
+        # SQLite has one writer, which is this transaction.
         self._locked = locked and connection.dialect.name != "sqlite"
         self._recent = _recent(day)
         self._span = span
@@ -193,10 +193,10 @@ class _Chooser:
         those = select(Invoice.invoice_id).where(
             in_values(self._connection, Invoice.invoice_id, ids)
         )
-        # What another transaction is at is passed over: two batches never wait for each other.
+        # Rows that another transaction has locked are skipped: batches never wait for each other.
         held = self._ids(those.with_for_update(skip_locked=True))
         still = in_values(self._connection, Invoice.invoice_id, held)
-        # In a statement of its own, which sees what was done to them before they were locked.
+        # In a statement of its own, which sees changes from before they were locked.
         return self._ids(select(Invoice.invoice_id).where(still, *candidates))
 
     def _ids(self, question: Any) -> list[int]:
@@ -213,7 +213,7 @@ def make_changes(
     seed: int,
     day: date,
 ) -> None:
-    """Cancel and update the invoices chosen, and keep in the ledger what they were and became.
+    """Cancel and update the chosen invoices, and record their rows before and after in the ledger.
 
     Args:
         connection: on which they were chosen, in the same transaction.
@@ -252,7 +252,7 @@ def _others(
     )
     owners, tracks = np.array([tuple(row) for row in sold], dtype=np.int64).reshape(-1, 2).T
     positions = np.searchsorted(catalogue.track_ids, tracks)
-    # A line may have lost its track where foreign keys are off.
+    # The track of a line may have been deleted, if foreign keys are off.
     known = catalogue.track_ids[np.minimum(positions, len(catalogue.track_ids) - 1)] == tracks
     sizes = np.bincount(np.searchsorted(np.array(ids), owners[known]), minlength=len(ids)).astype(
         np.int64

@@ -199,14 +199,14 @@ class _Filler:
         return replace(made, differences=differences)
 
     def _persistently(self, day: date, *, waiting: bool) -> BatchSummary | None:
-        """Make one day, again where something came in the way that may be gone."""
+        """Make one day; try again after a failure that may pass."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._make(day, waiting=waiting)
             except BatchFailed as error:
                 lost = self._connection is None or self._connection.invalidated
                 if lost:
-                    # It may be there all the same, if COMMIT was sent: its key tells.
+                    # If COMMIT was sent, the day may exist. Its key says so.
                     self._unanswered.add(day)
                     self._connection = None
                 self._known = None
@@ -214,7 +214,7 @@ class _Filler:
                 again = lost or error.retryable or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
-                # Not all who came in each other's way shall come back at the same moment.
+                # At random, so that transactions that conflicted do not meet again.
                 time.sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311
         raise AssertionError
 
@@ -249,13 +249,13 @@ class _Filler:
                     seed=self._seed,
                     once=True,
                     profile=self._profile,
-                    # Only where days are unlike: otherwise it is the number itself, and the day
-                    # the one that `generate_d1(…, once=True)` makes.
+                    # Only if days differ. If they do not, it is the number itself, and the
+                    # day is the one that `generate_d1(…, once=True)` makes.
                     per_day=self._per_day if self._profile.has_calendar else None,
                 )
                 made = run_batch(session, count, options, BatchContext(chinook, catalogue))
             except KeyTaken:
-                # Made meanwhile with another number, seed or option; it stays as it is.
+                # Another process has made it with another number, seed or option.
                 row = find_active_run(connection, RunKind.GENERATE, once_key(day), locked=False)
                 if row is None:
                     raise

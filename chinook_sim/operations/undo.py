@@ -183,7 +183,7 @@ def _undo_all(
     left = {row.run_id: row.sales for row in standing}
     wanted = len(left) if limit is None else min(limit, len(left))
     if wanted < len(left):
-        # Before anything is committed: what stands in the way of a later slice.
+        # Before anything is committed: what would prevent a later slice.
         later = changed_by(connection, list(left))
         if later:
             raise refused("what the runs made or changed was changed", later, stream)

@@ -62,7 +62,7 @@ def refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRef
 
 
 class RunUndoing:
-    """Takes the sales of runs out, and puts back what they changed."""
+    """Deletes the sales of runs, and restores what they changed."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class RunUndoing:
         changed: set[str],
         stream: str | None,
     ) -> None:
-        # In the order in which they may be put back.
+        # In the order in which they can be restored.
         self._subjects = [subject for subject in SUBJECTS if subject in changed]
         self._connection = connection
         self._chinook = chinook
@@ -92,7 +92,7 @@ class RunUndoing:
             UndoRefused: what it made or changed is not as it left it, or something refers to it.
         """
         self._lock_all()
-        # Customers who signed up can only go when what they bought has.
+        # Customers who signed up are deleted after what they bought.
         self._take_out()
         self._restore(self._subjects)
 
@@ -120,7 +120,7 @@ class RunUndoing:
             self._lock(select(Change.subject_id).where(these, Change.subject == "invoice"))
 
     def _lock(self, ids: Select[Any]) -> None:
-        # The lines too: from here on nobody changes them, nor comes to refer to them.
+        # The lines too, so that no other transaction changes them or refers to them.
         for key in (InvoiceLine.invoice_line_id, Invoice.invoice_id):
             these = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
             self._connection.execute(select(func.count()).select_from(these.subquery()))
@@ -152,7 +152,7 @@ class RunUndoing:
         for reference in references(connection):
             sold = reference.sold
             theirs = select(func.count()).select_from(sold)
-            # Not left to the foreign key: it may cascade, and take what is not the run's.
+            # Not left to the foreign key: it may cascade, and delete rows that are not the run's.
             if connection.scalar(theirs.where(sold.invoice_id.in_(ids), reference.refers)):
                 raise UndoRefused(
                     f"not undone: {reference.table} refers to its sales; delete those rows first"
@@ -214,7 +214,7 @@ class RunUndoing:
         )
         theirs = Invoice.customer_id.in_(newcomers)
         bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
-        # What was cancelled since could not be put back without them.
+        # What was cancelled since could not be restored without them.
         cancelled = connection.execute(
             select(*RUN)
             .join(Change, Change.run_id == Run.run_id)

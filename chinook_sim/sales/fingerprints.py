@@ -1,14 +1,14 @@
-"""Fingerprints of sales: 16 bytes for each sale, kept in the ledger beside the ids.
+"""Fingerprints of sales: 16 bytes for each sale, stored in the ledger with the ids.
 
-The digest of a run says whether its sales are as they were made; the fingerprints say which ones
+The digest of a run says whether its sales are as they were made. The fingerprints say which ones
 are not, and in what they differ. The fingerprint of a sale is four unsigned 32-bit integers in
 big-endian byte order, each modulo 2**32:
 
-    customer   the id of the customer
-    second     the second of the day of the run; negative for a late sale
-    billing    the first four bytes of SHA-256 of the five billing columns: in UTF-8, each followed
-               by U+001F, NULL as U+001E
-    lines      the checksum of the lines * 8 + their number, at most 7
+customer   the id of the customer
+second     the second of the day of the run; negative for a late sale
+billing    the first four bytes of SHA-256 of the five billing columns: in UTF-8, each followed
+           by U+001F, NULL as U+001E
+lines      the checksum of the lines * 8 + their number, at most 7
 
 The checksum of lines 1 to n, in the order of their ids, is (the sum of track_k * G**(2k - 1) +
 cents_k * G**(2k), for k from 1 to n) mod P mod 2**29, with G = 16807 and P = 2**31 - 1. SQL can

@@ -1,21 +1,21 @@
-"""Ids for new invoices and lines, without a race, on every Chinook there is.
+"""Ids for new invoices and lines, without a race.
 
-Where a sequence gives them, `nextval` reserves them; it is the only way to read a sequence that
-no other session can come between. Where nothing gives them, the table's highest id is read under
-a lock, and read by a statement of its own after the lock is held: a statement that does both, like
-one that runs on a snapshot from before the lock, sees ids of before and takes them again.
+If a sequence gives them, `nextval` reserves them; no other session can come between. If nothing
+gives them, the highest id of the table is read under a lock, by a statement of its own after the
+lock is held: a statement that locks and reads uses a snapshot from before the lock, and would take
+ids that were just given.
 
-A sequence can be behind its table, after a restore or a writer who chose ids. That is seen before
-anything is taken, and the sequence moved forward: by `nextval`, which cannot go back whoever else
-uses the sequence; over a gap too wide for that by `setval`, which could, if somebody crossed the
-whole gap between our look and our step.
+A sequence can be behind its table, after a restore or a writer who chose ids. That is found before
+anything is taken, and the sequence is advanced: by `nextval`, which cannot go back whoever else
+uses the sequence; over a very wide gap by `setval`, which goes back only if somebody crosses the
+whole gap between the two statements.
 
 A column may have any other default: an expression of `nextval`, or a function of the owner's. It is
-evaluated once for each row before the rows are written, and nothing is known of its next ids.
+evaluated once for each row before the rows are written. Its next ids are not known.
 
-A sequence never gives an id twice. Elsewhere the highest id is not enough, as its row may have been
-deleted: the ledger knows the invoices of all runs, undone ones too, and what was cancelled; and
-`remember` notes the highest ids before `undo` deletes rows, as lines are in the ledger nowhere.
+A sequence never gives an id twice. Elsewhere the highest id is not enough, since its row may have
+been deleted. The ledger knows the invoices of all runs, undone ones too, and what was cancelled.
+`remember` records the highest ids before `undo` deletes rows, since the ledger has no ids of lines.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted])
             return taken
     if any(source.kind == "none" for _, source, _ in wanted):
         _lock(connection, wanted)
-    # All are looked at before any is taken: what nextval gave is gone, also after a rollback.
+    # All are checked before any is taken: what nextval returned is gone, also after a rollback.
     last = positions_of(connection, chinook, wanted)
     for it, position in zip(wanted, last, strict=True):
         source, count = it.source, _taken_together(wanted, it)
@@ -138,7 +138,7 @@ def _lock(connection: Connection, wanted: Sequence[Wanted]) -> None:
     lockable = [
         table
         for table, source, _ in wanted
-        # Who changes a customer shall not wait for a batch to end.
+        # Changes of customers must not wait for the end of a batch.
         if source.kind == "none" and source.lockable and table is not Customer.__table__
     ]
     if lockable:

@@ -1,4 +1,4 @@
-"""How far ids have been given, and sequences that are behind their tables."""
+"""The highest ids that were given, and sequences that are behind their tables."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def positions_of(connection: Connection, chinook: Chinook, wanted: Sequence[Want
     """Return the id after which each table's next ones come; sequences that are behind catch up."""
     seen = _look(connection, chinook, wanted)
     if any(source.kind == "sequence" and (last or 0) < high for source, high, last in seen):
-        # Another process of ours may be at it; whoever comes second finds the work done.
+        # Another process may be doing it; the second one finds it done.
         lock_ids(connection)
         for source, high, last in _look(connection, chinook, wanted):
             if source.kind == "sequence" and (last or 0) < high:
@@ -141,7 +141,7 @@ def _last(source: IdSource, name: str | None) -> Any:
         return func.pg_sequence_last_value(func.to_regclass(source.sequence))
     if name is None:
         return null()
-    # SQLite promised never to give these again; the highest may be a deleted row's.
+    # SQLite never gives these again; the highest may be of a deleted row.
     kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
     bound: Any = bindparam("name", name, unique=True)
     return kept.bindparams(bound).columns(column("seq")).scalar_subquery()
@@ -165,7 +165,7 @@ def _recorded(table: Any) -> tuple[Any, Any]:
 
 
 def remember(connection: Connection, chinook: Chinook) -> None:
-    """Note the highest ids of invoices and lines in the ledger, so that they are not given again.
+    """Record the highest ids of invoices and lines in the ledger, so that they are not given again.
 
     Args:
         connection: in a transaction that is going to delete rows that runs made.

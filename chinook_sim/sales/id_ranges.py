@@ -17,7 +17,7 @@ __all__ = ["IdRanges"]
 
 
 class IdRanges(Sequence[int]):
-    """Rising ids as a few ranges: it behaves like a list of them and never holds one."""
+    """Rising ids as a few ranges. It behaves like a list of them, but does not hold each one."""
 
     def __init__(self, ranges: Sequence[range] = ()) -> None:
         self.ranges = tuple(ids for ids in ranges if ids)

@@ -1,4 +1,4 @@
-"""What a batch did."""
+"""The summary of a batch."""
 
 from __future__ import annotations
 

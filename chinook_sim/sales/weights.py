@@ -1,7 +1,7 @@
-"""What a profile makes of a catalogue: how often each customer and each track is chosen.
+"""The weights of the customers and tracks of a catalogue, as a profile determines them.
 
-Weights become whole numbers of 32 bits, and their running sums stay below 2**53: choosing by them
-is exact, and the last bit of a power, which processors compute differently, is no part of them.
+Weights become integers of 32 bits whose running sums stay below 2**53. So choosing by them is
+exact, and does not depend on the last bit of a power, which processors compute differently.
 """
 
 from __future__ import annotations

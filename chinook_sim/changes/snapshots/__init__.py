@@ -1,12 +1,12 @@
-"""The whole content of rows, kept in the ledger: taken down, compared, and put back.
+"""Snapshots of rows in the ledger: capture them before and after a change, compare, restore.
 
-What is kept of an invoice is its row and those of its lines; of a customer or a track, its row.
-Rows are kept as JSON with all their columns, those too that Chinook does not have: PostgreSQL makes
-and reads the JSON itself, so that no row makes the way to the client and back; for SQLite, which
-writes floating-point numbers into JSON with fewer digits than they have, Python does.
+The snapshot of an invoice is its row and those of its lines; of a customer or a track, its row.
+Rows are stored as JSON with all their columns, including those that Chinook does not have.
+PostgreSQL writes and reads the JSON itself, so that no row is sent to the client and back. For
+SQLite, whose JSON functions write floating-point numbers with too few digits, Python does it.
 
-Rows are compared column by column, as values and not as text, in the columns that were there when
-they were taken down; a column that a table got since is left alone.
+Rows are compared column by column, as values and not as text, in the columns that existed when the
+snapshot was captured. Columns that were added to a table since are left alone.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ __all__ = ["Snapshots", "customer_before", "snapshots_of"]
 
 
 class Snapshots(Protocol):
-    """Keeps the content of rows on one connection, in the rows of `Change`."""
+    """Captures, compares and restores rows on one connection, in the rows of `Change`."""
 
     def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """Take down what a run is about to change in some way, as it is."""
+        """Capture what a run is about to change."""
 
     def capture_after(self, run_id: str, kind: ChangeKind) -> None:
-        """Take down the same as it is now that the run has changed it."""
+        """Capture the same after the run has changed it."""
 
     def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """Take down what a run has made."""
+        """Capture what a run has inserted."""
 
     def changed_since(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """Return the ids of what is not as the changes of some runs left it.
 
-        What was changed more than once must also have been, at each change, as the one before had
-        left it.
+        If something was changed more than once, each change must also have found it as the one
+        before had left it.
         """
 
     def restore(self, runs: Sequence[str], subject: Subject) -> None:
-        """Make it what it was before the first change of these runs, ids included."""
+        """Restore what was there before the first change of these runs, including ids."""
 
     def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """Return the ids of what is not as it was before the first change of these runs."""
 
 
 def customer_before(connection: Connection) -> ColumnElement[int]:
-    """Return the expression for the customer of an invoice that a row of `Change` has kept."""
+    """Return the expression for the customer of an invoice in the snapshot of a row of `Change`."""
     name = quoted(connection, Invoice.__table__.c.CustomerId.name).strip('"')
     if connection.dialect.name == "sqlite":
         found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
@@ -69,7 +69,7 @@ def customer_before(connection: Connection) -> ColumnElement[int]:
 
 
 def snapshots_of(connection: Connection) -> Snapshots:
-    """Return what keeps content on a connection to a recognised Chinook."""
+    """Return the implementation for a connection to a recognised Chinook."""
     if connection.dialect.name == "sqlite":
         return SqliteSnapshots(connection)
     return PostgresqlSnapshots(connection)

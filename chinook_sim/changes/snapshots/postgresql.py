@@ -1,7 +1,7 @@
-"""PostgreSQL: one statement for each step and table, however many rows there are.
+"""PostgreSQL: one statement for each step and table, independent of the number of rows.
 
-A row is always written `r.*`: where its table has a column `r`, `r` alone is that column. Columns
-are always qualified, as a table may have columns of any name beside Chinook's.
+A row is always written `r.*`: if its table has a column `r`, `r` alone is that column. Columns are
+always qualified, since a table may have columns of any name besides Chinook's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["PostgresqlSnapshots"]
 
 
 class PostgresqlSnapshots:
-    """One statement for each step and table, however many rows there are."""
+    """One statement for each step and table, independent of the number of rows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

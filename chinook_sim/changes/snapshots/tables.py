@@ -1,4 +1,4 @@
-"""What is kept of an invoice, a customer and a track: which rows of which tables."""
+"""What a snapshot of an invoice, a customer or a track consists of: which rows of which tables."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Part", "parts_of"]
 
 
 class Part(NamedTuple):
-    """A table some of whose rows are kept.
+    """A table whose rows are part of a snapshot.
 
     Attributes:
-        name: what its rows are called in the JSON.
+        name: the name of its rows in the JSON.
         table: the table.
-        owner: the column that says of which subject a row is, not yet as the database spells it.
-        aside: a column that is left alone in rows that are there: `align` may have moved it since.
+        owner: the column that says to which subject a row belongs, as `models` spells it.
+        aside: a column that is not restored in existing rows: `align` may have changed it since.
     """
 
     name: str
@@ -53,5 +53,5 @@ _PARTS: dict[Subject, tuple[Part, ...]] = {
 
 
 def parts_of(subject: Subject) -> tuple[Part, ...]:
-    """Return the tables whose rows are kept, the one that the others refer to first."""
+    """Return the tables of a subject's snapshot, the one that the others refer to first."""
     return _PARTS[subject]

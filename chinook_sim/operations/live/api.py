@@ -92,41 +92,42 @@ def live(
     prepare: Callable[[Connection], object] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LiveStream:
-    """Make sales as if a shop were open: at random moments, dated when they come, and for ever.
+    """Make sales at random times, dated when they arrive, without end.
 
-    Besides sales there are updates and cancellations of earlier ones, as in `generate_d1`. Each
-    transaction is a run of the ledger. A connection that is lost is opened again, with pauses that
-    grow, and what was on its way is looked up in the ledger, and made if it is not there::
+    There are also updates and cancellations of earlier sales, as in `generate_d1`. Each
+    transaction is a run of the ledger. If the connection is lost, another one is opened, after
+    pauses that grow. The transaction that was being committed is looked up in the ledger, and made
+    again if it is not there::
 
         for batch in live(engine, 20, duration=60):
             print(batch.made.count, batch.latencies)
 
     Args:
-        engine: on a Chinook with a ledger; one connection of it is used.
-        rate: arrivals a second, on average.
-        duration: seconds for which there are arrivals; None for ever.
-        mix: how often sales, updates and cancellations come, in whole numbers.
-        seed: 0 to 2**63 - 1: what comes when, and, on a day, who buys what; drawn from the system
-            if None.
-        timezone: an IANA name, to date sales by the clock there, and not by the database's own.
-        profile: as for `generate_d1`; its hours and days are no part of a stream.
-        stop: set it, from another thread or a signal handler, to end after the transaction that is
-            running.
-        say: told what a person should know, such as that the connection was lost.
-        connect: opens a connection, if not just the engine.
+        engine: on a Chinook with a ledger. One connection of it is used.
+        rate: average number of arrivals per second.
+        duration: seconds after which there are no more arrivals; None for no end.
+        mix: relative frequencies of sales, updates and cancellations, as integers.
+        seed: 0 to 2**63 - 1. It determines what arrives when and, for a given day, the sales. If
+            None, one is drawn from the system.
+        timezone: an IANA name, to date sales by the clock there and not by the database's.
+        profile: as for `generate_d1`, but its hours and days are not used.
+        stop: an event. Set it, from another thread or a signal handler, to end the stream after
+            the current transaction.
+        say: called with messages for a person, such as that the connection was lost.
+        connect: opens a connection; `engine.connect` if None.
         prepare: called with the connection at the beginning of each transaction.
-        clock: seconds, rising.
+        clock: returns seconds, and never goes back.
 
     Returns:
-        An iterator of the transactions, each once it is committed. What comes while its consumer
-        is at something else waits, as for a database that is slow.
+        An iterator of the transactions, each after its commit. While its consumer does something
+        else, arrivals wait, as they do for a slow database.
 
     Raises:
-        InvalidInput: an argument cannot mean anything.
+        InvalidInput: an argument is of the wrong type or out of range.
         NoLedger: the database was not migrated.
-        NotAChinook: it holds no Chinook.
+        NotAChinook: the database holds no Chinook.
         BatchFailed: a transaction could not be made, and nothing of it was kept.
-        DatabaseUnavailable: the connection was lost, and is not there a minute after the end.
+        DatabaseUnavailable: the connection was lost, and not restored a minute after the end.
     """
     check_engine(engine)
     if timezone is not None:

@@ -1,11 +1,11 @@
-"""Ways of writing a batch, from the fastest; one is chosen, once, by what the connection is.
+"""Ways to write a batch, the fastest first. The connection decides which one is used.
 
-    CopyWriter      psycopg on PostgreSQL: three COPY statements, whatever the size of the batch.
-    UnnestWriter    any other PostgreSQL driver, or identity ids without the right to `nextval`:
-                    an INSERT … SELECT FROM unnest a slice, so round trips grow with the batch.
-    SqliteWriter    SQLite: executemany, a slice at a time.
+CopyWriter      psycopg on PostgreSQL: three COPY statements, whatever the size of the batch.
+UnnestWriter    any other PostgreSQL driver, or identity ids without the privilege for `nextval`:
+                an INSERT … SELECT FROM unnest for each slice, so round trips grow with the batch.
+SqliteWriter    SQLite: executemany, a slice at a time.
 
-All take the same plan and leave the same rows. Ids are allocated in `ids`, and nowhere else.
+All take the same plan and write the same rows. Ids are allocated in `id_allocation` only.
 """
 
 from __future__ import annotations
