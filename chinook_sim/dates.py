@@ -24,10 +24,10 @@ def bounds(day: date) -> tuple[datetime, datetime]:
 
 
 def parse_day(text: str) -> date:
-    """Read a day written as YYYY-MM-DD.
+    """Parse a day written as YYYY-MM-DD.
 
     Raises:
-        InvalidInput: it is written otherwise, or there is no such day.
+        InvalidInput: it is not written so, or there is no such day.
     """
     # fromisoformat also reads 20260131 and 2026-W05-6, which no other part of a pipeline does.
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):

@@ -1,23 +1,23 @@
-"""Everything that chinook_sim raises on purpose, as one tree.
+"""All exceptions that chinook_sim raises on purpose, as one tree.
 
 ::
 
     ChinookSimError
     ├── InvalidInput              an argument or setting is wrong; nothing was tried
-    │   └── KeyTaken              the key stands for a batch that was asked for in other words
-    ├── DatabaseUnavailable       the database cannot be reached, or refuses us
-    │   ├── NotAChinook           it was reached, and holds no Chinook that sales can be added to
-    │   ├── NoLedger              it has no ledger, which is needed for what was asked
-    │   └── MigrationRefused      a migration would touch what is not ours, or lose something
-    └── BatchFailed               a batch could not be written; everything of it was taken back
+    │   └── KeyTaken              the key was used before with other options
+    ├── DatabaseUnavailable       the database cannot be reached, or refuses the connection
+    │   ├── NotAChinook           it holds no Chinook that sales can be added to
+    │   ├── NoLedger              it has no ledger, which the request needs
+    │   └── MigrationRefused      a migration would touch what it did not make, or lose rows
+    └── BatchFailed               a batch could not be written; nothing of it was kept
         ├── CommitUnanswered      the answer to COMMIT was lost; it may have been committed
-        ├── CatalogueUnusable     no customers, no tracks, or a price no sale can be made of
+        ├── CatalogueUnusable     no customers, no tracks, or a price that is not an amount
         ├── IdsExhausted          fewer ids are left than the batch needs
-        └── UndoRefused           something depends on the run that was to be taken out
+        └── UndoRefused           the run cannot be undone, since something depends on it
 
-Messages are one line: what is wrong and what to do about it. What a program may want to react to
-is an attribute. No message holds a password. The command line maps the first level to its exit
-codes; nothing here exits.
+Messages are one line: what is wrong, and what to do about it. What a program may react to is an
+attribute. No message holds a password. The command maps the first level to its exit codes; nothing
+here exits.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class ChinookSimError(Exception):
 
 
 class InvalidInput(ChinookSimError, ValueError):
-    """An argument or a setting has a value that cannot mean anything."""
+    """An argument or a setting is of the wrong type or out of range."""
 
 
 class KeyTaken(InvalidInput):
-    """A key was used before, for a batch that was asked for in other words.
+    """A key was used before, for a batch with other options.
 
     Attributes:
         key: the key.
-        differences: what differs: its name → what the ledger says, what was asked for now.
+        differences: what differs: its name → what the ledger says, what was requested now.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class DatabaseUnavailable(ChinookSimError):
     """The database could not be reached, or refused the connection.
 
     Attributes:
-        sqlstate: the database's five-character error code where it gave one.
-        retryable: whether it may be there later, with nothing changed: it did not answer, or it is
+        sqlstate: the database's five-character error code, if it gave one.
+        retryable: whether it may be available later without any change: it did not answer, or it is
             starting.
     """
 
@@ -101,8 +101,8 @@ class NotAChinook(DatabaseUnavailable):
     """The database holds no Chinook that sales can be added to.
 
     Attributes:
-        missing: names of the tables or columns that were looked for and not found, as they
-            would be spelled in SQL; empty where something else is wrong.
+        missing: names of the tables or columns that were not found, as they would be written in
+            SQL; empty if something else is wrong.
     """
 
     def __init__(self, message: str, *, missing: tuple[str, ...] = ()) -> None:
@@ -111,7 +111,7 @@ class NotAChinook(DatabaseUnavailable):
 
 
 class NoLedger(DatabaseUnavailable):
-    """The database has no ledger of ours: it was never migrated, or only to an early revision."""
+    """The database has no ledger: it was never migrated, or only to an early revision."""
 
 
 class MigrationRefused(DatabaseUnavailable):
@@ -122,8 +122,8 @@ class BatchFailed(ChinookSimError):
     """A batch could not be written, and nothing of it was kept.
 
     Attributes:
-        sqlstate: the database's five-character error code where it gave one.
-        retryable: whether it may succeed when the whole transaction is run again: `40001`, `40P01`,
+        sqlstate: the database's five-character error code, if it gave one.
+        retryable: whether it may succeed if the whole transaction is run again: `40001`, `40P01`,
             and `23505` unless a unique index of your own was violated.
     """
 
@@ -140,16 +140,16 @@ class CommitUnanswered(BatchFailed):
 
 
 class CatalogueUnusable(BatchFailed):
-    """Customer or Track is empty, or a track has a price that no sale can be made of."""
+    """Customer or Track is empty, or a track has a price that is not an amount."""
 
 
 class IdsExhausted(BatchFailed):
     """A table has fewer ids left than the batch needs.
 
     Attributes:
-        table: the table, as spelled in SQL.
-        needed: ids the batch needs.
-        left: ids that are left.
+        table: the table, as written in SQL.
+        needed: number of ids that the batch needs.
+        left: number of ids that are left.
     """
 
     def __init__(self, message: str, *, table: str, needed: int, left: int) -> None:
@@ -160,7 +160,7 @@ class IdsExhausted(BatchFailed):
 
 
 class UndoRefused(BatchFailed):
-    """A run was not taken out, because what it made was changed since."""
+    """A run was not undone, because what it made was changed since."""
 
 
 def _remade(kind: type[ChinookSimError], args: tuple[object, ...]) -> ChinookSimError:

@@ -79,7 +79,7 @@ def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
 
 
 def made_by_active_run(invoice: Any) -> ColumnElement[bool]:
-    """Return the condition that an invoice, or an alias of it, was made by a run that stands."""
+    """Return the condition that a run that is not undone made an invoice, or an alias of it."""
     made = select(literal(1)).select_from(RANGE).join(RUN, RUN.c.run_id == RANGE.c.run_id)
     return exists(
         made.where(

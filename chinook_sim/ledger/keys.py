@@ -1,4 +1,4 @@
-"""Runs that exist once: by a key of the caller's, or by what was asked for."""
+"""Runs that exist once, by a key."""
 
 from __future__ import annotations
 
@@ -66,10 +66,9 @@ def require_ledger(chinook: Chinook) -> None:
 def find_active_run(
     connection: Connection, kind: str, key: str, *, locked: bool = True
 ) -> Row[Any] | None:
-    """Return the run that a key stands for, or None.
+    """Return the run with a key that is not undone, or None.
 
-    If it is to be locked, whoever else asks for the same key waits until this transaction has
-    ended.
+    If it is to be locked, other requests of the same key wait until this transaction has ended.
     """
     if locked and connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_of(kind, key)})
@@ -95,7 +94,7 @@ def _lock_of(kind: str, key: str) -> int:
 def made_between(
     connection: Connection, kind: str, start: date, end: date
 ) -> Iterator[BatchSummary]:
-    """Yield the batches that stand for days of their own, from one day to another."""
+    """Yield the batches that were made once for their days, from one day to another."""
     rows = [
         row
         for row in connection.execute(
@@ -112,10 +111,10 @@ def made_between(
 def made_already(
     connection: Connection, request: RunRequest, *, locked: bool = True
 ) -> BatchSummary | None:
-    """Return the batch that a request's key stands for, or None where it is to be made.
+    """Return the batch that was made with a request's key, or None if it is to be made.
 
     Raises:
-        KeyTaken: it was asked for in other words.
+        KeyTaken: the key was used with other options.
     """
     if request.key is None:
         return None
@@ -148,7 +147,7 @@ def made_already(
 
 
 def _late(row: Row[Any]) -> int:
-    """Return how many of a run's sales are dated before its day, as follows from its seed."""
+    """Return how many of a run's sales are late, which follows from its seed."""
     parameters = json.loads(row.parameters)
     parts = int(Decimal(parameters.get("late", "0")) * LATE_PARTS)
     start = parameters.get("start", 0)

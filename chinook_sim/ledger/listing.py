@@ -202,7 +202,7 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
 
 
 def find_key(connection: Connection, key: str) -> Row[Any]:
-    """Return the run that a key stands for, or else the latest one that was undone; lock its row.
+    """Return the active run with a key, or else the latest one that was undone; lock its row.
 
     Raises:
         InvalidInput: no run has the key, or runs of several kinds have it.

@@ -1,4 +1,4 @@
-"""The rows that the ledger gets."""
+"""Writing the rows of the ledger."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ __all__ = ["baseline", "insert_run", "mark_undone", "record", "replace_entry", "
 def record(
     connection: Connection, request: RunRequest, made: BatchSummary, *, prices_known: int | None
 ) -> None:
-    """Write a batch into the ledger, but for its ids, which its writer records.
+    """Write a batch into the ledger, except for its ids, which its writer records.
 
     Args:
         connection: in the transaction of the batch.
-        request: what it was to be.
+        request: what was requested.
         made: what was made.
-        prices_known: the last change of a price that it had seen; 0 or None for none.
+        prices_known: the number of the last change of a price that it had seen; 0 or None for
+            none.
     """
     _enter(
         connection,
@@ -54,12 +55,12 @@ def record(
 def replace_entry(
     connection: Connection, run_id: str, request: RunRequest, made: BatchSummary
 ) -> None:
-    """Let the row of a run be that of a larger one, of the same kind, key, day and seed.
+    """Replace the row of a run by that of a larger one, of the same kind, key, day and seed.
 
     Args:
         connection: in a transaction.
         run_id: the run whose row it is.
-        request: what the larger one was to be.
+        request: what the larger one stands for.
         made: what it made.
     """
     ids = made.invoice_ids
@@ -129,7 +130,7 @@ def _enter(connection: Connection, request: RunRequest, ids: IdRanges, **made: o
 
 
 def _write(connection: Connection, statement: Any) -> None:
-    """Write to the ledger, and remember who did, for `resolve_commit_outcome`."""
+    """Write to the ledger, and remember the server's transaction for `resolve_commit_outcome`."""
     if connection.dialect.name != "postgresql":
         connection.execute(statement)
         return
@@ -143,19 +144,19 @@ def _write(connection: Connection, statement: Any) -> None:
 
 
 def baseline(connection: Connection) -> int:
-    """Return the highest invoice id there was before us; 0 where there was no invoice."""
+    """Return the highest invoice id from before the ledger; 0 if there was no invoice."""
     highest = select(RUN.c.last_invoice_id).where(RUN.c.kind == RunKind.BASELINE)
     return connection.scalar(highest) or 0
 
 
 def mark_undone(connection: Connection, *runs: str) -> None:
-    """Note in the ledger that runs were taken out again, which frees their keys."""
+    """Mark runs as undone, which frees their keys."""
     these = of_runs(connection, RUN.c.run_id, runs)
     _write(connection, update(RUN).where(these).values(undone_at=func.current_timestamp()))
 
 
 def set_baseline(connection: Connection) -> None:
-    """Note that all invoices there are now were there before anything was simulated."""
+    """Record that all current invoices existed before anything was simulated."""
     highest = select(func.max(Invoice.invoice_id)).scalar_subquery()
     connection.execute(
         update(RUN).where(RUN.c.kind == RunKind.BASELINE).values(last_invoice_id=highest)

@@ -1,4 +1,4 @@
-"""The runs of a stream of `live`, by its name."""
+"""The runs of a live stream, by its name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["STREAM", "STREAM_LENGTH", "runs_of_stream", "stream_name", "stream_of"]
 
 STREAM = "live-"
-"""What the name of a stream begins with; its runs have it, and their number in it, as their key."""
+"""The prefix of a stream's name. The key of a run is the name and the run's number in it."""
 
 STREAM_LENGTH = len(STREAM) + 8
 """Characters of a stream's name."""
 
 
 def stream_name() -> str:
-    """Return a name for a stream that no other has."""
+    """Return a new name for a stream."""
     return f"{STREAM}{uuid4().hex[: STREAM_LENGTH - len(STREAM)]}"
 
 
@@ -44,10 +44,10 @@ class Stream(NamedTuple):
 
 
 def stream_of(connection: Connection, name: str) -> Stream:
-    """Return what there is of a stream.
+    """Return what the ledger knows of a stream.
 
     Raises:
-        InvalidInput: there is none of that name.
+        InvalidInput: there is no stream of that name.
     """
     if not re.fullmatch(f"{STREAM}[0-9a-f]{{{STREAM_LENGTH - len(STREAM)}}}", name):
         raise InvalidInput(

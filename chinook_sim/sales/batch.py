@@ -176,19 +176,19 @@ def draw_batch(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SalePlan:
-    """Sales of a day that are still to be made: which ones, and out of what.
+    """Sales of a day that are still to be made.
 
     Attributes:
-        catalogue: what they are made of.
+        catalogue: the customers and tracks.
         seed: the day's seed.
         day: the day.
         start: index of the first sale within the day.
-        count: how many.
+        count: number of sales.
         buyers: shape (k,), int64: positions of the customers of the first k sales of the day, who
-            are not drawn, as they sign up to buy.
-        backdating: which of them are dated before the day.
-        profile: the shape of the sales.
-        timestamps: shape (count,), int64: seconds of the day, where they are not drawn either.
+            are not drawn, since they signed up to buy.
+        backdating: which sales are late.
+        profile: the distribution of the sales.
+        timestamps: shape (count,), int64: seconds of the day, if they are not drawn.
     """
 
     catalogue: Catalogue
@@ -227,7 +227,7 @@ class SalePlan:
         return replace(batch, customers=np.concatenate([buyers, batch.customers[len(buyers) :]]))
 
     def tally(self) -> Tally:
-        """Add up what the sales come to, without writing them anywhere."""
+        """Add up the sales without writing them."""
         tally = Tally(self.day)
         for batch in self.slices():
             tally.add(batch)
@@ -235,7 +235,7 @@ class SalePlan:
 
 
 class Tally:
-    """What a batch comes to, added up slice by slice, so that no batch has to be held whole."""
+    """The sums of a batch, added up slice by slice, so that it is never in memory at once."""
 
     def __init__(self, day: date) -> None:
         self.day = day

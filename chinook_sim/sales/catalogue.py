@@ -1,4 +1,4 @@
-"""Who buys and what is sold: customers and tracks, read once, as immutable arrays."""
+"""Customers and tracks, read once, as immutable arrays."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class BillingAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """The customers and tracks that sales are made of, in the order of their ids.
+    """The customers and tracks of which sales are made, in the order of their ids.
 
     Attributes:
         customer_ids: shape (customers,), int64, rising.
         billing: each customer's billing address, in the same order.
         track_ids: shape (tracks,), int64, rising.
         prices: shape (tracks,), int64: each track's unit price in cents.
-        as_of: the last change of a price that is in them, as the ledger numbers changes; 0 before
-            the first, None where there is no ledger of changes.
+        as_of: the number in the ledger of the last change of a price that is included; 0 before
+            the first, None if there is no ledger of changes.
     """
 
     customer_ids: NDArray[np.int64]
@@ -99,10 +99,10 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
 
 
 def version_of(connection: Connection) -> int | None:
-    """Return a number that changes when others commit anything; None where there is none.
+    """Return a number that changes when another connection commits; None if there is none.
 
-    SQLite has it, and needs it: what was read earlier may name customers and tracks that are gone,
-    and foreign keys, which PostgreSQL checks always, are off there unless an engine turns them on.
+    SQLite has one, and needs it: customers and tracks that were read earlier may have been deleted,
+    and foreign keys, which PostgreSQL always checks, are off there unless an engine turns them on.
     """
     if connection.dialect.name != "sqlite":
         return None

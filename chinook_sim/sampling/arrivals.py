@@ -1,4 +1,4 @@
-"""What comes into an open shop, and when: a Poisson process that follows from a seed."""
+"""The arrivals of a live stream: a Poisson process that follows from a seed."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ DRAWN = 256
 
 
 class Arrival(NamedTuple):
-    """Something that is to happen in the shop.
+    """A sale, an update or a cancellation that is due.
 
     Attributes:
-        at: seconds since the shop opened.
+        at: seconds since the stream began.
         kind: `SALE`, `UPDATE` or `CANCELLATION`.
-        number: how many arrivals there were before.
+        number: number of arrivals before it.
         sales: how many of them were sales.
     """
 
@@ -84,20 +84,20 @@ class Arrivals:
         return any(others)
 
     def next(self) -> Arrival:
-        """Return the next one; it stays the next."""
+        """Return the next arrival; it stays the next one."""
         if not self._next:
             self._draw()
         return self._next[0]
 
     def until(self, moment: float, most: int) -> list[Arrival]:
-        """Return the next ones up to a moment, so many at most; they stay the next ones."""
+        """Return the next arrivals up to a time, at most `limit`; they stay the next ones."""
         while len(self._next) < most:
             self._draw()
         coming = (self._next[place] for place in range(most))
         return list(takewhile(lambda arrival: arrival.at <= moment, coming))
 
     def pass_over(self, count: int) -> None:
-        """Go on to those after the next ones."""
+        """Skip the next arrivals."""
         for _ in range(count):
             self._next.popleft()
 
@@ -113,10 +113,10 @@ class Arrivals:
 
 
 def check_rate(rate: float | Decimal) -> float:
-    """Return a rate as a number.
+    """Return a rate as a float.
 
     Raises:
-        InvalidInput: it is none, or not from 0.001 to 10,000.
+        InvalidInput: it is not a number from 0.001 to 10,000.
     """
     try:
         number = float(rate)
@@ -134,7 +134,7 @@ def check_mix(mix: Sequence[int]) -> tuple[int, int, int]:
     """Return a mix as it is.
 
     Raises:
-        InvalidInput: it is not three whole numbers, 0 or more and not all 0.
+        InvalidInput: it is not three integers, 0 or more and not all 0.
     """
     parts = mix if isinstance(mix, tuple | list) else ()
     fitting = [type(part) is int and 0 <= part <= 10**6 for part in parts]

@@ -1,15 +1,16 @@
-"""The draws: what the sales of a day are, as a pure function of seed and day.
+"""Draws of sales: the sales of a day as a pure function of seed and day.
 
 Sale *i* of a day reads Philox4x64-10 at counter *i*, keyed by (seed, day); see Salmon et al.,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011. A counter gives four 64-bit words; a sale
-needs eight, so it reads counter *i* of two streams, told apart by the counter's second word. As
-every sale uses its own words and no others, any slice of a day can be made alone, in any order.
-A new use of chance takes a new stream, and leaves the sales of every seed as they are.
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011. A counter gives four 64-bit words. A sale
+needs eight, so it reads counter *i* of two substreams, which differ in the counter's second word.
+Since every sale uses its own words and no others, any slice of a day can be made alone, in any
+order. A new use of randomness takes a new substream, and leaves the sales of every seed as they
+are.
 
-NumPy promises the raw words of its bit generators for ever (NEP 19), not what `Generator` makes
-of them: so the words are turned into choices here. No draw is ever rejected, which would make
-the number of draws of a sale depend on chance; multiplying a 53-bit fraction is biased by less
-than one part in 2**53 / size.
+NumPy guarantees the raw words of its bit generators (NEP 19), but not what `Generator` makes of
+them, so this module turns words into choices itself. No draw is ever rejected, since the number of
+draws of a sale would then be random. Multiplying a 53-bit fraction has a bias of less than one part
+in 2**53 / size.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ class SampledSales:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What is chosen more often than what; None where all is alike.
+    """How often each choice is drawn; None where all are equally likely.
 
-    Each is a running sum of weights in whole numbers, int64, whose total is below 2**53, so that
-    choosing is exact.
+    Each is a running sum of integer weights, int64, whose total is below 2**53, so that choosing is
+    exact.
 
     Attributes:
         customers: one for each customer.

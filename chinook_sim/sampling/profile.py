@@ -1,19 +1,19 @@
-"""The shape of a day and of a year: when people buy, how much, and who and what is liked most.
+"""Profiles: when, how much and what customers buy, over a day and over a year.
 
-A profile declares; it draws nothing but how a day's number of sales is rounded. `uniform` has no
-shape at all. A TOML file gives what differs from it:
+A profile only declares; the one thing it draws is how a day's number of sales is rounded. In
+`uniform`, every choice is as likely as any other. A TOML file names what differs from it:
 
     hours = [1, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 6, 5, 4, 4, 5, 6, 8, 9, 9, 7, 4, 2]
     weekdays = [1, 1, 1, 1, 1.5, 2, 1.5]   # Monday first
     months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1.2, 2]
-    growth = 0.15                          # a year
+    growth = 0.15                          # per year
     since = "2026-01-01"                   # when growth was 1
-    customers = 0.7                        # exponents of Zipf's law; 0: all alike
+    customers = 0.7                        # Zipf exponents; 0: all equally likely
     tracks = 0.9
     baskets = [50, 30, 10, 6, 4]           # 1 to 5 tracks
     peaks = [{day = "11-27", factor = 3}, {day = "2026-06-05", factor = 1.5}]
 
-Weights are relative: twice as large is twice as often.
+Weights are relative: twice the weight is twice as often.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ FACTOR_LIMIT = 1e12
 
 
 class Peak(NamedTuple):
-    """A day unlike others.
+    """A day with a factor of its own.
 
     Attributes:
         day: `MM-DD` for every year, or `YYYY-MM-DD` for one.
@@ -76,23 +76,23 @@ class Peak(NamedTuple):
 
 @dataclass(frozen=True)
 class Profile:
-    """The shape of the sales.
+    """The distribution of the sales.
 
     Attributes:
-        name: as the ledger has it, at most 200 characters.
+        name: its name in the ledger, at most 200 characters.
         hours: 24 weights, of the hours of a day.
         weekdays: 7 weights, Monday first.
         months: 12 weights.
-        growth: by how much a year has more than the one before, 0.15 for 15 %.
-        since: the day on which growth makes neither more nor less.
-        customers: Zipf exponent of customers: the one of rank r buys r ** -exponent times as often
-            as the first; 0 for all alike. Who has which rank follows from the ids alone.
+        growth: growth per year, 0.15 for 15 %.
+        since: the day on which the factor of growth is 1.
+        customers: Zipf exponent of customers: the customer of rank r buys r ** -exponent times as
+            often as the first; 0 for all equally. The ranks follow from the ids alone.
         tracks: Zipf exponent of tracks.
         baskets: weights of baskets of 1 to 5 tracks.
-        peaks: days unlike others; factors of the same day multiply.
+        peaks: days with a factor of their own; factors of the same day multiply.
 
     Raises:
-        InvalidInput: a part has a value that cannot mean anything; the message names it.
+        InvalidInput: a value is of the wrong type or out of range; the message names it.
     """
 
     name: str
@@ -132,10 +132,11 @@ class Profile:
     def factor(self, day: date) -> float:
         """Return how many sales a day has, relative to the mean of the year of `since`.
 
-        Weekday, month, growth and peaks multiply; weekdays and months are 1 on average.
+        The factors of weekday, month, growth and peaks multiply. Those of weekdays and months have
+        a mean of 1.
 
         Raises:
-            InvalidInput: it is more than any shop sells, as growth has gone on for too long.
+            InvalidInput: it is too large, since growth has gone on for too long.
         """
         years = (day - self.since).days / YEAR_DAYS
         try:
@@ -155,9 +156,9 @@ class Profile:
         return factor
 
     def count(self, per_day: int, day: date, seed: int) -> int:
-        """Return how many sales a day has where an ordinary one has per_day.
+        """Return how many sales a day has if an average one has per_day.
 
-        Rounded up or down by the day's own draw, so that the mean is exact.
+        The number is rounded up or down by the day's own draw, so that the mean is exact.
 
         Raises:
             InvalidInput: as for `factor`.
@@ -175,13 +176,13 @@ def relative(weights: Sequence[float]) -> list[float]:
 
 
 def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
-    """Return the profile that is meant: `uniform`, `realistic`, or a TOML file.
+    """Return a profile: `uniform`, `realistic`, or that of a TOML file.
 
-    A file's profile is named by the file and by what is in it: it is the same one wherever the
-    file is, and another one when it was edited.
+    The name of a file's profile consists of the file name and a hash of the content. So it is the
+    same wherever the file is, and another one after the file was edited.
 
     Raises:
-        InvalidInput: there is no such profile or file, or something in it cannot mean anything.
+        InvalidInput: there is no such profile or file, or it has an invalid value.
     """
     if isinstance(given, Profile):
         return given
@@ -304,17 +305,17 @@ UNIFORM = Profile("uniform")
 
 REALISTIC = Profile(
     "realistic",
-    # Asleep until six, a bump at noon, and most of it between dinner and bed.
+    # Few sales until six, a small peak at noon, and the most in the evening.
     hours=(3, 2, 1, 1, 1, 1.5, 3, 6, 8, 9, 10, 11, 13, 12, 10, 10, 12, 14, 17, 20, 22, 20, 14, 7),
-    # Friday's new releases, and the weekend's spare time.
+    # New releases on Friday, and the weekend.
     weekdays=(0.85, 0.85, 0.9, 0.95, 1.2, 1.2, 1.05),
-    # Less in summer, presents in December.
+    # Less in summer, and presents in December.
     months=(0.95, 0.85, 0.9, 0.9, 0.95, 0.9, 0.85, 0.85, 0.95, 1.05, 1.2, 1.65),
     growth=0.12,
-    # A few regulars, but most come now and then; hits sell, and the long tail as well.
+    # A few regular customers; hits, and a long tail.
     customers=0.6,
     tracks=0.8,
-    # Most come for one song.
+    # Most baskets have one track.
     baskets=(46, 26, 14, 9, 5),
     # Black Friday is between 23 and 29 November: a weekend in its middle every year has as much
     # weight. Presents at the last minute, and vouchers that are spent.

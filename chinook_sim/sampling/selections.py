@@ -1,4 +1,4 @@
-"""Other draws than sales: late sales, arrivals, and choices among what is there."""
+"""Draws other than sales: late sales, arrivals, and choices among existing rows."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def sample_late(
 ) -> NDArray[np.int64]:
     """Draw by how many days each of the sales `start` to `stop` is dated back; 0 for most.
 
-    The late ones are every so many, from a place that is drawn: so they are the share that was
-    asked for to within one sale, however many sales are made. Everything else about a sale is
-    independent of its place.
+    Late sales are evenly spaced from a position that is drawn. So their share is the requested one
+    to within one sale, however many sales are made. Everything else about a sale is independent of
+    its position.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
@@ -75,7 +75,7 @@ def _late_before(seed: int, day: date, indices: NDArray[np.int64], parts: int) -
 
 
 def sample_fraction(seed: int, day: date) -> float:
-    """Draw a number from 0 to 1, exclusive, of a day's own: which way its sales are rounded."""
+    """Draw a number from 0 to 1, exclusive, that decides how a day's number of sales is rounded."""
     ((word, *_),) = philox_words(seed, day, _FRACTION_STREAM, 0, 1)
     return float(int(word) >> 11) * 2.0**-53
 
@@ -83,17 +83,17 @@ def sample_fraction(seed: int, day: date) -> float:
 def sample_arrivals(
     seed: int, start: int, stop: int, *, weights: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Draw when and as what the arrivals `start` to `stop` of a Poisson process come.
+    """Draw times and kinds of the arrivals `start` to `stop` of a Poisson process.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
         start: index of the first arrival, from 0.
         stop: index after the last.
-        weights: how often each kind comes, in whole numbers.
+        weights: relative frequencies of the kinds, as integers.
 
     Returns:
-        The time since the arrival before, where the mean is 1; and the kind, from 0 on. Both have
-        the shape (stop - start,).
+        The time since the arrival before, with a mean of 1; and the kind, from 0 on. Both have the
+        shape (stop - start,).
     """
     # The same on whatever day they begin to come.
     gap, kind = philox_words(seed, date.min, _ARRIVAL_STREAM, start, stop)[:, :2].T
