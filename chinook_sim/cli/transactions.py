@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from chinook_sim.cli.common import Common
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.ledger.commit_outcome import Backend
 
-__all__ = ["look", "persistently", "transaction"]
+__all__ = ["run_read_only", "transaction", "with_retries"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ ATTEMPTS = 4
 
 
 @contextmanager
-def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
+def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.database.error_messages import UNTRANSLATABLE, refusal_of
@@ -67,7 +67,7 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
         ) from error
 
 
-def commit(settings: Common, connection: Connection) -> None:
+def commit(settings: CliContext, connection: Connection) -> None:
     """Commit, and do not guess where the answer is lost."""
     from sqlalchemy.exc import DBAPIError
 
@@ -84,7 +84,7 @@ def commit(settings: Common, connection: Connection) -> None:
         ) from error
 
 
-def look(settings: Common, location: Location, work: Callable[[Session], T]) -> T:
+def run_read_only(settings: CliContext, location: Location, work: Callable[[Session], T]) -> T:
     """Do something that writes nothing, in a transaction of its own."""
     from sqlalchemy.orm import Session
 
@@ -95,8 +95,8 @@ def look(settings: Common, location: Location, work: Callable[[Session], T]) -> 
         return work(session)
 
 
-def persistently(
-    settings: Common,
+def with_retries(
+    settings: CliContext,
     location: Location,
     work: Callable[[Session], T],
     *,
@@ -123,7 +123,7 @@ def persistently(
 
 
 def commit_once(
-    settings: Common, location: Location, work: Callable[[Session], T], *, undoing: bool
+    settings: CliContext, location: Location, work: Callable[[Session], T], *, undoing: bool
 ) -> T:
     """Do something in one transaction; where the answer to COMMIT is lost, find out."""
     from sqlalchemy.orm import Session
@@ -146,7 +146,7 @@ def commit_once(
 
 
 def find_outcome(
-    settings: Common,
+    settings: CliContext,
     location: Location,
     unanswered: CommitUnanswered,
     run_id: str,
