@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ATTEMPTS = 4
-"""How often a batch is tried that another transaction came in the way of."""
-
 
 @contextmanager
 def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
@@ -107,18 +104,17 @@ def with_retries(
     Returns:
         What `work` returned, and how often it was begun again.
     """
-    for retries in range(ATTEMPTS):
-        logger.debug("attempt %s of %s", retries + 1, ATTEMPTS)
-        try:
-            return commit_once(settings, location, work, undoing=undoing), retries
-        except BatchFailed as error:
-            if not error.retryable or retries == ATTEMPTS - 1:
-                raise
-            settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
-            import random
+    from chinook_sim.database.retries import ATTEMPTS, backoff
 
-            # Not all who came in each other's way shall come back at the same moment.
-            time.sleep(random.uniform(0, 0.2 * 2**retries))  # noqa: S311
+    for attempt in range(1, ATTEMPTS + 1):
+        logger.debug("attempt %s of %s", attempt, ATTEMPTS)
+        try:
+            return commit_once(settings, location, work, undoing=undoing), attempt - 1
+        except BatchFailed as error:
+            if not error.retryable or attempt == ATTEMPTS:
+                raise
+            settings.say(f"trying again ({attempt} of {ATTEMPTS - 1}): {error}")
+            time.sleep(backoff(attempt))
     raise AssertionError
 
 
