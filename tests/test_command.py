@@ -20,7 +20,8 @@ from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
 
 from chinook_sim.cli import cli
-from chinook_sim.cli.common import Common, Option
+from chinook_sim.cli.context import CliContext
+from chinook_sim.cli.options import Option
 from chinook_sim.database.settings import find_database
 
 if TYPE_CHECKING:
@@ -471,7 +472,7 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
 
 
 def test_what_is_told_on_the_way_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = Common(
+    settings = CliContext(
         location=find_database({}, option="postgresql://me:s3cr3t@host/shop", directory=Path())
     )
     settings.say("trying again: the server said s3cr3t\nand more")
@@ -515,7 +516,7 @@ def test_every_command_has_help_and_stands_in_the_reference(command: Command, na
             selecting = name == "undo" and parameter.name in ("key", "day", "backfill")
             variable = f"CHINOOK_SIM_{parameter.opts[0][2:].replace('-', '_').upper()}"
             assert parameter.envvar == (None if selecting else variable)
-            if isinstance(parameter.default, str):
+            if isinstance(parameter.default, str | int) and not parameter.is_flag:
                 assert f"[default: {parameter.default}]" in re.sub(r"\s+", " ", done.stdout)
     # The page is generated from the commands, with all their options.
     text = REFERENCE.read_text(encoding="utf-8")

@@ -36,7 +36,16 @@ TYPED = [
     ("gen", "generate"),
     ("generate --upd", "--updates"),
     ("status --kind simul", "simulate_sales"),
+    ("live --profile real", "realistic"),
+    ("verify --profile sh", "shop.toml"),
+    ("init --spelling snake", "snake_case"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.toml").touch()
+    monkeypatch.chdir(tmp_path)
 
 
 def run(*command: str, **environment: str) -> str:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import errors, generate_d1
-from chinook_sim.cli.common import Common
+from chinook_sim.cli.context import CliContext
 from chinook_sim.cli.failures import failure_of
 from chinook_sim.cli.output import OutputFailed, _broken
 from chinook_sim.database.engine import make_engine, open_connection
@@ -128,13 +128,13 @@ def test_a_server_that_is_not_there_may_come(server: Server) -> None:
         engine = make_engine(location, writing=False)
         with pytest.raises(DatabaseUnavailable) as raised:
             open_connection(engine, location, say=lambda _: None, patience=0)
-        failure = failure_of(raised.value, Common(location=location))
+        failure = failure_of(raised.value, CliContext(location=location))
         assert (failure.kind, failure.retryable) == ("database_unavailable", retryable)
         assert "hunter2" not in failure.message
 
 
 def test_a_failure_keeps_what_the_error_says() -> None:
-    settings = Common()
+    settings = CliContext()
     conflict = BatchFailed("no\nluck", sqlstate="40001")
     conflict.add_note("3 of 9 days are done")
     expected = ("batch_failed", "no luck; 3 of 9 days are done", 4, "40001", True)
@@ -162,7 +162,7 @@ def test_every_kind_of_error_is_documented() -> None:
         if error.__module__ in (errors.__name__, OutputFailed.__module__)
     ]
     assert len(ours) >= 11
-    made = [failure_of(error.__new__(error), Common()) for error in ours]
+    made = [failure_of(error.__new__(error), CliContext()) for error in ours]
     rows = {(failure.kind, str(failure.exit_status)) for failure in made}
     others = {("usage_error", "2"), ("unexpected", "4"), ("interrupted", "130")}
     assert set(table) == rows | others

@@ -20,11 +20,12 @@ import click
 
 from chinook_sim.cli.align import align
 from chinook_sim.cli.backfill import backfill
-from chinook_sim.cli.common import Common, common, working_directory
+from chinook_sim.cli.context import CliContext, working_directory
 from chinook_sim.cli.failures import DONE, WRONG_USAGE, Failure, failure_of, print_failure, report
 from chinook_sim.cli.generate import generate
 from chinook_sim.cli.init import init
 from chinook_sim.cli.live import live
+from chinook_sim.cli.options import common_options
 from chinook_sim.cli.output import OutputFailed, discard_output
 from chinook_sim.cli.profile import profile
 from chinook_sim.cli.status import status
@@ -42,8 +43,8 @@ __all__ = ["cli", "main"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="chinook-sim")
-@common
-def cli(_: Common) -> None:
+@common_options
+def cli(_: CliContext) -> None:
     """Make the Chinook music shop live: yesterday's sales, in one transaction.
 
     The database is the first of: --database-url, CHINOOK_SIM_DATABASE_URL, DATABASE_URL, libpq's
@@ -78,7 +79,7 @@ def main() -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             # A character that a terminal has not must not fail what is committed.
             stream.reconfigure(errors="backslashreplace")
-    settings = Common()
+    settings = CliContext()
     try:
         with interruptible():
             try:

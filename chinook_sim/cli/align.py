@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from chinook_sim.cli.common import (
+from chinook_sim.cli.options import (
     Command,
-    Common,
-    common,
-    limited,
+    common_options,
     option,
-    read_timezone,
+    timeout_options,
     timezone_option,
 )
 from chinook_sim.cli.output import table
-from chinook_sim.cli.transactions import look, persistently
+from chinook_sim.cli.transactions import run_read_only, with_retries
+
+if TYPE_CHECKING:
+    from chinook_sim.cli.context import CliContext
 
 __all__ = ["align"]
 
@@ -22,9 +25,9 @@ __all__ = ["align"]
 @click.command(cls=Command)
 @timezone_option
 @option("--dry-run", is_flag=True, help="Show what would be moved without moving it.")
-@common
-@limited
-def align(settings: Common, timezone: str | None, dry_run: bool) -> None:
+@common_options
+@timeout_options
+def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
     """Move the whole history by days, so that its last day is D-2. Only once.
 
     The invoices of a Chinook end years ago. Simulated sales stay where they are. `undo` takes it
@@ -32,12 +35,13 @@ def align(settings: Common, timezone: str | None, dry_run: bool) -> None:
     """
     from chinook_sim.operations.align import align as move
 
-    zone = read_timezone(timezone)
     location = settings.find()
     if dry_run:
-        made = look(settings, location, lambda it: move(it, timezone=zone, dry_run=True))
+        made = run_read_only(
+            settings, location, lambda it: move(it, timezone=timezone, dry_run=True)
+        )
     else:
-        made, _ = persistently(settings, location, lambda it: move(it, timezone=zone))
+        made, _ = with_retries(settings, location, lambda it: move(it, timezone=timezone))
     record = {
         "days": made.days,
         "invoices": made.invoices,

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import (
+from chinook_sim.cli.init import make_missing_file
+from chinook_sim.cli.options import (
     Command,
-    Common,
-    common,
-    limited,
+    common_options,
     option,
     profile_option,
-    read_number,
+    timeout_options,
 )
-from chinook_sim.cli.init import make_missing_file
 from chinook_sim.cli.output import StatusLine, counted, table
+from chinook_sim.cli.param_types import Count, Day, Seed
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.sales.summary import BatchSummary
     from chinook_sim.sampling.profile import Profile
@@ -38,24 +38,25 @@ SEEDS_LISTED = 10
 
 
 @click.command(cls=Command)
-@click.argument("start")
-@click.argument("end")
-@option("--per-day", metavar="N", help="Number of sales per day.")
+@click.argument("start", type=Day())
+@click.argument("end", type=Day())
+@option("--per-day", type=Count("sales per day"), metavar="N", help="Number of sales per day.")
 @option(
     "--seed",
+    type=Seed(),
     metavar="NUMBER",
     help="Random seed. [default: that of the days that exist, or drawn at random and reported]",
 )
 @profile_option
-@common
-@limited
+@common_options
+@timeout_options
 def backfill(
-    settings: Common,
-    start: str,
-    end: str,
-    per_day: str | None,
-    seed: str | None,
-    profile: str,
+    settings: CliContext,
+    start: date,
+    end: date,
+    per_day: int | None,
+    seed: int | None,
+    profile: Profile,
 ) -> None:
     """Add N sales to each day from START to END, each day in a transaction of its own.
 
@@ -65,28 +66,19 @@ def backfill(
     Days that exist with another number of sales, profile or given seed are not changed. A warning
     counts them, and the exit status is 0.
     """
-    from chinook_sim.dates import parse_day
-    from chinook_sim.operations.options import COUNT_LIMIT
-    from chinook_sim.sampling.draws import SEED_LIMIT
-    from chinook_sim.sampling.profile import load_profile
-
-    first, last = parse_day(start), parse_day(end)
-    if last < first:
-        raise InvalidInput(f"the last day, {last}, is before the first, {first}; swap them")
+    if end < start:
+        raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     if per_day is None:
         raise InvalidInput("the number of sales per day is missing; give --per-day")
-    count = read_number("the number of sales per day", per_day, COUNT_LIMIT)
-    chosen = None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1)
-    shape = load_profile(profile)
     location = settings.find()
     if location.embedded:
         make_missing_file(settings, location)
-    days = (last - first).days + 1
+    days = (end - start).days + 1
     total = Total()
     status = StatusLine(settings)
     begun = time.monotonic()
     try:
-        for day in fill(settings, location, first, last, count, chosen, shape, status.say):
+        for day in fill(settings, location, start, end, per_day, seed, profile, status.say):
             total.add(day)
             if status.due() is not None:
                 status.show(total.line(days, time.monotonic() - begun))
@@ -106,8 +98,8 @@ def backfill(
         # Also with --quiet: the days are not what was requested.
         settings.warn(warning(total.different, days, total.first_different))
     record = {
-        "start": str(first),
-        "end": str(last),
+        "start": str(start),
+        "end": str(end),
         "days": days,
         "made": total.made,
         "existed": total.existed,
@@ -115,7 +107,7 @@ def backfill(
         "sales": total.sales,
         "lines": total.lines,
         "revenue": str(total.revenue),
-        "profile": shape.name,
+        "profile": profile.name,
         "seed": next(iter(total.seeds)) if len(total.seeds) == 1 else None,
         "seeds": list(islice(total.seeds, SEEDS_LISTED)),
         "seed_count": len(total.seeds),
@@ -221,7 +213,7 @@ def so_far(done: int, days: int) -> str:
 
 
 def fill(
-    settings: Common,
+    settings: CliContext,
     location: Location,
     first: date,
     last: date,

@@ -18,7 +18,7 @@ from chinook_sim.errors import (
 )
 
 if TYPE_CHECKING:
-    from chinook_sim.cli.common import Common
+    from chinook_sim.cli.context import CliContext
 
 __all__ = ["DONE", "WRONG_USAGE", "Failure", "failure_of", "print_failure", "report"]
 
@@ -50,7 +50,7 @@ class Failure(NamedTuple):
     retryable: bool = False
 
 
-def failure_of(error: BaseException, settings: Common) -> Failure:
+def failure_of(error: BaseException, settings: CliContext) -> Failure:
     """Return what an error is to whoever runs the command."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return Failure("interrupted", settings.clean(settings.interrupted), INTERRUPTED)
@@ -85,14 +85,14 @@ def _is_temporary(error: ChinookSimError) -> bool:
     return getattr(error, "retryable", False) or sqlstate in TEMPORARY or locked
 
 
-def report(settings: Common, failure: Failure) -> int:
+def report(settings: CliContext, failure: Failure) -> int:
     """Say what went wrong, on standard error and as JSON on request; return the exit status."""
     settings.warn(f"Error: {failure.message}")
     print_failure(settings, failure)
     return failure.exit_status
 
 
-def print_failure(settings: Common, failure: Failure) -> None:
+def print_failure(settings: CliContext, failure: Failure) -> None:
     """Print a failure as a JSON object, if JSON is asked for."""
     if not (settings.as_json or _json_requested()):
         return

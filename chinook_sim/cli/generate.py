@@ -8,30 +8,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import (
+from chinook_sim.cli.init import make_missing_file
+from chinook_sim.cli.options import (
     Command,
-    Common,
-    common,
+    common_options,
     day_option,
-    limited,
     option,
     profile_option,
-    read_day,
-    read_number,
-    read_timezone,
+    timeout_options,
     timezone_option,
 )
-from chinook_sim.cli.init import make_missing_file
 from chinook_sim.cli.output import counted, picture, progress_bar
-from chinook_sim.cli.transactions import look, persistently
+from chinook_sim.cli.param_types import Count, Integer, Key, SaleCounts, Seed, Share
+from chinook_sim.cli.transactions import run_read_only, with_retries
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import ChangeCounts, ChangeKind
 
 if TYPE_CHECKING:
+    from datetime import date
+    from decimal import Decimal
+
     from sqlalchemy.orm import Session
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.sales.summary import BatchSummary
+    from chinook_sim.sampling.profile import Profile
 
 __all__ = ["generate"]
 
@@ -46,77 +48,84 @@ LONG = 20_000
 
 
 @click.command(cls=Command)
-@click.argument("n", required=False)
+@click.argument("n", type=SaleCounts(), required=False)
 @day_option
 @timezone_option
-@option("--seed", metavar="NUMBER", help="Random seed. [default: drawn and reported]")
+@option("--seed", type=Seed(), metavar="NUMBER", help="Random seed. [default: drawn and reported]")
 @option("--once", is_flag=True, help="Make the sales of a day exactly once.")
-@option("--key", metavar="KEY", help="Like --once, for a key such as a job's run id.")
+@option("--key", type=Key(), metavar="KEY", help="Like --once, for a key such as a job's run id.")
 @option(
     "--late",
+    type=Share(),
     metavar="SHARE",
     default="0",
     help="Share of late sales, 0 to 1.",
 )
 @option(
     "--late-days",
+    type=Integer("the number of days back", 10_000, least=1),
     metavar="DAYS",
-    default="7",
+    default=7,
     help="Largest lateness in days.",
 )
 @profile_option
 @option(
     "--updates",
     heading="Changes",
+    type=Count("updates"),
     metavar="U",
     help="Add a track to U sales of the last 90 days.",
 )
 @option(
     "--cancellations",
     heading="Changes",
+    type=Count("cancellations"),
     metavar="C",
     help="Cancel C sales of the last 90 days.",
 )
 @option(
     "--new-customers",
     heading="Changes",
+    type=Count("new customers"),
     metavar="K",
-    default="0",
+    default=0,
     help="Add K customers before the sales.",
 )
 @option(
     "--moves",
     heading="Changes",
+    type=Count("moves"),
     metavar="M",
-    default="0",
+    default=0,
     help="Change M customers' addresses.",
 )
 @option(
     "--price-changes",
     heading="Changes",
+    type=Count("price changes"),
     metavar="P",
-    default="0",
+    default=0,
     help="Change the price of P tracks.",
 )
 @option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
-@common
-@limited
+@common_options
+@timeout_options
 def generate(
-    settings: Common,
-    n: str | None,
-    day: str | None,
+    settings: CliContext,
+    n: tuple[int, ...] | None,
+    day: date | None,
     timezone: str | None,
-    seed: str | None,
+    seed: int | None,
     once: bool,
     key: str | None,
-    late: str,
-    late_days: str,
-    profile: str,
-    updates: str | None,
-    cancellations: str | None,
-    new_customers: str,
-    moves: str,
-    price_changes: str,
+    late: Decimal,
+    late_days: int,
+    profile: Profile,
+    updates: int | None,
+    cancellations: int | None,
+    new_customers: int,
+    moves: int,
+    price_changes: int,
     dry_run: bool,
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
@@ -125,37 +134,24 @@ def generate(
     updates and cancellations. Where no database is named and there is none yet, chinook.db is made
     first, with a stand-in Chinook.
     """
-    from chinook_sim.operations.options import (
-        COUNT_LIMIT,
-        DAYS_BACK_LIMIT,
-        BatchOptions,
-        backdating_rule,
-    )
+    from chinook_sim.operations.options import BatchOptions, backdating_rule
     from chinook_sim.operations.run_batch import BatchContext, plan_batch, run_batch
-    from chinook_sim.sampling.draws import SEED_LIMIT
-    from chinook_sim.sampling.profile import load_profile
 
-    counts = read_counts(n if n is not None else ask_count(), updates, cancellations)
-    count = read_number("the number of sales", counts[0], COUNT_LIMIT)
-    numbers = zip(CHANGES, (*counts[1:], new_customers, moves, price_changes), strict=True)
-    wanted = ChangeCounts(
-        **{
-            name: read_number(f"the number of {called(name)}", given, COUNT_LIMIT)
-            for name, given in numbers
-        }
+    count, updates, cancellations = merge_counts(
+        SaleCounts().parse(ask_count()) if n is None else n, updates, cancellations
     )
+    wanted = ChangeCounts(updates, cancellations, new_customers, moves, price_changes)
     if once and key is not None:
         raise InvalidInput("--once and --key cannot be combined; give one of them")
-    most = read_number("the number of days back", late_days, DAYS_BACK_LIMIT, least=1)
     options = BatchOptions(
-        day=read_day(day),
-        timezone=read_timezone(timezone),
-        seed=None if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
+        day=day,
+        timezone=timezone,
+        seed=seed,
         once=once,
         key=key,
         changes=wanted,
-        backdating=backdating_rule(late, most),
-        profile=load_profile(profile),
+        backdating=backdating_rule(late, late_days),
+        profile=profile,
     )
     location = settings.find()
     if location.embedded and not dry_run:
@@ -166,9 +162,12 @@ def generate(
             return run_batch(session, count, options, BatchContext(progress=step))
 
     if dry_run:
-        batch, retries = look(settings, location, lambda it: plan_batch(it, count, options)), 0
+        batch, retries = (
+            run_read_only(settings, location, lambda it: plan_batch(it, count, options)),
+            0,
+        )
     else:
-        batch, retries = persistently(settings, location, add)
+        batch, retries = with_retries(settings, location, add)
     for name, candidates in CHANGES.items():
         made, asked = getattr(batch, name), getattr(wanted, name)
         if made < asked:
@@ -192,15 +191,20 @@ def called(change: str) -> str:
     return change.replace("_", " ")
 
 
-def read_counts(given: str, updates: str | None, cancellations: str | None) -> list[str]:
-    """Return the numbers of sales, updates and cancellations, as they were given."""
-    count, *more = given.split() or [""]
-    if len(more) not in (0, 2):
-        raise InvalidInput("give the number of sales, or three: sales, updates, cancellations")
-    if more and (updates, cancellations) != (None, None):
+def merge_counts(
+    counts: tuple[int, ...], updates: int | None, cancellations: int | None
+) -> tuple[int, int, int]:
+    """Return the numbers of sales, updates and cancellations, from one argument and two options.
+
+    Raises:
+        InvalidInput: both the argument and an option have a number of changes.
+    """
+    if len(counts) == 1:
+        return counts[0], updates or 0, cancellations or 0
+    if (updates, cancellations) != (None, None):
         raise InvalidInput("updates and cancellations are given twice; leave out the options")
-    changes = more or ["0" if it is None else it for it in (updates, cancellations)]
-    return [count, *changes]
+    sales, updates, cancellations = counts
+    return sales, updates, cancellations
 
 
 def ask_count() -> str:
@@ -218,7 +222,7 @@ def ask_count() -> str:
 
 
 def show_batch(
-    settings: Common, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
+    settings: CliContext, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
 ) -> None:
     """Print what was added, and how it lies over the day."""
     ids = batch.invoice_ids

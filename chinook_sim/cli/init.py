@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chinook_sim.cli.common import Command, Common, common, limited, option, read_number
+from chinook_sim.cli.options import Command, common_options, option, timeout_options
 from chinook_sim.cli.output import progress_bar, table
+from chinook_sim.cli.param_types import Integer, SpellingName
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.identifiers import Spelling
     from chinook_sim.database.settings import Location
     from chinook_sim.provisioning.initialise import Made
@@ -29,16 +31,32 @@ ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for its progress bar."""
 
 
+def largest_scale() -> int:
+    """Return the largest scale."""
+    from chinook_sim.provisioning.sample_data import MAX_SCALE
+
+    return MAX_SCALE
+
+
 @click.command(cls=Command)
 @option(
     "--scale",
+    type=Integer("the scale", largest_scale, least=1),
     metavar="NUMBER",
-    default="1",
+    default=1,
     help="Size of the stand-in, in times the real Chinook.",
 )
-@option("--from", "source", metavar="FILE|URL", help="Load a real Chinook, not the stand-in.")
+@option(
+    "--from",
+    "source",
+    # It may be a URL, so the library looks for the file. The type completes names of files.
+    type=click.Path(readable=False),
+    metavar="FILE|URL",
+    help="Load a real Chinook, not the stand-in.",
+)
 @option(
     "--spelling",
+    type=SpellingName(),
     metavar="CamelCase|snake_case",
     help='Names of the stand-in, "Invoice"."InvoiceId" or invoice.invoice_id. [default: CamelCase]',
 )
@@ -47,13 +65,13 @@ ROWS = 15_600
     metavar="NAME",
     help="PostgreSQL schema for the ledger's tables. [default: the schema of the shop]",
 )
-@common
-@limited
+@common_options
+@timeout_options
 def init(
-    settings: Common,
-    scale: str,
+    settings: CliContext,
+    scale: int,
     source: str | None,
-    spelling: str | None,
+    spelling: Spelling | None,
     ledger_schema: str | None,
 ) -> None:
     """Make a database ready.
@@ -67,10 +85,7 @@ def init(
     from tempfile import TemporaryDirectory
 
     from chinook_sim.database.introspection import recognise
-    from chinook_sim.provisioning.sample_data import MAX_SCALE
 
-    times = read_number("the scale", scale, MAX_SCALE, least=1)
-    wanted = None if spelling is None else read_spelling(spelling)
     location = settings.find()
     if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
         raise InvalidInput(
@@ -78,20 +93,20 @@ def init(
         )
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
-        made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
+        made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)
         # If another process made the file first, it may not be what was asked for.
         if made in (None, "nothing"):
             from chinook_sim.provisioning.initialise import initialise
 
             with (
                 transaction(settings, location, writing=True) as connection,
-                progress_bar(settings, "rows", ROWS * times if times > 1 else 0) as step,
+                progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step,
             ):
                 made = initialise(
                     connection,
-                    scale=times,
+                    scale=scale,
                     source=path,
-                    spelling=wanted,
+                    spelling=spelling,
                     ledger_schema=ledger_schema,
                     progress=step,
                 )
@@ -112,17 +127,6 @@ def init(
     )
 
 
-def read_spelling(given: str) -> Spelling:
-    """Read a spelling by the name that `status` shows, in upper or lower case."""
-    from chinook_sim.database.identifiers import SPELLING_NAMES
-
-    for spelling, name in SPELLING_NAMES.items():
-        if name.lower() == given.lower():
-            return spelling
-    known = " or ".join(SPELLING_NAMES.values())
-    raise InvalidInput(f"the spelling must be {known}, got {given[:40]!r}")
-
-
 def fetch_source(location: Location, source: str, directory: Path) -> Path:
     """Bring the file that a Chinook is to be made from, and see that it fits the database."""
     from chinook_sim.provisioning.source_file import fetch, kind
@@ -138,7 +142,7 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
 
 
 def make_missing_file(
-    settings: Common,
+    settings: CliContext,
     location: Location,
     *,
     scale: int = 1,

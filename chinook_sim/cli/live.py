@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
 import threading
 from collections import Counter
@@ -13,20 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chinook_sim.cli.common import (
+from chinook_sim.cli.init import make_missing_file
+from chinook_sim.cli.options import (
     Command,
-    Common,
-    common,
-    limited,
+    common_options,
     option,
     profile_option,
-    read_number,
-    read_timezone,
+    timeout_options,
     timezone_option,
 )
-from chinook_sim.cli.init import make_missing_file
 from chinook_sim.cli.output import StatusLine, counted, table
-from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
+from chinook_sim.cli.param_types import Duration, Mix, Rate, Seed
+from chinook_sim.errors import BatchFailed, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +31,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.operations.live.api import LiveStream
     from chinook_sim.operations.live.worker import LiveBatch
+    from chinook_sim.sampling.profile import Profile
 
 __all__ = ["live"]
-
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 SLOW = 2.0
 """Seconds behind from which on it is said that the database is."""
@@ -52,6 +49,7 @@ FINE = 1.02
 @click.command(cls=Command)
 @option(
     "--rate",
+    type=Rate(),
     metavar="N",
     default="20",
     help="Average number of arrivals per second.",
@@ -59,32 +57,35 @@ FINE = 1.02
 @option(
     "--for",
     "for_",
+    type=Duration(),
     metavar="TIME",
     help="Duration, such as 90s or 1h30m. [default: forever]",
 )
 @option(
     "--mix",
+    type=Mix(),
     metavar="S:U:C",
     default="90:8:2",
     help="Ratio of sales, updates and cancellations.",
 )
 @option(
     "--seed",
+    type=Seed(),
     metavar="NUMBER",
     help="Random seed. [default: drawn at random and reported]",
 )
 @timezone_option
 @profile_option
-@common
-@limited
+@common_options
+@timeout_options
 def live(
-    settings: Common,
-    rate: str,
-    for_: str | None,
-    mix: str,
-    seed: str | None,
+    settings: CliContext,
+    rate: float,
+    for_: float | None,
+    mix: tuple[int, int, int],
+    seed: int | None,
     timezone: str | None,
-    profile: str,
+    profile: Profile,
 ) -> None:
     """Sell for as long as the shop is open: sales dated now, arriving at random.
 
@@ -92,17 +93,14 @@ def live(
     that is running; a second Ctrl-C at once. A connection that is lost is opened again.
     """
     from chinook_sim.operations.options import draw_seed
-    from chinook_sim.sampling.arrivals import check_mix
-    from chinook_sim.sampling.draws import SEED_LIMIT
-    from chinook_sim.sampling.profile import load_profile
 
     wanted: dict[str, Any] = {
-        "rate": read_rate(rate),
-        "duration": None if for_ is None else read_duration(for_),
-        "mix": check_mix(read_mix(mix)),
-        "seed": draw_seed() if seed is None else read_number("the seed", seed, SEED_LIMIT - 1),
-        "timezone": read_timezone(timezone),
-        "profile": load_profile(profile),
+        "rate": rate,
+        "duration": for_,
+        "mix": mix,
+        "seed": draw_seed() if seed is None else seed,
+        "timezone": timezone,
+        "profile": profile,
     }
     location = settings.find()
     if location.embedded:
@@ -136,7 +134,7 @@ def live(
 
 
 def sell(
-    settings: Common,
+    settings: CliContext,
     location: Location,
     stop: threading.Event,
     say: Callable[[str], None],
@@ -264,7 +262,7 @@ class Notices:
         self._behind = behind or batch.left_out > 0
 
 
-def show(settings: Common, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
+def show(settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
     """Print what the stream came to."""
     stream = tally.stream
     record = {
@@ -293,36 +291,3 @@ def show(settings: Common, location: Location, tally: Tally, wanted: dict[str, A
         {"database": location.shown, **record},
         [f"sold {counted(tally.sales, 'time')} in {location.shown}", "", *table(shown)],
     )
-
-
-def read_duration(given: str) -> float:
-    """Read a length of time such as 90s, 10m, 1h30m, or seconds."""
-    parts = re.fullmatch(r"(?:[0-9]{1,9}[smhd])+|[0-9]{1,9}", given)
-    seconds = sum(
-        int(number) * UNITS[unit or "s"]
-        for number, unit in re.findall(r"([0-9]+)([smhd]?)", given if parts else "")
-    )
-    if not seconds:
-        raise InvalidInput(f"the duration must be such as 90s, 10m or 1h30m, got {given[:40]!r}")
-    return float(seconds)
-
-
-def read_rate(given: str) -> float:
-    """Read a number of arrivals a second; only ASCII digits will do."""
-    from chinook_sim.sampling.arrivals import check_rate
-
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
-        raise InvalidInput(
-            "the rate must be a number of arrivals per second, such as 20 or 0.5, "
-            f"got {given[:40]!r}"
-        )
-    return check_rate(float(given))
-
-
-def read_mix(given: str) -> tuple[int, ...]:
-    """Read a mix such as 90:8:2."""
-    if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", given) or not given.strip("0:"):
-        raise InvalidInput(
-            f"the mix must be sales:updates:cancellations, such as 90:8:2, got {given[:40]!r}"
-        )
-    return tuple(int(part) for part in given.split(":"))

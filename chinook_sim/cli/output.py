@@ -20,7 +20,7 @@ from chinook_sim.errors import ChinookSimError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from chinook_sim.cli.common import Common
+    from chinook_sim.cli.context import CliContext
 
 __all__ = [
     "OutputFailed",
@@ -81,7 +81,7 @@ def discard_output() -> None:
 
 
 @contextmanager
-def progress_bar(settings: Common, unit: str, length: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(settings: CliContext, unit: str, length: int) -> Iterator[Callable[[int], None]]:
     """Show how far long work is, on a terminal only; length 0 is work too short for it."""
     if settings.verbose or settings.quiet:
         length = 0
@@ -98,7 +98,7 @@ class StatusLine:
     Messages go through `say`, so that they do not come in the middle of it.
     """
 
-    def __init__(self, settings: Common) -> None:
+    def __init__(self, settings: CliContext) -> None:
         self._settings = settings
         # What is logged would come in the middle of it.
         terminal = sys.stderr is not None and sys.stderr.isatty()

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Command, Common, common
+from chinook_sim.cli.options import Command, common_options
 from chinook_sim.cli.output import bar, picture
+from chinook_sim.cli.param_types import ProfileFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from chinook_sim.cli.context import CliContext
+    from chinook_sim.sampling.profile import Profile
 
 __all__ = ["profile"]
 
@@ -28,13 +32,12 @@ def profile() -> None:
 
 
 @profile.command(cls=Command)
-@click.argument("name")
-@common
-def show(settings: Common, name: str) -> None:
+@click.argument("shape", metavar="NAME", type=ProfileFile())
+@common_options
+def show(settings: CliContext, shape: Profile) -> None:
     """Draw the curves of a profile: `uniform`, `realistic`, or a TOML file."""
-    from chinook_sim.sampling.profile import load_profile, relative
+    from chinook_sim.sampling.profile import relative
 
-    shape = load_profile(name)
     # As few decimal places as say what counts.
     weekdays, months = (
         [round(factor, 4) for factor in relative(weights)]

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.common import (
-    Command,
-    Common,
-    common,
-    option,
-    read_day,
-    read_number,
-    read_timezone,
-    timezone_option,
-)
 from chinook_sim.cli.init import describe
+from chinook_sim.cli.options import Command, common_options, option, timezone_option
 from chinook_sim.cli.output import table
+from chinook_sim.cli.param_types import Day, Integer
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import RunKind
@@ -29,21 +21,28 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.ledger.history import InvoiceHistory, InvoiceRun
 
 __all__ = ["status"]
 
-LISTED = "10"
-"""Runs that are listed by default."""
-
-MOST = 2**31 - 1
-"""The largest limit."""
-
 KINDS = [kind.value for kind in RunKind if kind is not RunKind.BASELINE]
 
 
+def largest_id() -> int:
+    """Return the largest id that an invoice can have."""
+    from chinook_sim.database.schema import LARGEST_ID
+
+    return LARGEST_ID
+
+
 @click.command(cls=Command)
-@option("--day", metavar="YYYY-MM-DD", help="List the runs of this day. [default: of every day]")
+@option(
+    "--day",
+    type=Day(),
+    metavar="YYYY-MM-DD",
+    help="List the runs of this day. [default: of every day]",
+)
 @option(
     "--kind",
     "kinds",
@@ -53,23 +52,25 @@ KINDS = [kind.value for kind in RunKind if kind is not RunKind.BASELINE]
 )
 @option(
     "--limit",
+    type=Integer("the limit", 2**31 - 1),
     metavar="N",
-    default=LISTED,
+    default=10,
     help="List at most N runs, the latest ones (0 lists all).",
 )
 @option(
     "--invoice",
+    type=Integer("the invoice id", largest_id),
     metavar="ID",
     help="Show which run made this invoice, and what changed it since.",
 )
 @timezone_option
-@common
+@common_options
 def status(
-    settings: Common,
-    day: str | None,
+    settings: CliContext,
+    day: date | None,
     kinds: tuple[str, ...],
-    limit: str,
-    invoice: str | None,
+    limit: int,
+    invoice: int | None,
     timezone: str | None,
 ) -> None:
     """Show which database is meant, which Chinook it holds, what D-1 is, and what was run.
@@ -78,23 +79,19 @@ def status(
     transactions of that day. With --invoice, one invoice is shown instead. The exit status is 0
     also if there is no such invoice.
     """
-    zone = read_timezone(timezone)
     if invoice is not None:
-        from chinook_sim.database.schema import LARGEST_ID
-
         refuse_with_invoice()
-        show_invoice(settings, read_number("the invoice id", invoice, LARGEST_ID))
+        show_invoice(settings, invoice)
         return
-    chosen, most = read_day(day), read_number("the limit", limit, MOST)
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection, zone)
+        shop = describe(connection, timezone)
         readable = isinstance(shop["runs"], int) and shop["runs"]
-        runs, matching = list_runs(connection, most, chosen, kinds) if readable else ([], 0)
+        runs, matching = list_runs(connection, limit, day, kinds) if readable else ([], 0)
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
-        [*table(record), *columns(runs), *summary(len(runs), matching, chosen, kinds)],
+        [*table(record), *columns(runs), *summary(len(runs), matching, day, kinds)],
     )
 
 
@@ -181,7 +178,7 @@ def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) 
     return ["", f"  {matching:,} {what}" if matching else f"  no {what}"]
 
 
-def show_invoice(settings: Common, invoice_id: int) -> None:
+def show_invoice(settings: CliContext, invoice_id: int) -> None:
     """Print where an invoice comes from, and what changed it."""
     from chinook_sim.ledger.history import invoice_history
 

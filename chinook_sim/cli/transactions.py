@@ -16,22 +16,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from chinook_sim.cli.common import Common
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.ledger.commit_outcome import ServerTransaction
 
-__all__ = ["look", "persistently", "transaction"]
+__all__ = ["run_read_only", "transaction", "with_retries"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ATTEMPTS = 4
-"""How often a batch is tried that another transaction came in the way of."""
-
 
 @contextmanager
-def transaction(settings: Common, location: Location, *, writing: bool) -> Iterator[Connection]:
+def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open the one transaction of a command, and commit it if all went well."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
@@ -67,7 +64,7 @@ def transaction(settings: Common, location: Location, *, writing: bool) -> Itera
         ) from error
 
 
-def commit(settings: Common, connection: Connection) -> None:
+def commit(settings: CliContext, connection: Connection) -> None:
     """Commit, and do not guess where the answer is lost."""
     from sqlalchemy.exc import DBAPIError
 
@@ -84,7 +81,7 @@ def commit(settings: Common, connection: Connection) -> None:
         ) from error
 
 
-def look(settings: Common, location: Location, work: Callable[[Session], T]) -> T:
+def run_read_only(settings: CliContext, location: Location, work: Callable[[Session], T]) -> T:
     """Do something that writes nothing, in a transaction of its own."""
     from sqlalchemy.orm import Session
 
@@ -95,8 +92,8 @@ def look(settings: Common, location: Location, work: Callable[[Session], T]) -> 
         return work(session)
 
 
-def persistently(
-    settings: Common,
+def with_retries(
+    settings: CliContext,
     location: Location,
     work: Callable[[Session], T],
     *,
@@ -107,23 +104,22 @@ def persistently(
     Returns:
         What `work` returned, and how often it was begun again.
     """
-    for retries in range(ATTEMPTS):
-        logger.debug("attempt %s of %s", retries + 1, ATTEMPTS)
-        try:
-            return commit_once(settings, location, work, undoing=undoing), retries
-        except BatchFailed as error:
-            if not error.retryable or retries == ATTEMPTS - 1:
-                raise
-            settings.say(f"trying again ({retries + 1} of {ATTEMPTS - 1}): {error}")
-            import random
+    from chinook_sim.database.retries import ATTEMPTS, backoff
 
-            # Not all who came in each other's way shall come back at the same moment.
-            time.sleep(random.uniform(0, 0.2 * 2**retries))  # noqa: S311
+    for attempt in range(1, ATTEMPTS + 1):
+        logger.debug("attempt %s of %s", attempt, ATTEMPTS)
+        try:
+            return commit_once(settings, location, work, undoing=undoing), attempt - 1
+        except BatchFailed as error:
+            if not error.retryable or attempt == ATTEMPTS:
+                raise
+            settings.say(f"trying again ({attempt} of {ATTEMPTS - 1}): {error}")
+            time.sleep(backoff(attempt))
     raise AssertionError
 
 
 def commit_once(
-    settings: Common, location: Location, work: Callable[[Session], T], *, undoing: bool
+    settings: CliContext, location: Location, work: Callable[[Session], T], *, undoing: bool
 ) -> T:
     """Do something in one transaction; where the answer to COMMIT is lost, find out."""
     from sqlalchemy.orm import Session
@@ -146,7 +142,7 @@ def commit_once(
 
 
 def find_outcome(
-    settings: Common,
+    settings: CliContext,
     location: Location,
     unanswered: CommitUnanswered,
     run_id: str,

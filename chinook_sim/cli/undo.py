@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chinook_sim.cli.common import Command, Common, Option, common, limited, read_day
+from chinook_sim.cli.options import Command, Option, common_options, timeout_options
 from chinook_sim.cli.output import StatusLine, counted, table
-from chinook_sim.cli.transactions import persistently
+from chinook_sim.cli.param_types import Day
+from chinook_sim.cli.transactions import with_retries
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.database.settings import Location
     from chinook_sim.operations.undo import UndoResult
 
@@ -32,22 +34,25 @@ RUNS = 30
 @click.argument("run", required=False)
 # Not from the environment: CHINOOK_SIM_DAY is set for other commands, and must not delete a day.
 @click.option("--key", cls=Option, metavar="KEY", help="Undo the run with this key.")
-@click.option("--day", cls=Option, metavar="YYYY-MM-DD", help="Undo all runs of this day.")
+@click.option(
+    "--day", cls=Option, type=Day(), metavar="YYYY-MM-DD", help="Undo all runs of this day."
+)
 @click.option(
     "--backfill",
     cls=Option,
+    type=Day(),
     metavar="START END",
     nargs=2,
     help="Undo what `backfill` and `generate --once` made of the days from START to END.",
 )
-@common
-@limited
+@common_options
+@timeout_options
 def undo(
-    settings: Common,
+    settings: CliContext,
     run: str | None,
     key: str | None,
-    day: str | None,
-    backfill: tuple[str, str] | None,
+    day: date | None,
+    backfill: tuple[date, date] | None,
 ) -> None:
     """Undo RUN, or all runs of a day or of a backfill: their sales, and what they changed.
 
@@ -67,18 +72,16 @@ def undo(
         got = f"{' and '.join(chosen)} cannot be combined" if chosen else "nothing to undo is given"
         raise InvalidInput(f"{got}; give one of RUN, --key, --day and --backfill")
     if backfill is not None:
-        first, last = (read_day(it) for it in backfill)
-        undo_backfill(settings, first, last)  # type: ignore[arg-type]
+        undo_backfill(settings, *backfill)
         return
-    of = read_day(day)
     location = settings.find()
 
     def take_out(session: Session) -> UndoResult:
         from chinook_sim.operations.undo import undo as undo_runs
 
-        return undo_runs(session, run, key=key, day=of)
+        return undo_runs(session, run, key=key, day=day)
 
-    gone, _ = persistently(settings, location, take_out, undoing=True)
+    gone, _ = with_retries(settings, location, take_out, undoing=True)
     record = {
         "run": gone.run_id,
         "kind": gone.kind,
@@ -92,9 +95,9 @@ def undo(
         said = f"run {gone.run_id} of {location.shown} "
         said += "was undone before" if gone.existed else "is undone"
     elif gone.existed:
-        said = f"what was run for {of} in {location.shown} was undone before"
+        said = f"what was run for {day} in {location.shown} was undone before"
     else:
-        said = f"undid {counted(len(gone.runs), 'run')} of {of} in {location.shown}"
+        said = f"undid {counted(len(gone.runs), 'run')} of {day} in {location.shown}"
     hidden = {"runs"} if len(gone.runs) < 2 else set()
     hidden |= set() if gone.run_id else {"run", "kind"}
     shown = {name: value for name, value in record.items() if name not in hidden}
@@ -104,7 +107,7 @@ def undo(
     )
 
 
-def undo_backfill(settings: Common, first: date, last: date) -> None:
+def undo_backfill(settings: CliContext, first: date, last: date) -> None:
     """Undo the days of a range, some in each transaction."""
     location = settings.find()
     total = Total()
@@ -148,7 +151,9 @@ def undo_backfill(settings: Common, first: date, last: date) -> None:
     )
 
 
-def undo_some(settings: Common, location: Location, first: date, last: date, total: Total) -> None:
+def undo_some(
+    settings: CliContext, location: Location, first: date, last: date, total: Total
+) -> None:
     """Undo the latest runs of a range, in one transaction."""
 
     def take_out(session: Session) -> UndoResult:
@@ -157,7 +162,7 @@ def undo_some(settings: Common, location: Location, first: date, last: date, tot
         total.last = undo_runs(session, backfill=(first, last), limit=RUNS)
         return total.last
 
-    persistently(settings, location, take_out, undoing=True)
+    with_retries(settings, location, take_out, undoing=True)
     total.add_last()
 
 

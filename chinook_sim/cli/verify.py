@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chinook_sim.cli.common import (
+from chinook_sim.cli.options import (
     Command,
-    Common,
-    common,
+    common_options,
     day_option,
     option,
-    read_day,
-    read_number,
-    read_timezone,
     timezone_option,
 )
+from chinook_sim.cli.param_types import Count, ProfileName
 from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from datetime import date
+
+    from chinook_sim.cli.context import CliContext
     from chinook_sim.verification import Check
 
 __all__ = ["verify"]
@@ -41,16 +41,24 @@ RUNS_SHOWN = 10
 @day_option
 @timezone_option
 @option("--all", "everything", is_flag=True, help="Check the sales of all days.")
-@option("--expect", metavar="NUMBER", help="Number of sales that is expected.")
+@option(
+    "--expect", type=Count("sales expected"), metavar="NUMBER", help="Expected number of sales."
+)
 @option("--shape", is_flag=True, help="Also check the sales against their profile.")
-@option("--profile", metavar="NAME", help="Profile to check against: a name or a TOML file.")
-@common
+@option(
+    "--profile",
+    # The variable may be meant for `generate`, so the profile is loaded only with --shape.
+    type=ProfileName(),
+    metavar="NAME",
+    help="Profile to check against: a name or a TOML file.",
+)
+@common_options
 def verify(
-    settings: Common,
-    day: str | None,
+    settings: CliContext,
+    day: date | None,
     timezone: str | None,
     everything: bool,
-    expect: str | None,
+    expect: int | None,
     shape: bool,
     profile: str | None,
 ) -> None:
@@ -61,27 +69,23 @@ def verify(
     Exit status 1 if any check fails. Without --expect, a day without sales fails.
     """
     from chinook_sim.database.clock import d1
-    from chinook_sim.operations.options import COUNT_LIMIT
     from chinook_sim.sampling.profile import load_profile
     from chinook_sim.verification import take_snapshot, verify_all, verify_day
     from chinook_sim.verification.distribution import verify_shape
 
     if everything and day is not None:
         raise InvalidInput("--day and --all cannot be combined; give one of them")
-    wanted = None if expect is None else read_number("the number expected", expect, COUNT_LIMIT)
-    chosen, zone = read_day(day), read_timezone(timezone)
-    # From the environment it may be meant for `generate`; and only `--shape` takes it up.
     declared = load_profile(profile) if shape and profile is not None else None
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
         take_snapshot(connection)
         if everything:
-            of, checks = "all sales", verify_all(connection, expect=wanted)
+            of, checks = "all sales", verify_all(connection, expect=expect)
         else:
-            chosen = chosen or d1(connection, zone)
-            of, checks = f"sales of {chosen}", verify_day(connection, chosen, expect=wanted)
+            day = day or d1(connection, timezone)
+            of, checks = f"sales of {day}", verify_day(connection, day, expect=expect)
         if shape:
-            checks += verify_shape(connection, declared, day=None if everything else chosen)
+            checks += verify_shape(connection, declared, day=None if everything else day)
     logger.debug("checked: checks %s", len(checks))
     wrong = [check for check in checks if not check.passed]
     failed = len(wrong)
@@ -89,7 +93,7 @@ def verify(
     settings.print(
         {
             "database": location.shown,
-            "day": None if everything else str(chosen),
+            "day": None if everything else str(day),
             "passed": not failed,
             "checks": [_record(check) for check in checks],
         },

@@ -8,7 +8,6 @@ sales than requested is left as it is, and is yielded with the differences.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import deque
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from chinook_sim.database.connections import check_engine, connection_of
 from chinook_sim.database.introspection import recognise
+from chinook_sim.database.retries import ATTEMPTS, backoff
 from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import check_visible_rows, translated, writing
 from chinook_sim.dates import check_day
@@ -58,10 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["backfill"]
 
 logger = logging.getLogger(__name__)
-
-
-ATTEMPTS = 4
-"""How often a day is tried after a failure that may pass."""
 
 
 def backfill(
@@ -214,8 +210,7 @@ class _Filler:
                 again = lost or error.retryable or error.sqlstate == FOREIGN_KEY
                 if not again or attempt == ATTEMPTS:
                     raise
-                # At random, so that transactions that conflicted do not meet again.
-                time.sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311
+                time.sleep(backoff(attempt))
         raise AssertionError
 
     def _make(self, day: date, *, waiting: bool) -> BatchSummary | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session
 from chinook_sim.database.clock import now
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, lacking
+from chinook_sim.database.retries import ATTEMPTS, backoff
 from chinook_sim.database.transactions import translated, writing
 from chinook_sim.dates import bounds
 from chinook_sim.errors import FOREIGN_KEY, LOCK_NOT_AVAILABLE, BatchFailed
@@ -59,9 +59,6 @@ ARRIVALS_LIMIT = 1_000
 
 LONGEST_WAIT = 5.0
 """Seconds that an arrival waits for a database that is too slow, before it is left out."""
-
-ATTEMPTS = 4
-"""How often a transaction is tried that another transaction conflicts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +254,7 @@ class Worker:
                     again = error.retryable or error.sqlstate == FOREIGN_KEY
                     if not again or attempt == ATTEMPTS:
                         raise
-                    # At random, so that transactions that conflicted do not meet again.
-                    self._time.wait(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+                    self._time.wait(backoff(attempt))
             if self._time.stopping:
                 raise StreamStopped
         self._connection.committed()
