@@ -81,7 +81,7 @@ def init(
         made = make_missing_file(settings, location, scale=times, source=path, spelling=wanted)
         # If another process made the file first, it may not be what was asked for.
         if made in (None, "nothing"):
-            from chinook_sim.provisioning.initialise import initialise
+            from chinook_sim import initialise
 
             with (
                 transaction(settings, location, writing=True) as connection,
@@ -94,7 +94,7 @@ def init(
                     spelling=wanted,
                     ledger_schema=ledger_schema,
                     progress=step,
-                )
+                ).made
     settings.done = True
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)
