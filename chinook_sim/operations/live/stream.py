@@ -12,7 +12,7 @@ import math
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,7 +109,7 @@ class LiveBatch:
 
     made: BatchSummary
     arrivals: int
-    latencies: Sequence[float]
+    latencies: Sequence[float] = field(repr=False)
     behind: float
     left_out: int
     lost: int
