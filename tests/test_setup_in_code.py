@@ -254,6 +254,22 @@ def test_the_library_and_the_command_find_the_same(shop: Shop, command: Command)
         assert not result.ok
 
 
+@pytest.mark.parametrize(
+    "shop",
+    parameters([it for it in by_turns(migrated=True) if it.shape.postgresql]),
+    indirect=True,
+)
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
+def test_verify_works_with_every_driver(shop: Shop, driver: str) -> None:
+    with Session(shop.engine_for(driver)) as session:
+        generate_d1(session, 20, day=DAY, seed=1, once=True, late=0.3, new_customers=2)
+        generate_d1(session, 20, day=DAY, seed=2, updates=3, cancellations=2, price_changes=2)
+        connection = session.connection()
+        result = verify(connection, day=DAY, expect=40, shape=True)
+        assert result.ok, result.failed
+        assert verify(connection, all_days=True, shape=True).ok
+
+
 @both
 def test_verify_sees_what_is_not_committed_yet(shop: Shop) -> None:
     with Session(shop.engine) as session:
