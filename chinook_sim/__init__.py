@@ -50,8 +50,12 @@ if TYPE_CHECKING:
     from chinook_sim.operations.live.api import LiveStream, live
     from chinook_sim.operations.live.worker import LiveBatch
     from chinook_sim.operations.undo import UndoResult, undo
+    from chinook_sim.provisioning.initialise import InitialiseResult, initialise
+    from chinook_sim.provisioning.migration_runner import upgrade
     from chinook_sim.sales.summary import BatchSummary
     from chinook_sim.sampling.profile import Peak, Profile, load_profile
+    from chinook_sim.verification.query import Check
+    from chinook_sim.verification.verify import VerifyResult, verify
 
 __all__ = [
     "Album",
@@ -60,6 +64,7 @@ __all__ = [
     "BatchFailed",
     "BatchSummary",
     "CatalogueUnusable",
+    "Check",
     "ChinookSimError",
     "CommitUnanswered",
     "Customer",
@@ -67,6 +72,7 @@ __all__ = [
     "Employee",
     "Genre",
     "IdsExhausted",
+    "InitialiseResult",
     "InvalidInput",
     "Invoice",
     "InvoiceHistory",
@@ -84,15 +90,19 @@ __all__ = [
     "Track",
     "UndoRefused",
     "UndoResult",
+    "VerifyResult",
     "align",
     "backfill",
     "generate_d1",
+    "initialise",
     "invoice_history",
     "live",
     "load_profile",
     "recognise",
     "simulate_changes",
     "undo",
+    "upgrade",
+    "verify",
 ]
 
 _HOMES = {
@@ -120,6 +130,10 @@ _HOMES = {
     "operations.live.api": {"LiveStream", "live"},
     "operations.live.worker": {"LiveBatch"},
     "operations.undo": {"UndoResult", "undo"},
+    "provisioning.initialise": {"InitialiseResult", "initialise"},
+    "provisioning.migration_runner": {"upgrade"},
+    "verification.query": {"Check"},
+    "verification.verify": {"VerifyResult", "verify"},
 }
 
 

@@ -33,7 +33,6 @@ def chinook_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
     path = tmp_path_factory.mktemp("chinook") / "chinook.db"
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        connection.exec_driver_sql("BEGIN")
         initialise(connection)
     yield engine
     engine.dispose()

@@ -27,16 +27,18 @@ from chinook_sim import (
     align,
     backfill,
     generate_d1,
+    initialise,
     invoice_history,
     live,
     load_profile,
     recognise,
     simulate_changes,
     undo,
+    upgrade,
+    verify,
 )
 from chinook_sim import errors as tree
 from chinook_sim.errors import ChinookSimError, IdsExhausted
-from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import take_snapshot, verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 
@@ -118,6 +120,7 @@ def test_results_can_be_sent_and_copied(shop: Shop) -> None:
     shop.execute(f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = {made.invoice_ids[0]}")
     with shop.engine.connect() as connection:
         results += verify_all(connection) + verify_day(connection, DAY)
+        results.append(verify(connection, day=DAY))
         results.append(invoice_history(connection, made.invoice_ids[0]))
     with Session(shop.engine) as session, session.begin():
         run = results[3].run_id
@@ -321,11 +324,14 @@ WITH_A_CONNECTION: dict[str, Callable[[Any], object]] = {
     "verify_all": verify_all,
     "verify_day": lambda connection: verify_day(connection, DAY),
     "verify_shape": verify_shape,
+    "verify": verify,
     "invoice_history": lambda connection: invoice_history(connection, 1),
 }
 
+TO_SET_UP: dict[str, Callable[[Any], object]] = {"upgrade": upgrade, "initialise": initialise}
 
-@pytest.mark.parametrize("work", [*WITH_A_CONNECTION.values(), upgrade, take_snapshot])
+
+@pytest.mark.parametrize("work", [*WITH_A_CONNECTION.values(), *TO_SET_UP.values(), take_snapshot])
 @both
 def test_what_is_no_connection_is_refused(shop: Shop, work: Callable[[Any], object]) -> None:
     for given in (shop.engine, Session(shop.engine), None):
@@ -378,8 +384,9 @@ def test_a_translated_schema_is_refused_before_anything_is_written(shop: Shop, p
         for work in WITH_A_CONNECTION.values():
             with pytest.raises(InvalidInput, match="translate"):
                 work(connection)
-        with pytest.raises(InvalidInput, match="translate"):
-            upgrade(connection)
+        for work in TO_SET_UP.values():
+            with pytest.raises(InvalidInput, match="translate"):
+                work(connection)
     assert shop.snapshot() == before
     # What concerns other schemas is none of ours.
     other = shop.engine.execution_options(schema_translate_map={"theirs": "tenant2"})
@@ -402,12 +409,15 @@ def test_an_engine_that_commits_every_statement_is_refused(shop: Shop, driver: s
     for name in ("backfill", "live"):
         with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
             WITH_AN_ENGINE[name](engine)
+    for work in TO_SET_UP.values():
+        with engine.connect() as connection, pytest.raises(InvalidInput, match="AUTOCOMMIT"):
+            work(connection)
     assert shop.snapshot() == before
     # To read single statements, it may be one.
     recognise(engine)
     with engine.connect() as connection:
         assert connection.execute(Invoice.__table__.select()).all()
         assert invoice_history(connection, 1).state == "exists"
-        for name in ("verify_all", "verify_day", "verify_shape"):
+        for name in ("verify_all", "verify_day", "verify_shape", "verify"):
             with pytest.raises(InvalidInput, match="AUTOCOMMIT"):
                 WITH_A_CONNECTION[name](connection)

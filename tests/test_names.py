@@ -436,7 +436,7 @@ def test_an_empty_schema_of_any_name_gets_a_chinook(ground: Ground) -> None:
         downgrade(connection)
     assert server.dump(database) == before
     with engine.begin() as connection:
-        assert initialise(connection) == "stand-in"
+        assert initialise(connection).made == "stand-in"
     with Session(engine) as session, session.begin():
         # After the ids of the stand-in, as its sequences were set.
         assert SaleFactory(session).create(DAY).invoice_id == 413

@@ -96,7 +96,7 @@ def init(
         made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)
         # If another process made the file first, it may not be what was asked for.
         if made in (None, "nothing"):
-            from chinook_sim.provisioning.initialise import initialise
+            from chinook_sim import initialise
 
             with (
                 transaction(settings, location, writing=True) as connection,
@@ -109,7 +109,7 @@ def init(
                     spelling=spelling,
                     ledger_schema=ledger_schema,
                     progress=step,
-                )
+                ).made
     settings.done = True
     with transaction(settings, location, writing=False) as connection:
         shop = describe(connection)

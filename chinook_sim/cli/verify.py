@@ -68,10 +68,9 @@ def verify(
 
     Exit status 1 if any check fails. Without --expect, a day without sales fails.
     """
-    from chinook_sim.database.clock import d1
+    from chinook_sim import verify as run_checks
     from chinook_sim.sampling.profile import load_profile
-    from chinook_sim.verification import take_snapshot, verify_all, verify_day
-    from chinook_sim.verification.distribution import verify_shape
+    from chinook_sim.verification import take_snapshot
 
     if everything and day is not None:
         raise InvalidInput("--day and --all cannot be combined; give one of them")
@@ -79,22 +78,24 @@ def verify(
     location = settings.find()
     with transaction(settings, location, writing=False) as connection:
         take_snapshot(connection)
-        if everything:
-            of, checks = "all sales", verify_all(connection, expect=expect)
-        else:
-            day = day or d1(connection, timezone)
-            of, checks = f"sales of {day}", verify_day(connection, day, expect=expect)
-        if shape:
-            checks += verify_shape(connection, declared, day=None if everything else day)
+        result = run_checks(
+            connection,
+            day=day,
+            timezone=timezone,
+            all_days=everything,
+            expect=expect,
+            shape=shape,
+            profile=declared,
+        )
+    checks, failed = result.checks, len(result.failed)
     logger.debug("checked: checks %s", len(checks))
-    wrong = [check for check in checks if not check.passed]
-    failed = len(wrong)
+    of = "all sales" if everything else f"sales of {result.day}"
     width = max(len(check.name) for check in checks)
     settings.print(
         {
             "database": location.shown,
-            "day": None if everything else str(day),
-            "passed": not failed,
+            "day": None if everything else str(result.day),
+            "passed": result.ok,
             "checks": [_record(check) for check in checks],
         },
         [
@@ -107,7 +108,7 @@ def verify(
     )
     if settings.quiet and not settings.as_json:
         # Whoever wants no results wants to know of errors all the same.
-        for check in wrong:
+        for check in result.failed:
             settings.warn(f"check failed: {check.name}: {check.figure}")
     if failed:
         raise click.exceptions.Exit(CHECK_FAILED)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Numeric,
     Table,
     TypeDecorator,
+    inspect,
     quoted_name,
 )
 from sqlalchemy.dialects import sqlite
@@ -23,7 +24,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import InstanceState
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
@@ -39,6 +43,9 @@ __all__ = [
 ]
 
 CENT = Decimal("0.01")
+
+LONGEST_SHOWN = 40
+"""Characters of a text that `repr` shows."""
 
 
 class ChinookName(quoted_name):
@@ -124,6 +131,36 @@ class Base(DeclarativeBase):
     """Declarative base; `Base.metadata` holds all tables that this library knows."""
 
     __table__: ClassVar[Table]
+
+    _shown: ClassVar[tuple[str, ...]] = ()
+    """Attributes that `repr` shows after the id; several in one string are joined by spaces."""
+
+    def __repr__(self) -> str:
+        """Show what is loaded, and load nothing: no query, and no error where it is detached."""
+        state: InstanceState[Any] | None = inspect(self, raiseerr=False)
+        loaded = self.__dict__
+        key: Sequence[Any] = ()
+        if state is not None:
+            keys = [state.mapper.get_property_by_column(it).key for it in state.mapper.primary_key]
+            # An expired object still knows the id of its row.
+            key = state.identity or [loaded[name] for name in keys if loaded.get(name) is not None]
+        called = "/".join(map(str, key)) or "without id"
+        groups = ([_part(name, loaded.get(name)) for name in it.split()] for it in self._shown)
+        parts = [" ".join(filter(None, group)) for group in groups]
+        told = ", ".join(filter(None, parts))
+        return f"<{type(self).__name__} {called}{': ' if told else ''}{told}>"
+
+
+def _part(name: str, value: Any) -> str:
+    """Return a loaded value in a few characters: "customer 7", "3 lines"; nothing for None."""
+    if value is None:
+        return ""
+    if name.endswith("_id"):
+        return f"{name.removesuffix('_id')} {value}"
+    if isinstance(value, list):
+        return f"{len(value)} {name if len(value) != 1 else name.removesuffix('s')}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 
 
 def chinook_column(name: str, *args: Any, **kwargs: Any) -> MappedColumn[Any]:

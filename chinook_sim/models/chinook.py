@@ -38,6 +38,7 @@ class Artist(Base):
     """A band or a person who made albums."""
 
     __tablename__ = ChinookName("Artist")
+    _shown = ("name",)
 
     artist_id: Mapped[int] = primary_key("ArtistId")
     name: Mapped[str | None] = chinook_column("Name", String(120))
@@ -49,6 +50,7 @@ class Album(Base):
     """An album of one artist."""
 
     __tablename__ = ChinookName("Album")
+    _shown = ("title",)
 
     album_id: Mapped[int] = primary_key("AlbumId")
     title: Mapped[str] = chinook_column("Title", String(160))
@@ -64,6 +66,7 @@ class Genre(Base):
     """A style of music."""
 
     __tablename__ = ChinookName("Genre")
+    _shown = ("name",)
 
     genre_id: Mapped[int] = primary_key("GenreId")
     name: Mapped[str | None] = chinook_column("Name", String(120))
@@ -75,6 +78,7 @@ class MediaType(Base):
     """A file format that tracks are sold in."""
 
     __tablename__ = ChinookName("MediaType")
+    _shown = ("name",)
 
     media_type_id: Mapped[int] = primary_key("MediaTypeId")
     name: Mapped[str | None] = chinook_column("Name", String(120))
@@ -111,6 +115,7 @@ class Playlist(Base):
     """A named selection of tracks."""
 
     __tablename__ = ChinookName("Playlist")
+    _shown = ("name",)
 
     playlist_id: Mapped[int] = primary_key("PlaylistId")
     name: Mapped[str | None] = chinook_column("Name", String(120))
@@ -122,6 +127,7 @@ class Track(Base):
     """A piece of music or video that is sold, and its price."""
 
     __tablename__ = ChinookName("Track")
+    _shown = ("name", "unit_price")
 
     track_id: Mapped[int] = primary_key("TrackId")
     name: Mapped[str] = chinook_column("Name", String(200))
@@ -156,6 +162,7 @@ class Employee(Base):
     """Someone who works in the shop, and whom they report to."""
 
     __tablename__ = ChinookName("Employee")
+    _shown = ("first_name last_name",)
 
     employee_id: Mapped[int] = primary_key("EmployeeId")
     last_name: Mapped[str] = chinook_column("LastName", String(20))
@@ -188,6 +195,7 @@ class Customer(Base):
     """Someone who buys; their address is the billing address of what they buy."""
 
     __tablename__ = ChinookName("Customer")
+    _shown = ("first_name last_name",)
 
     customer_id: Mapped[int] = primary_key("CustomerId")
     first_name: Mapped[str] = chinook_column("FirstName", String(40))
@@ -215,6 +223,7 @@ class Invoice(Base):
     """A sale: who bought, when, for how much in all."""
 
     __tablename__ = ChinookName("Invoice")
+    _shown = ("customer_id", "invoice_date", "total", "lines")
 
     invoice_id: Mapped[int] = primary_key("InvoiceId")
     customer_id: Mapped[int] = foreign_key("CustomerId", "Customer.CustomerId", of="Invoice")
@@ -240,6 +249,7 @@ class InvoiceLine(Base):
     """One track on an invoice, at the price it had."""
 
     __tablename__ = ChinookName("InvoiceLine")
+    _shown = ("invoice_id", "track_id", "unit_price")
 
     invoice_line_id: Mapped[int] = primary_key("InvoiceLineId")
     invoice_id: Mapped[int] = foreign_key("InvoiceId", "Invoice.InvoiceId", of="InvoiceLine")

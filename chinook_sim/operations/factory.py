@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.database.connections import check_session, connection_of
@@ -17,24 +17,32 @@ from chinook_sim.database.transactions import (
 )
 from chinook_sim.dates import bounds, check_day
 from chinook_sim.errors import BatchFailed, InvalidInput
-from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.operations.options import BatchOptions, check_seed, draw_seed
 from chinook_sim.operations.run_batch import BatchContext, run_batch
+from chinook_sim.operations.sale_choices import (
+    Choices,
+    check_choices,
+    read_customer,
+    read_tracks,
+)
+from chinook_sim.operations.single_sales import Sale, invoice_of, sales_of
 from chinook_sim.sales.batch import draw_batch
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import allocate
 from chinook_sim.sales.id_positions import advance_sequences
+from chinook_sim.sampling.draws import MAX_BASKET
 from chinook_sim.sampling.profile import UNIFORM, load_profile
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from chinook_sim.database.schema import Chinook
-    from chinook_sim.sales.batch import SaleBatch
-    from chinook_sim.sales.catalogue import BillingAddress, Catalogue
+    from chinook_sim.models import Customer, Invoice, Track
+    from chinook_sim.sales.catalogue import Catalogue
     from chinook_sim.sales.id_ranges import IdRanges
     from chinook_sim.sales.summary import BatchSummary
     from chinook_sim.sampling.profile import Profile
@@ -87,59 +95,112 @@ class SaleFactory:
         self._made: Counter[date] = Counter()
         self._in_step = False
 
-    def build(self, at: datetime | date) -> Invoice:
+    def build(
+        self,
+        at: datetime | date,
+        *,
+        customer: Customer | int | None = None,
+        tracks: Iterable[Track | int] | None = None,
+        lines: int | None = None,
+    ) -> Invoice:
         """Make the next sale of a day, as a transient Invoice with its InvoiceLines.
 
         It belongs to no session and has no ids yet; adding it to one is enough where the database
         gives ids, and `create` does it everywhere.
 
+        What is not chosen is drawn as always: choosing the customer leaves the tracks and the
+        moment of the sale as they are, and a chosen number of tracks the first of them. The sales
+        after it do not depend on what was chosen. A sale that raises does not count: the next call
+        makes it.
+
+        If a customer or tracks are given, the session is flushed, so that they may be new, and they
+        are looked up in the database.
+
         Args:
             at: when the sale was made, naive and to the second; or only the day, and the moment is
                 the sale's own, as in `create_batch`.
+            customer: who buys, a Customer or its id.
+            tracks: what is sold, 1 to 5 different Tracks or their ids, at the prices that they have
+                in the database now; one InvoiceLine each, in this order.
+            lines: number of tracks to draw, 1 to 5; with `tracks`, their number.
 
         Raises:
-            InvalidInput: `at` has a time zone, or is no date at all.
+            InvalidInput: `at` has a time zone, or is no date at all; there is no such customer or
+                track, or an object that is in no session; a track is given twice; there are fewer
+                tracks than `lines`, or it is another number than that of `tracks`; or an argument
+                has a wrong type.
             CatalogueUnusable: as for `generate_d1`.
+            BatchFailed: the database refused what was pending in the session.
         """
         day, moment = _when(at)
-        sale = self._next(day)
-        return Invoice(
-            customer_id=sale.customer,
-            invoice_date=moment or bounds(day)[0] + timedelta(seconds=sale.second),
-            billing_address=sale.billing.address,
-            billing_city=sale.billing.city,
-            billing_state=sale.billing.state,
-            billing_country=sale.billing.country,
-            billing_postal_code=sale.billing.postal_code,
-            total=Decimal(sale.total).scaleb(-2),
-            lines=[
-                InvoiceLine(track_id=track, unit_price=Decimal(cents).scaleb(-2), quantity=1)
-                for track, cents in sale.lines
-            ],
-        )
+        choices = check_choices(customer, tracks, lines)
+        self._prepare(choices)
+        with translated():
+            invoice = self._make(connection_of(self._session), day, moment, choices)
+        self._made[day] += 1
+        return invoice
 
-    def _next(self, day: date) -> _Sale:
+    def _prepare(self, choices: Choices) -> Chinook:
+        """Recognise the shop and read its catalogue, once; flush what may be chosen."""
+        if self._known is None or choices.names_rows:
+            with translated():
+                connection = connection_of(self._session)
+                chinook = self._known[0] if self._known else recognise(connection)
+                check_visible_rows(chinook)
+                if choices.names_rows:
+                    # After recognising: what is pending may be rows of this Chinook.
+                    self._session.flush()
+                if self._known is None:
+                    self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
+        assert self._known is not None  # noqa: S101 - it was just read
+        return self._known[0]
+
+    def _make(
+        self, connection: Connection, day: date, moment: datetime | None, choices: Choices
+    ) -> Invoice:
+        sale = self._next(day, choices.lines)
+        if choices.customer is not None:
+            number, billing = read_customer(connection, choices.customer)
+            sale = sale._replace(customer=number, billing=billing)
+        if choices.tracks is not None:
+            sold = read_tracks(connection, choices.tracks)
+            sale = sale._replace(lines=sold, total=sum(cents for _, cents in sold))
+        return invoice_of(sale, moment or bounds(day)[0] + timedelta(seconds=sale.second))
+
+    def _next(self, day: date, lines: int | None) -> Sale:
+        """Return the next sale of a day, which does not count yet."""
+        assert self._known is not None  # noqa: S101 - `_prepare` came before
+        _, catalogue = self._known
         index = self._made[day]
+        if lines is not None:
+            there = len(catalogue.track_ids)
+            if lines > there:
+                raise InvalidInput(f"lines is {lines}, and the number of tracks is {there}")
+            only = [float(size == lines) for size in range(1, MAX_BASKET + 1)]
+            profile = replace(self._profile, baskets=only)
+            batch = draw_batch(catalogue, self.seed, day, index, index + 1, profile=profile)
+            return sales_of(batch)[0]
         ahead = self._ahead
         if ahead is None or ahead.day != day or not 0 <= index - ahead.start < AHEAD:
-            _, catalogue = self._known or self._know()
             batch = draw_batch(
                 catalogue, self.seed, day, index, index + AHEAD, profile=self._profile
             )
-            ahead = self._ahead = _Ahead(day, index, _sales(batch))
-        self._made[day] += 1
+            ahead = self._ahead = _Ahead(day, index, sales_of(batch))
         return ahead.sales[index - ahead.start]
 
-    def _know(self) -> tuple[Chinook, Catalogue]:
-        with translated():
-            connection = connection_of(self._session)
-            chinook = recognise(connection)
-            check_visible_rows(chinook)
-            self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
-        return self._known
-
-    def create(self, at: datetime | date) -> Invoice:
+    def create(
+        self,
+        at: datetime | date,
+        *,
+        customer: Customer | int | None = None,
+        tracks: Iterable[Track | int] | None = None,
+        lines: int | None = None,
+    ) -> Invoice:
         """Make the next sale of a day, add it to the session and flush it.
+
+        What is not chosen is drawn, as in `build`::
+
+            factory.create(date(2026, 1, 31), customer=customer, tracks=[1, 2])
 
         A flush that fails takes the session's transaction with it, as SQLAlchemy's do, but for the
         factory's first; put
@@ -149,19 +210,23 @@ class SaleFactory:
 
         Args:
             at: as for `build`.
+            customer: as for `build`.
+            tracks: as for `build`.
+            lines: as for `build`.
 
         Returns:
             The persistent Invoice, with ids.
 
         Raises:
-            InvalidInput: as for `build`.
+            InvalidInput: as for `build`; the session's transaction goes on.
             BatchFailed: the database did not take it, and nothing of it was kept; or the session
                 is to be rolled back first, as an earlier one failed.
         """
         if not self._session.is_active:
             raise BatchFailed("an earlier flush of this session failed; roll it back first")
-        invoice = self.build(at)
-        known, _ = self._known or self._know()
+        day, moment = _when(at)
+        choices = check_choices(customer, tracks, lines)
+        known = self._prepare(choices)
         # SQLite gives ids of deleted rows again, and `allocate` does not.
         given = all(
             ids.kind == "sequence" and ids.default for ids in (known.invoice_ids, known.line_ids)
@@ -170,6 +235,7 @@ class SaleFactory:
             # The first under a savepoint, so that what is wrong with the shop is told as for a
             # batch: after a failed flush the database could not be asked any more.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
+                invoice = self._make(connection, day, moment, choices)
                 if given:
                     advance_sequences(connection, chinook)
                 self._flush(invoice, connection, chinook, given=given)
@@ -177,8 +243,11 @@ class SaleFactory:
         else:
             with translated():
                 connection = connection_of(self._session)
+                # What is chosen is looked up with SQLite's write lock: nobody deletes it meanwhile.
                 with writing(connection):
+                    invoice = self._make(connection, day, moment, choices)
                     self._flush(invoice, connection, known, given=given)
+        self._made[day] += 1
         return invoice
 
     def _flush(
@@ -218,39 +287,12 @@ def _number(invoice: Invoice, invoice_ids: IdRanges, line_ids: IdRanges) -> None
         line.invoice_line_id = line_id
 
 
-class _Sale(NamedTuple):
-    """One sale, as plain values; amounts in cents."""
-
-    customer: int
-    second: int
-    billing: BillingAddress
-    total: int
-    lines: list[tuple[int, int]]
-
-
 class _Ahead(NamedTuple):
     """Sales of a day that were made ahead, from one on."""
 
     day: date
     start: int
-    sales: list[_Sale]
-
-
-def _sales(batch: SaleBatch) -> list[_Sale]:
-    lines = list(zip(batch.track_ids.tolist(), batch.prices.tolist(), strict=True))
-    ends = batch.offsets.tolist()
-    return [
-        _Sale(customer, second, batch.catalogue.billing[position], total, lines[first:last])
-        for customer, second, position, total, first, last in zip(
-            batch.customer_ids.tolist(),
-            batch.seconds.tolist(),
-            batch.customers.tolist(),
-            batch.totals.tolist(),
-            ends[:-1],
-            ends[1:],
-            strict=True,
-        )
-    ]
+    sales: list[Sale]
 
 
 def _when(at: datetime | date) -> tuple[date, datetime | None]:

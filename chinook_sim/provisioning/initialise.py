@@ -7,7 +7,7 @@ its own when it is whole, so that a killed process leaves no half shop behind.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,22 +15,34 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import inspect, literal, select
 
 from chinook_sim.database.clock import d1
+from chinook_sim.database.connections import (
+    check_connection,
+    is_psycopg,
+    refuse_autocommit,
+    refuse_translation,
+)
 from chinook_sim.database.engine import make_engine
 from chinook_sim.database.identifiers import SPELLING_NAMES
 from chinook_sim.database.introspection import place_of, recognise
 from chinook_sim.database.schema import CHINOOK_TABLES
+from chinook_sim.database.transactions import translated
+from chinook_sim.dates import check_day
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
 from chinook_sim.models import Customer
-from chinook_sim.provisioning.migration_runner import upgrade
+from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.provisioning.revision_context import demand, demand_init, lock, prepare
+from chinook_sim.provisioning.sample_data import MAX_SCALE
 from chinook_sim.provisioning.sample_loader import fill
-from chinook_sim.provisioning.source_file import load_sqlite, publish
+from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql
+from chinook_sim.sampling.draws import SEED_LIMIT
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -38,53 +50,120 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.database.settings import Location
 
-__all__ = ["Made", "initialise", "make_file"]
+__all__ = ["InitialiseResult", "Made", "initialise", "make_file"]
 
 Made = Literal["nothing", "stand-in", "copy"]
 """What a database was given: nothing (it had a Chinook), the stand-in, or a copy of a real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialiseResult:
+    """What `initialise` did.
+
+    Attributes:
+        made: `nothing`, as there was a Chinook, which is migrated and otherwise unchanged;
+            `stand-in`; or `copy`, of the dump that was given.
+        revision: the revision that the database is at now.
+    """
+
+    made: Made
+    revision: str
 
 
 def initialise(
     connection: Connection,
     *,
     scale: int = 1,
-    source: Path | None = None,
+    source: str | os.PathLike[str] | None = None,
     spelling: Spelling | None = None,
     ledger_schema: str | None = None,
+    today: date | None = None,
+    seed: int = 1,
     progress: Callable[[int], None] | None = None,
-) -> Made:
-    """Make a database ready, in the transaction that is open.
+) -> InitialiseResult:
+    """Make a database ready, as `chinook-sim init` does, in the transaction that is open.
 
-    A Chinook that is there is migrated and otherwise left as it is; an empty database gets the
-    dump, if one is given, or the stand-in.
+    A Chinook that is there is migrated and otherwise left as it is. An empty database gets the
+    stand-in Chinook, or the dump, if one is given. On an error nothing of it is kept, also if you
+    catch the error and commit. You commit::
+
+        with engine.begin() as connection:
+            print(initialise(connection).made)
 
     Args:
-        connection: with a transaction open; on SQLite one that may write.
-        scale: how many times the size of the real Chinook the stand-in has.
-        source: a dump of a PostgreSQL Chinook.
+        connection: on PostgreSQL or SQLite, with a transaction, or in none yet. To fill an empty
+            PostgreSQL database it must be psycopg's.
+        scale: how many times the size of the real Chinook the stand-in has, 1 to 1,000.
+        source: a plain SQL dump of a PostgreSQL Chinook, for an empty PostgreSQL database.
         spelling: `camel` or `snake`, of the stand-in's names; `camel` if None. A Chinook that is
             there, or in `source`, must have the same one, or any if None.
         ledger_schema: a PostgreSQL schema for the ledger's tables, made if it is not there; by
             default they are beside the shop's.
-        progress: told the number of rows written, now and then.
+        today: the history of the stand-in ends two days before; by default the database's
+            `CURRENT_DATE`.
+        seed: of the stand-in; the same one makes the same shop, of the same scale and day.
+        progress: called with the number of rows written since the last call.
 
     Raises:
         NotAChinook: there is something else in the database.
         NoLedger: it was made before, and somebody dropped it.
-        InvalidInput: `source` is given, and there is a Chinook already; or it is no such dump; or
-            there is no such spelling, or the Chinook has another one.
-        BatchFailed: the database refused a statement of the dump.
+        MigrationRefused: as for `upgrade`.
+        InvalidInput: an argument has a wrong value; it is no connection, or one in AUTOCOMMIT mode;
+            or `source` is given, and there is a Chinook already, or it is no such dump.
+        BatchFailed: the database refused a statement.
     """
+    check_connection(connection)
+    refuse_autocommit(connection)
+    refuse_translation(connection)
     if spelling is not None and spelling not in SPELLING_NAMES:
         known = " or ".join(map(repr, SPELLING_NAMES))
         raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
-    lock(connection)
+    _check_number("scale", scale, 1, MAX_SCALE)
+    _check_number("seed", seed, 0, SEED_LIMIT - 1)
+    if today is not None:
+        check_day(today)
+    with translated():
+        # Before the savepoint: it sets the isolation level, or SQLite's transaction begins there.
+        lock(connection)
+        with connection.begin_nested():
+            made = _make(
+                connection,
+                None if source is None else Path(source),
+                spelling,
+                ledger_schema,
+                lambda: fill(
+                    connection,
+                    scale,
+                    today or d1(connection) + timedelta(days=1),
+                    seed=seed,
+                    progress=progress,
+                ),
+            )
+    return InitialiseResult(made, head())
+
+
+def _check_number(name: str, given: object, least: int, most: int) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
+        raise InvalidInput(f"{name} must be an integer between {least} and {most}, got {given!r}")
+
+
+def _make(
+    connection: Connection,
+    source: Path | None,
+    spelling: Spelling | None,
+    ledger_schema: str | None,
+    fill_tables: Callable[[], None],
+) -> Made:
+    """Migrate what is there, and fill it if it is empty."""
     demand_init(connection, ledger_schema)
     if source is not None and connection.dialect.name == "sqlite":
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
     if place_of(connection) is None:
         _refuse_others(connection)
+        _refuse_other_drivers(connection)
         if source is not None:
+            if kind(source) != "postgresql":
+                raise InvalidInput(f"{source.name} is a SQLite file; the database is PostgreSQL")
             demand(prepare(connection, ledger_schema=ledger_schema))
             load_postgresql(source, connection)
             _check_spelling(recognise(connection), spelling)
@@ -103,9 +182,19 @@ def initialise(
     tables = (Customer.__table__, *CHINOOK_TABLES)
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in tables):
         return "nothing"
-    fill(connection, scale, d1(connection) + timedelta(days=1), progress=progress)
+    _refuse_other_drivers(connection)
+    fill_tables()
     set_baseline(connection)
     return "stand-in"
+
+
+def _refuse_other_drivers(connection: Connection) -> None:
+    """Refuse to fill a PostgreSQL database through a driver without psycopg's COPY."""
+    if connection.dialect.name == "postgresql" and not is_psycopg(connection):
+        raise InvalidInput(
+            f"an empty database is filled with COPY, which needs psycopg, not "
+            f"{connection.dialect.driver}; use an engine of postgresql+psycopg://"
+        )
 
 
 def make_file(
@@ -147,7 +236,7 @@ def make_file(
         url = location.url.set(database=str(draft))
         engine = make_engine(replace(location, url=url), writing=True, create=True)
         with engine.begin() as connection:
-            made = initialise(connection, scale=scale, spelling=spelling, progress=progress)
+            made = initialise(connection, scale=scale, spelling=spelling, progress=progress).made
         if not publish(draft, path):
             return "nothing"
         return made if source is None else "copy"

@@ -12,7 +12,11 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
-from chinook_sim.database.connections import check_connection, refuse_translation
+from chinook_sim.database.connections import (
+    check_connection,
+    refuse_autocommit,
+    refuse_translation,
+)
 from chinook_sim.database.schema import is_chinook_name
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import ChinookName
@@ -45,9 +49,11 @@ def upgrade(
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or privileges are missing.
-        InvalidInput: it is no connection, or its tables are renamed by `schema_translate_map`.
+        InvalidInput: it is no connection, or one in AUTOCOMMIT mode, or its tables are renamed by
+            `schema_translate_map`.
     """
     check_connection(connection)
+    refuse_autocommit(connection)
     refuse_translation(connection)
     scripts = ScriptDirectory(str(_scripts()))
     found = installed(connection)

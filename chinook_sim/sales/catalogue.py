@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Table
 
-__all__ = ["BillingAddress", "Catalogue", "read_catalogue", "version_of"]
+__all__ = ["BillingAddress", "Catalogue", "cents_of", "read_catalogue", "version_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
         customer_ids=np.array([row[0] for row in customers], dtype=np.int64),
         billing=[BillingAddress(*row[1:]) for row in customers],
         track_ids=np.array([row[0] for row in tracks], dtype=np.int64),
-        prices=_cents(connection, tracks),
+        prices=np.array(cents_of(connection, tracks), dtype=np.int64),
         as_of=as_of,
     )
 
@@ -150,7 +150,16 @@ def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> 
         )
 
 
-def _cents(connection: Connection, tracks: Sequence[Any]) -> NDArray[np.int64]:
+def cents_of(connection: Connection, tracks: Sequence[Any]) -> list[int]:
+    """Return the prices of tracks in cents.
+
+    Args:
+        connection: to the database, for the names in an error.
+        tracks: pairs of an id and a price, as the driver gives it.
+
+    Raises:
+        CatalogueUnusable: a price is missing, negative or not in whole cents.
+    """
     # A shop has a handful of different prices, however many tracks.
     known: dict[Any, int] = {}
     for track_id, price in tracks:
@@ -164,7 +173,7 @@ def _cents(connection: Connection, tracks: Sequence[Any]) -> NDArray[np.int64]:
                     "correct it"
                 )
             known[price] = cents
-    return np.array([known[price] for _, price in tracks], dtype=np.int64)
+    return [known[price] for _, price in tracks]
 
 
 def _whole_cents(price: object) -> int | None:

@@ -63,6 +63,13 @@ class BatchSummary:
     price_changes: int = 0
     differences: Mapping[str, tuple[object, object]] = field(default_factory=dict, hash=False)
 
+    def __repr__(self) -> str:
+        """Show a line, and not the ids, of which there may be millions."""
+        sales = f"{self.count} sale{'' if self.count == 1 else 's'}"
+        said = f"{self.day}: {sales}, revenue {self.revenue}, seed {self.seed}"
+        run = "" if self.run_id is None else f", run {self.run_id}"
+        return f"<BatchSummary {said}{run}{', existed' if self.existed else ''}>"
+
     @property
     def average(self) -> Decimal:
         """Revenue per sale, to the cent; 0 where there are no sales."""

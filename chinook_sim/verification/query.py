@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.database.connections import check_connection, refuse_autocommit
-from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.privileges import lacking
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.verification.sales import stream
+from chinook_sim.verification.sales import executable, stream
 from chinook_sim.verification.statements import OF_LINES
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ class CheckQuery:
 
     def rows(self, question: str) -> Sequence[Row[Any]]:
         """Return the rows a question is answered with."""
-        return self._connection.execute(sql_text(self.sql(question)), self.parameters).all()
+        statement = executable(self._connection, self.sql(question))
+        return self._connection.execute(statement, self.parameters).all()
 
     def number(self, question: str) -> int:
         """Return the number a question is answered with."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ class LiveBatch:
 
     made: BatchSummary
     arrivals: int
-    latencies: Sequence[float]
+    latencies: Sequence[float] = field(repr=False)
     behind: float
     left_out: int
     lost: int

@@ -1,0 +1,131 @@
+"""What the caller of `SaleFactory` chooses of a sale: its customer, its tracks, how many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import inspect, select, type_coerce
+from sqlalchemy.types import NullType
+
+from chinook_sim.database.schema import LARGEST_ID
+from chinook_sim.errors import InvalidInput
+from chinook_sim.models import Customer, Track
+from chinook_sim.sales.catalogue import BillingAddress, cents_of
+from chinook_sim.sampling.draws import MAX_BASKET
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import InstanceState
+
+__all__ = ["Choices", "check_choices", "read_customer", "read_tracks"]
+
+
+class Choices(NamedTuple):
+    """What was chosen of a sale; None where it is to be drawn.
+
+    Attributes:
+        customer: the buyer, or their id.
+        tracks: what is sold, or the ids, in the order of the lines.
+        lines: number of tracks, if they are to be drawn.
+    """
+
+    customer: Customer | int | None = None
+    tracks: tuple[Track | int, ...] | None = None
+    lines: int | None = None
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether rows of the database were chosen."""
+        return self.customer is not None or self.tracks is not None
+
+
+def check_choices(customer: object, tracks: object, lines: object) -> Choices:
+    """Return what was chosen, as far as that can be judged without the database.
+
+    Raises:
+        InvalidInput: something is of a wrong type, or there are too few or too many tracks, or
+            another number of them than `lines`.
+    """
+    if customer is not None:
+        _check_row("customer", customer, Customer)
+    if lines is not None and (
+        isinstance(lines, bool) or not isinstance(lines, int) or not 1 <= lines <= MAX_BASKET
+    ):
+        raise InvalidInput(f"lines must be an integer between 1 and {MAX_BASKET}, got {lines!r}")
+    chosen: Any = customer
+    if tracks is None:
+        return Choices(chosen, None, lines)
+    if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
+        raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r}")
+    sold = tuple(tracks)
+    for track in sold:
+        _check_row("track", track, Track)
+    if not 1 <= len(sold) <= MAX_BASKET:
+        raise InvalidInput(f"a sale has 1 to {MAX_BASKET} tracks, got {len(sold)}")
+    if lines not in (None, len(sold)):
+        raise InvalidInput(f"lines is {lines}, but the number of tracks given is {len(sold)}")
+    return Choices(chosen, sold, None)
+
+
+def _check_row(name: str, given: object, model: type[Customer | Track]) -> None:
+    if isinstance(given, model):
+        return
+    if isinstance(given, bool) or not isinstance(given, int) or abs(given) > LARGEST_ID:
+        raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}")
+
+
+def read_customer(connection: Connection, given: Customer | int) -> tuple[int, BillingAddress]:
+    """Return the id and the billing address of a customer, as the database has them now.
+
+    Raises:
+        InvalidInput: there is no such customer.
+    """
+    number = _id_of(given)
+    row = connection.execute(
+        select(
+            Customer.address,
+            Customer.city,
+            Customer.state,
+            Customer.country,
+            Customer.postal_code,
+        ).where(Customer.customer_id == number)
+    ).first()
+    if row is None:
+        raise InvalidInput(f"there is no customer {number}")
+    return number, BillingAddress(*row)
+
+
+def read_tracks(connection: Connection, given: tuple[Track | int, ...]) -> list[tuple[int, int]]:
+    """Return the ids and the prices in cents of tracks, as the database has them now.
+
+    Raises:
+        InvalidInput: one is given twice, or there is no such track.
+        CatalogueUnusable: a price is not an amount in whole cents.
+    """
+    numbers = [_id_of(track) for track in given]
+    for number in numbers:
+        if numbers.count(number) > 1:
+            raise InvalidInput(f"track {number} is given twice; the tracks of a sale are distinct")
+    # Prices as the driver gives them: rounding to the cent would hide one that has none.
+    found = connection.execute(
+        select(Track.track_id, type_coerce(Track.unit_price, NullType())).where(
+            Track.track_id.in_(numbers)
+        )
+    ).all()
+    missing = [str(number) for number in numbers if number not in {row[0] for row in found}]
+    if missing:
+        raise InvalidInput(f"there is no track {', '.join(missing)}")
+    prices = dict(zip((row[0] for row in found), cents_of(connection, found), strict=True))
+    return [(number, prices[number]) for number in numbers]
+
+
+def _id_of(given: Customer | Track | int) -> int:
+    """Return an id; of an object the one that its row has, without loading anything."""
+    if isinstance(given, int):
+        return given
+    state: InstanceState[Any] = inspect(given)
+    identity = state.identity
+    if identity is None:
+        raise InvalidInput(f"the {type(given).__name__} given has no row; add it to the session")
+    return int(identity[0])

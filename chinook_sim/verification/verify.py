@@ -1,0 +1,115 @@
+"""All the checks that `chinook-sim verify` makes, in one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chinook_sim.database.clock import d1
+from chinook_sim.database.connections import (
+    check_connection,
+    refuse_autocommit,
+    refuse_translation,
+)
+from chinook_sim.dates import check_day, check_timezone
+from chinook_sim.errors import InvalidInput
+from chinook_sim.sampling.profile import load_profile
+from chinook_sim.verification.checks import verify_all, verify_day
+from chinook_sim.verification.distribution import verify_shape
+from chinook_sim.verification.query import take_snapshot
+
+if TYPE_CHECKING:
+    import os
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+    from chinook_sim.sampling.profile import Profile
+    from chinook_sim.verification.query import Check
+
+__all__ = ["VerifyResult", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What the checks found.
+
+    Attributes:
+        day: the day whose sales were checked; None for all days.
+        checks: the checks, in the order in which the command prints them.
+    """
+
+    day: date | None
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def verify(
+    connection: Connection,
+    *,
+    day: date | None = None,
+    timezone: str | None = None,
+    all_days: bool = False,
+    expect: int | None = None,
+    shape: bool = False,
+    profile: str | os.PathLike[str] | Profile | None = None,
+) -> VerifyResult:
+    """Check sales with SQL that shares no code with what makes them, as `chinook-sim verify` does.
+
+    A check that fails is a result, not an error. Nothing is written::
+
+        result = verify(session.connection(), day=batch.day, expect=batch.count)
+        assert result.ok, result.failed
+
+    Args:
+        connection: on a Chinook. If its transaction has not begun, it begins one, REPEATABLE READ
+            and READ ONLY on PostgreSQL; begin it so yourself if others write meanwhile.
+        day: the day; D-1 by the database's clock if None.
+        timezone: the time zone of D-1, an IANA name such as `Europe/Paris`.
+        all_days: check the sales of all days and all runs instead.
+        expect: number of sales that there must be; at least one if None.
+        shape: also check the sales against the shape of their profile.
+        profile: a profile to check against, as for `generate_d1`; needs `shape`. If None, each run
+            is checked against its own, as the ledger has it.
+
+    Raises:
+        InvalidInput: an argument has a wrong value, or two of them exclude each other; it is no
+            connection, or one in AUTOCOMMIT mode; or the ledger has no profile to check against.
+        NotAChinook: the database holds no Chinook.
+        DatabaseUnavailable: privileges are missing, or row-level security may hide rows.
+        sqlalchemy.exc.DBAPIError: the database refused a query, or the connection was lost.
+    """
+    check_connection(connection)
+    refuse_autocommit(connection)
+    refuse_translation(connection)
+    if all_days and day is not None:
+        raise InvalidInput("day and all_days exclude each other; pass one of them")
+    if expect is not None and (isinstance(expect, bool) or not isinstance(expect, int)):
+        raise InvalidInput(f"expect must be an integer, got {expect!r}")
+    if profile is not None and not shape:
+        raise InvalidInput("profile needs shape=True")
+    declared = None if profile is None else load_profile(profile)
+    if day is not None:
+        check_day(day)
+    if timezone is not None:
+        check_timezone(timezone)
+    # What day it is must be asked in the transaction of the checks.
+    if not connection.in_transaction():
+        take_snapshot(connection)
+    if all_days:
+        checks = verify_all(connection, expect=expect)
+    else:
+        day = day or d1(connection, timezone)
+        checks = verify_day(connection, day, expect=expect)
+    if shape:
+        checks += verify_shape(connection, declared, day=day)
+    return VerifyResult(day, tuple(checks))

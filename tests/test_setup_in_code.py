@@ -1,0 +1,312 @@
+"""`initialise`, `upgrade` and `verify` in somebody's code, in a transaction of the caller's."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_turns, one_of_each, parameters
+from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy.orm import Session
+
+import chinook_sim
+from chinook_sim import (
+    Invoice,
+    SaleFactory,
+    Track,
+    generate_d1,
+    initialise,
+    migrate,
+    recognise,
+    upgrade,
+    verify,
+)
+from chinook_sim.errors import BatchFailed, InvalidInput, NotAChinook
+from chinook_sim.provisioning.migration_runner import head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Command, Ground, Shop
+    from sqlalchemy import Engine
+
+DAY = date(2026, 1, 30)
+
+both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+bare = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+
+
+@contextmanager
+def empty_database(
+    kind: str, ground: Ground, directory: Path, driver: str = "postgresql+psycopg"
+) -> Iterator[Engine]:
+    """Make an empty database, with an engine as any user would make it."""
+    if kind == "sqlite":
+        engine = create_engine(f"sqlite:///{directory}/empty.db")
+        yield engine
+        engine.dispose()
+        return
+    server = ground.server(int(kind))
+    name = server.create_database()
+    engine = create_engine(server.url(name).set(drivername=driver))
+    yield engine
+    engine.dispose()
+    server.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "16"])
+def empty(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with empty_database(request.param, ground, tmp_path) as engine:
+        yield engine
+
+
+def tables(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return inspect(connection).get_table_names()
+
+
+# --- initialise ----------------------------------------------------------------------------------
+
+
+def test_an_empty_database_gets_the_stand_in_once(empty: Engine) -> None:
+    with empty.begin() as connection:
+        done = initialise(connection)
+    assert (done.made, done.revision) == ("stand-in", head())
+    with empty.begin() as connection:
+        assert initialise(connection).made == "nothing"
+    with Session(empty) as session, session.begin():
+        recognise(session)
+        assert session.scalar(select(func.count()).select_from(Track)) == 3503
+        generate_d1(session, 5, once=True)
+        assert verify(session.connection(), expect=5).ok
+
+
+def test_the_caller_commits_or_rolls_back(empty: Engine) -> None:
+    with empty.connect() as connection:
+        initialise(connection)
+        connection.rollback()
+    assert tables(empty) == []
+
+
+def test_nothing_is_kept_of_a_set_up_that_failed(empty: Engine) -> None:
+    def stop(_: int) -> None:
+        raise RuntimeError("enough")
+
+    with empty.begin() as connection:
+        with pytest.raises(RuntimeError, match="enough"):
+            initialise(connection, progress=stop)
+        # The transaction is still good, and what is in it stays.
+        connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)")
+    assert tables(empty) == ["theirs"]
+    with empty.begin() as connection, pytest.raises(NotAChinook, match="theirs"):
+        initialise(connection)
+
+
+def test_the_day_and_the_seed_of_the_stand_in_can_be_given(empty: Engine) -> None:
+    seen = []
+    for seed in (5, 5, 6):
+        with empty.connect() as connection:
+            initialise(connection, spelling="snake", today=date(2026, 3, 1), seed=seed)
+            last = connection.scalar(select(func.max(Invoice.invoice_date)))
+            assert str(last).startswith("2026-02-27 ")
+            seen.append(connection.execute(select(Track.name).order_by(Track.track_id)).all())
+            assert inspect(connection).has_table("invoice_line")
+            connection.rollback()
+    assert seen[0] == seen[1] != seen[2]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"scale": 0}, "scale must be an integer between 1 and 1000, got 0"),
+    ({"scale": 1001}, "scale must be"),
+    ({"scale": True}, "scale must be"),
+    ({"scale": "2"}, "scale must be"),
+    ({"seed": -1}, "seed must be an integer between 0 and"),
+    ({"seed": 2**63}, "seed must be"),
+    ({"spelling": "CamelCase"}, "spelling must be 'camel' or 'snake'"),
+    ({"today": "2026-01-31"}, "a day must be"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG, ids=lambda it: str(it)[:30])
+def test_wrong_arguments_of_initialise_are_refused(given: dict[str, Any], said: str) -> None:
+    with create_engine("sqlite://").begin() as connection:
+        with pytest.raises(InvalidInput, match=said):
+            initialise(connection, **given)
+        assert inspect(connection).get_table_names() == []
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([it for it in by_turns() if it.shape.snake and it.shape.postgresql]),
+    indirect=True,
+)
+def test_a_dump_is_loaded_or_nothing_of_it(shop: Shop, ground: Ground, tmp_path: Path) -> None:
+    assert shop.server is not None
+    dump = tmp_path / "chinook.sql"
+    dump.write_text(shop.dump())
+    not_one = tmp_path / "chinook.db"
+    not_one.write_bytes(b"SQLite format 3\0")
+    with empty_database("18", ground, tmp_path) as engine:
+        with engine.begin() as connection:
+            with pytest.raises(InvalidInput, match="SQLite file"):
+                initialise(connection, source=not_one)
+            # Found out after it was loaded.
+            with pytest.raises(InvalidInput, match="spelled snake_case"):
+                initialise(connection, source=dump, spelling="camel")
+        assert tables(engine) == []
+        with engine.begin() as connection:
+            assert initialise(connection, source=str(dump)).made == "copy"
+            with pytest.raises(InvalidInput, match="Chinook already"):
+                initialise(connection, source=dump)
+        with Session(engine) as session, session.begin():
+            assert generate_d1(session, 3, day=DAY).run_id
+
+
+def test_a_driver_that_cannot_fill_a_database_is_refused(ground: Ground, tmp_path: Path) -> None:
+    with (
+        empty_database("16", ground, tmp_path, "postgresql+pg8000") as engine,
+        engine.begin() as connection,
+    ):
+        with pytest.raises(InvalidInput, match="needs psycopg, not pg8000"):
+            initialise(connection)
+        assert inspect(connection).get_table_names() == []
+
+
+@bare
+def test_a_chinook_that_is_there_is_migrated(shop: Shop) -> None:
+    before = shop.snapshot()
+    driver = "postgresql+pg8000" if shop.server else "sqlite"
+    with shop.engine_for(driver).begin() as connection:
+        done = initialise(connection)
+    assert (done.made, done.revision) == ("nothing", head())
+    assert shop.snapshot() == before
+
+
+def test_what_the_database_refuses_comes_as_an_error_of_ours(empty: Engine) -> None:
+    with empty.begin() as connection:
+        initialise(connection)
+    if empty.dialect.name == "sqlite":
+        with empty.connect() as other, empty.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+            with pytest.raises(BatchFailed, match="locked"):
+                initialise(connection)
+        return
+    with empty.connect() as other, empty.connect() as connection:
+        initialise(other)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '10ms'")
+        with pytest.raises(BatchFailed, match="lock timeout") as caught:
+            initialise(connection)
+        assert caught.value.sqlstate == "55P03"
+
+
+# --- upgrade -------------------------------------------------------------------------------------
+
+
+def test_upgrade_is_one_function_under_both_names() -> None:
+    assert chinook_sim.upgrade is migrate.upgrade
+
+
+@bare
+def test_an_upgrade_is_the_callers_to_commit(shop: Shop) -> None:
+    before = shop.dump()
+    with shop.engine.connect() as connection:
+        assert upgrade(connection) == head()
+        connection.rollback()
+    assert shop.dump() == before
+
+
+# --- verify --------------------------------------------------------------------------------------
+
+
+@each
+def test_the_library_and_the_command_find_the_same(shop: Shop, command: Command) -> None:
+    with Session(shop.engine) as session, session.begin():
+        made = generate_d1(session, 30, day=DAY, seed=3)
+    shop.execute(f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = {made.invoice_ids[4]}")
+    for arguments, options in (
+        (["--day", str(DAY), "--expect", "30"], {"day": DAY, "expect": 30}),
+        (["--all", "--shape"], {"all_days": True, "shape": True}),
+        ([], {}),
+    ):
+        answer = command("verify", *arguments, "--json", "--database-url", shop.text)
+        told = json.loads(answer.stdout)
+        with shop.engine.connect() as connection:
+            result = verify(connection, **options)
+        assert (answer.returncode == 0) == result.ok == told["passed"]
+        assert told["day"] == (None if result.day is None else str(result.day))
+        assert [
+            {"name": it.name, "passed": it.passed, "count": it.count, "ids": [*it.ids]}
+            | {"remark": it.remark, "figure": it.figure}
+            for it in result.checks
+        ] == [
+            {key: it[key] for key in ("name", "passed", "count", "ids", "remark", "figure")}
+            for it in told["checks"]
+        ]
+        assert {it.name for it in result.failed} == {
+            it["name"] for it in told["checks"] if not it["passed"]
+        }
+        assert not result.ok
+
+
+@pytest.mark.parametrize(
+    "shop",
+    parameters([it for it in by_turns(migrated=True) if it.shape.postgresql]),
+    indirect=True,
+)
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
+def test_verify_works_with_every_driver(shop: Shop, driver: str) -> None:
+    with Session(shop.engine_for(driver)) as session:
+        generate_d1(session, 20, day=DAY, seed=1, once=True, late=0.3, new_customers=2)
+        generate_d1(session, 20, day=DAY, seed=2, updates=3, cancellations=2, price_changes=2)
+        connection = session.connection()
+        result = verify(connection, day=DAY, expect=40, shape=True)
+        assert result.ok, result.failed
+        assert verify(connection, all_days=True, shape=True).ok
+
+
+@both
+def test_verify_sees_what_is_not_committed_yet(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        made = generate_d1(session, 10)
+        assert verify(session.connection(), expect=10).ok
+        result = verify(session.connection(), expect=11)
+        assert (result.day, result.ok) == (made.day, False)
+        assert [it.name for it in result.failed] == ["sales of the day"]
+        # The transaction is as it was, and takes more.
+        SaleFactory(session).create(made.day)
+        assert verify(session.connection(), day=made.day, expect=11).ok
+        session.rollback()
+    with shop.engine.connect() as connection:
+        assert verify(connection, day=made.day, expect=0).ok
+
+
+def test_all_is_checked_as_of_one_moment(ground: Ground, tmp_path: Path) -> None:
+    shop = ground.shop(one_of_each()[0], tmp_path)
+    with shop.engine.connect() as connection:
+        verify(connection)
+        for setting, value in (("isolation", "repeatable read"), ("read_only", "on")):
+            found = connection.exec_driver_sql(f"SHOW transaction_{setting}").scalar()
+            assert found == value
+    shop.close()
+
+
+@both
+def test_wrong_arguments_of_verify_are_refused(shop: Shop) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"day": DAY, "all_days": True}, "exclude each other"),
+        ({"day": "2026-01-30"}, "a day must be"),
+        ({"expect": "3"}, "expect must be an integer"),
+        ({"expect": True}, "expect must be an integer"),
+        ({"profile": "realistic"}, "needs shape"),
+        ({"profile": "baroque", "shape": True}, "baroque"),
+        ({"timezone": "Mars"}, "not a time zone"),
+    ]
+    for given, said in wrong:
+        with shop.engine.connect() as connection, pytest.raises(InvalidInput, match=said):
+            verify(connection, **given)
