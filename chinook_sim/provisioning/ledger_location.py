@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import place_of
 from chinook_sim.database.schema import (
@@ -49,7 +50,7 @@ def place_ledger(
         _refuse_ledger_left_behind(connection, schema)
     if wanted is None or wanted == there:
         return there
-    if connection.dialect.name != "postgresql":
+    if not backend_for(connection).has_schemas:
         raise MigrationRefused(
             f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
         )
@@ -72,7 +73,7 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
     A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
     renames nothing in a comment.
     """
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+    if not backend_for(connection).has_schemas or installed(connection) is not None:
         return
     lost = connection.scalar(
         text(
@@ -98,7 +99,7 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
 
 def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+    if not backend_for(connection).has_schemas or installed(connection) is not None:
         return
     known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
     names = list(chinook_names())
