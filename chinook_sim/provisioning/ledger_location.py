@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
 
 from chinook_sim.database.backends import backend_for
+from chinook_sim.database.backends.postgresql_catalogue import LEDGER_WITHOUT_SHOP
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import place_of
 from chinook_sim.database.schema import (
@@ -115,7 +116,11 @@ _LEFT_BEHIND = text(
     SELECT quote_ident(n.nspname), string_agg(
                format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
                ORDER BY ours.thing)
-      FROM pg_class m JOIN pg_namespace n ON n.oid = m.relnamespace
+      FROM (SELECT h.oid, h.nspname FROM """  # noqa: S608
+    + LEDGER_WITHOUT_SHOP
+    + """
+            -- one in a schema of its own says of which shop it is
+            AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE) n
      CROSS JOIN LATERAL (
            SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                          n.nspname, c.relname) AS thing
@@ -128,11 +133,6 @@ _LEFT_BEHIND = text(
              FROM pg_proc p
             WHERE p.pronamespace = n.oid
               AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
-     WHERE m.relname = :marker AND m.relkind = 'r'
-       -- one in a schema of its own says of which shop it is
-       AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE
-       AND NOT EXISTS (SELECT FROM pg_class s
-                        WHERE s.relnamespace = n.oid AND s.relname IN :names)
      GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
     """
 ).bindparams(bindparam("names", expanding=True))

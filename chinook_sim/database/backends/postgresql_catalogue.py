@@ -24,11 +24,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["CLOSED_SCHEMA", "FOREIGN_KEYS", "read_columns"]
+__all__ = ["CLOSED_SCHEMA", "FOREIGN_KEYS", "LEDGER_WITHOUT_SHOP", "read_columns"]
 
 SALE_NAMES = [
     spell(table.name, spelling) for table in SALE_TABLES for spelling in get_args(Spelling)
 ]
+
+
+LEDGER_WITHOUT_SHOP = """
+    pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
+     WHERE m.relname = :marker AND m.relkind = 'r' AND left(h.nspname, 3) <> 'pg_'
+       -- in the schema of the ledger, or in the one that it is for
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
+                         JOIN pg_catalog.pg_namespace o ON o.oid = s.relnamespace
+                        WHERE s.relname IN :names AND s.relkind IN ('r', 'p')
+                          AND (o.oid = h.oid OR pg_catalog.obj_description(m.oid, 'pg_class')
+                                                = CAST(:mark AS text) || o.nspname))
+"""
+"""What follows FROM for the version tables `m` of ledgers, and their schemas `h`, whose shop is not
+there: batches refuse a shop without a ledger then, and migrations refuse to make it another one."""
 
 
 _COLUMNS = text(
@@ -40,24 +54,16 @@ _COLUMNS = text(
            coalesce(apart.nspname, n.nspname) AS ledger_schema,
            -- asked once, and only where a shop has no ledger
            CASE WHEN ledger.tables IS NULL THEN (
-               SELECT quote_ident(h.nspname)
-                 FROM pg_catalog.pg_class m
-                 JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
-                 JOIN pg_catalog.pg_class r ON r.relnamespace = h.oid
-                WHERE m.relname = :marker AND m.relkind = 'r' AND left(h.nspname, 3) <> 'pg_'
-                  AND r.relname = :run AND r.relkind = 'r'
-                  -- in the schema of the ledger, or in the one that it is for
-                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
-                                    JOIN pg_catalog.pg_namespace o ON o.oid = s.relnamespace
-                                   WHERE s.relname IN :names AND s.relkind IN ('r', 'p')
-                                     AND (o.oid = h.oid
-                                          OR pg_catalog.obj_description(m.oid, 'pg_class')
-                                             = CAST(:mark AS text) || o.nspname))
+               SELECT quote_ident(h.nspname) FROM """  # noqa: S608
+    + LEDGER_WITHOUT_SHOP
+    + """ AND EXISTS (SELECT FROM pg_catalog.pg_class r
+                               WHERE r.relnamespace = h.oid AND r.relname = :run
+                                 AND r.relkind = 'r')
                 ORDER BY 1 LIMIT 1) END AS stray_ledger,
            concat_ws(',', CASE WHEN row_security_active(c.oid) AND c.relname IN :sales
                                THEN c.relname END, ledger.hidden) AS row_security,
            to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
-           """  # noqa: S608
+           """
     + UNUSUAL
     + """ AS unusual_settings,
            a.attidentity = 'a' AS always,
