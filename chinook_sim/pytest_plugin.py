@@ -9,7 +9,7 @@ Whatever a test does is rolled back after it, what it commits as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -47,6 +47,7 @@ def chinook_session(chinook_engine: Engine) -> Iterator[Session]:
     """
     from sqlalchemy.orm import Session
 
+    from chinook_sim.database.backends import backend_for
     from chinook_sim.database.connections import refuse_autocommit
     from chinook_sim.database.introspection import recognise
 
@@ -54,10 +55,7 @@ def chinook_session(chinook_engine: Engine) -> Iterator[Session]:
         transaction = connection.begin()
         # Python's sqlite3 begins no transaction before a SAVEPOINT. The session's first savepoint
         # would be the transaction then, and releasing it would commit.
-        if connection.dialect.name == "sqlite":
-            driver: Any = connection.connection.driver_connection
-            if not driver.in_transaction:
-                connection.exec_driver_sql("BEGIN")
+        backend_for(connection).begin(connection)
         refuse_autocommit(connection)
         recognise(connection)
         with Session(connection, join_transaction_mode="create_savepoint") as session:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import chinook_sim
+from chinook_sim.database.backends import Backend
 
 PACKAGE = Path(chinook_sim.__file__).parent
 
@@ -30,6 +31,30 @@ def test_every_package_stands_in_the_architecture() -> None:
         if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem[0] != "_"
     }
     assert there <= table
+
+
+def test_only_backends_ask_which_database_it_is() -> None:
+    # A revision has SQL for one database or the other; see `Site.postgresql`.
+    allowed = {"database/backends/__init__.py", "provisioning/revision_context.py"}
+    asked = re.compile(r"\bdialect\.name\b|\.name [!=]= \"(postgresql|sqlite)\"")
+    asking = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if asked.search(path.read_text(encoding="utf-8"))
+    }
+    assert asking == allowed
+
+
+def test_what_a_backend_offers_is_used() -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*.py")
+        if "backends" not in path.parts
+    )
+    offered = {name for name in vars(Backend) if not name.startswith("_")}
+    offered |= Backend.__annotations__.keys()
+    assert len(offered) > 20
+    assert {name for name in offered if not re.search(rf"\.{name}\b", code)} == set()
 
 
 def test_what_is_exported_exists_and_nothing_else_is() -> None:

@@ -90,17 +90,35 @@ def test_everything_works_with_a_ledger_in_a_schema_of_its_own(
     assert ours(shop) == set()
 
 
+def move_tables(shop: Shop) -> None:
+    """Move the tables of the shop, and not those of the ledger, to the schema `north`."""
+    tables = shop.rows(
+        "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind = 'r' AND NOT starts_with(relname, 'chinook_sim_')"
+    )
+    shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+
+
+@on_two
+def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        upgrade(connection)
+    move_tables(shop)
+    shop.execute("CREATE VIEW public.[Invoice] AS SELECT * FROM north.[Invoice]")
+    refusal = "schema public has a ledger without a Chinook"
+    with Session(shop.engine) as session, pytest.raises(NoLedger, match=refusal):
+        generate_d1(session, 5, day=DAY)
+    with shop.engine.begin() as connection, pytest.raises(MigrationRefused, match=refusal):
+        upgrade(connection)
+
+
 @on_two
 def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id
-    tables = shop.rows(
-        "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-        "AND relkind = 'r' AND NOT starts_with(relname, 'chinook_sim_')"
-    )
-    shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+    move_tables(shop)
     before = shop.value("SELECT count(*) FROM north.[Invoice]")
     calls: list[Callable[[Session], object]] = [
         lambda session: generate_d1(session, 5, day=DAY),
@@ -135,11 +153,7 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
 def test_a_shop_moved_away_from_its_ledger_s_comment_is_refused(shop: Shop) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection, ledger_schema="ledger")
-    tables = shop.rows(
-        "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-        "AND relkind = 'r'"
-    )
-    shop.execute("CREATE SCHEMA north", *(f"ALTER TABLE {it} SET SCHEMA north" for (it,) in tables))
+    move_tables(shop)
     with (
         Session(shop.engine) as session,
         pytest.raises(NoLedger, match="schema ledger has a ledger without a Chinook"),

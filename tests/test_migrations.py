@@ -24,11 +24,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1
+from chinook_sim.database.locks import ID_LOCK
 from chinook_sim.errors import MigrationRefused, NoLedger
 from chinook_sim.models import Run
 from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
-from chinook_sim.sales.id_positions import ID_LOCK
 from chinook_sim.verification import verify_all
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import insert, literal, select, text
+from sqlalchemy import insert, literal, select
 
-from chinook_sim.changes.snapshots import snapshots_of
-from chinook_sim.database.expressions import in_values
-from chinook_sim.database.records import insert_records, update_records
-from chinook_sim.kinds import PRICE_UNDONE, ChangeKind
-from chinook_sim.models import Change, Customer, Track
+from chinook_sim.changes.snapshots import content_of
+from chinook_sim.database.backends import backend_for
+from chinook_sim.database.locks import PRICE_LOCK
+from chinook_sim.models import MOVE, PRICE, PRICE_UNDONE, SIGN_UP, Change, Customer, Track
 from chinook_sim.sales.id_allocation import allocate_customers
 from chinook_sim.sampling.people import People, email
 from chinook_sim.sampling.selections import sample_below, sample_ranks
@@ -32,12 +31,6 @@ __all__ = ["PRICE_POINTS", "ShopMutator", "note_prices_undone"]
 
 PRICE_POINTS = (99, 199)
 """The prices of tracks in every real Chinook, in cents. Prices that the tracks have come first."""
-
-PRICE_LOCK = 0x6368696E6F6F70
-"""Key of the advisory lock under which prices change. So their changes are numbered in the order of
-their commits, and `Catalogue.as_of` says which ones a batch has seen.
-"""
-
 
 # Streams of the generator that nothing else reads.
 _MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
@@ -57,6 +50,7 @@ class ShopMutator:
         day: date,
     ) -> None:
         self._connection = connection
+        self._backend = backend_for(connection)
         self._chinook = chinook
         self._catalogue = catalogue
         self._run_id = run_id
@@ -103,8 +97,8 @@ class ShopMutator:
                     )
                 )
             )
-        insert_records(self._connection, Customer.__table__, rows)
-        self._snapshots.capture_inserted(self._run_id, ChangeKind.SIGN_UP, ids)
+        self._backend.insert_rows(self._connection, Customer.__table__, rows)
+        self._content.keep_new(self._run_id, SIGN_UP, ids)
         return ids
 
     def move(self, count: int) -> int:
@@ -128,16 +122,16 @@ class ShopMutator:
             }
             for customer, country in countries.items()
         ]
-        self._snapshots.capture_before(self._run_id, ChangeKind.MOVE, list(countries))
-        update_records(self._connection, Customer.__table__, rows)
-        self._snapshots.capture_after(self._run_id, ChangeKind.MOVE)
+        self._content.keep_before(self._run_id, MOVE, list(countries))
+        self._backend.update_rows(self._connection, Customer.__table__, rows)
+        self._content.keep_after(self._run_id, MOVE)
         return len(rows)
 
     def change_prices(self, count: int) -> int:
         """Give tracks another of the prices that tracks of this shop have, and return how many."""
         if not count:
             return 0
-        _lock_prices(self._connection)
+        self._backend.lock(self._connection, PRICE_LOCK)
         points = sorted({*np.unique(self._catalogue.prices).tolist()})
         if len(points) == 1:
             points = sorted({*points, *PRICE_POINTS})
@@ -162,18 +156,18 @@ class ShopMutator:
                     Track.__table__.c.UnitPrice.name: cents / 100,
                 }
             )
-        self._snapshots.capture_before(self._run_id, ChangeKind.PRICE, list(prices))
-        update_records(self._connection, Track.__table__, rows)
-        self._snapshots.capture_after(self._run_id, ChangeKind.PRICE)
+        self._content.keep_before(self._run_id, PRICE, list(prices))
+        self._backend.update_rows(self._connection, Track.__table__, rows)
+        self._content.keep_after(self._run_id, PRICE)
         return len(rows)
 
     def _lock(self, key: Any, column: Any, ids: dict[int, int]) -> dict[int, Any]:
         """Lock rows, in the order of their ids, and return a column of those that are there."""
         if not ids:
             return {}
-        those = select(key, column).where(in_values(self._connection, key, ids)).order_by(key)
-        if self._connection.dialect.name != "sqlite":
-            # A lock that does not block sales to these customers and of these tracks.
+        those = select(key, column).where(self._backend.in_values(key, ids)).order_by(key)
+        if self._backend.locks_rows:
+            # Not against sales to these customers and of these tracks.
             self._connection.execute(those.with_for_update(key_share=True))
         # In a statement of its own, which sees changes from before they were locked.
         rows: list[Any] = list(self._connection.execute(those))
@@ -205,10 +199,5 @@ def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> 
         .order_by(changes.change_id.desc())
     )
     names = ["run_id", "kind", "subject", "subject_id", "before", "after"]
-    _lock_prices(connection)
+    backend_for(connection).lock(connection, PRICE_LOCK)
     connection.execute(insert(Change.__table__).from_select(names, prices))
-
-
-def _lock_prices(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PRICE_LOCK})

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select, update
 
-from chinook_sim.changes.snapshots import snapshots_of
-from chinook_sim.database.expressions import in_values
+from chinook_sim.changes.counts import Changes
+from chinook_sim.changes.snapshots import content_of
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.foreign_keys import references, referred
 from chinook_sim.database.skipped_rows import check_written, delete_rows
 from chinook_sim.dates import bounds
@@ -101,7 +102,7 @@ def choose_changes(
         of_it = InvoiceLine.invoice_id == Invoice.invoice_id
         lines = select(size).where(of_it).correlate(Invoice).scalar_subquery()
         tracks = len(catalogue.track_ids)
-        left = ~in_values(connection, Invoice.invoice_id, cancelled)
+        left = ~backend_for(connection).in_values(Invoice.invoice_id, cancelled)
         updated = chooser.choose(_UPDATED, wanted.updates, left, lines < min(MAX_BASKET, tracks))
         missing = wanted.updates - len(updated)
         if missing and tracks > MAX_BASKET:
@@ -138,10 +139,10 @@ class _Chooser:
         span: tuple[int, int] | None,
     ) -> None:
         self._connection = connection
+        self._backend = backend_for(connection)
         self._seed = seed
         self._day = day
-        # SQLite has one writer, which is this transaction.
-        self._locked = locked and connection.dialect.name != "sqlite"
+        self._locked = locked and self._backend.locks_rows
         self._recent = _recent(day)
         self._span = span
 
@@ -150,7 +151,7 @@ class _Chooser:
         chosen: list[int] = []
         seen: list[int] = []
         for turn in range(ROUNDS):
-            fresh = ~in_values(self._connection, Invoice.invoice_id, seen)
+            fresh = ~self._backend.in_values(Invoice.invoice_id, seen)
             candidates = (*self._recent, *conditions, *([fresh] if seen else []))
             missing = wanted - len(chosen)
             drawn: list[int] = []
@@ -173,7 +174,7 @@ class _Chooser:
             self._seed, self._day, stream + _IDS, (turn + 1) * size, high - low + 1
         )[turn * size :]
         ids = dict.fromkeys((low + drawn).tolist())
-        those = in_values(self._connection, Invoice.invoice_id, ids)
+        those = self._backend.in_values(Invoice.invoice_id, ids)
         found = set(self._ids(select(Invoice.invoice_id).where(those, *candidates)))
         return sorted([id_ for id_ in ids if id_ in found][:wanted])
 
@@ -185,18 +186,16 @@ class _Chooser:
         ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
         place = func.row_number().over(order_by=Invoice.invoice_id) - 1
         placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
-        drawn = in_values(self._connection, placed.c.place, ranks.tolist())
+        drawn = self._backend.in_values(placed.c.place, ranks.tolist())
         return self._ids(select(placed.c[0]).where(drawn))
 
     def _hold(self, ids: list[int], candidates: Sequence[ColumnElement[bool]]) -> list[int]:
         """Lock invoices until the transaction ends; return those that still are candidates."""
-        those = select(Invoice.invoice_id).where(
-            in_values(self._connection, Invoice.invoice_id, ids)
-        )
-        # Rows that another transaction has locked are skipped: batches never wait for each other.
+        those = select(Invoice.invoice_id).where(self._backend.in_values(Invoice.invoice_id, ids))
+        # What another transaction is at is passed over: two batches never wait for each other.
         held = self._ids(those.with_for_update(skip_locked=True))
-        still = in_values(self._connection, Invoice.invoice_id, held)
-        # In a statement of its own, which sees changes from before they were locked.
+        still = self._backend.in_values(Invoice.invoice_id, held)
+        # In a statement of its own, which sees what was done to them before they were locked.
         return self._ids(select(Invoice.invoice_id).where(still, *candidates))
 
     def _ids(self, question: Any) -> list[int]:
@@ -228,7 +227,7 @@ def make_changes(
     if chosen.cancelled:
         snapshots.capture_before(run_id, ChangeKind.CANCELLATION, chosen.cancelled)
         for model in (InvoiceLine, Invoice):
-            these = in_values(connection, model.invoice_id, chosen.cancelled)
+            these = backend_for(connection).in_values(model.invoice_id, chosen.cancelled)
             delete_rows(connection, model, these)
     if chosen.updated:
         snapshots.capture_before(run_id, ChangeKind.UPDATE, chosen.updated)
@@ -246,7 +245,7 @@ def _others(
     """Choose for each invoice a track that it does not have; return their positions."""
     sold = connection.execute(
         select(InvoiceLine.invoice_id, InvoiceLine.track_id)
-        .where(in_values(connection, InvoiceLine.invoice_id, ids))
+        .where(backend_for(connection).in_values(InvoiceLine.invoice_id, ids))
         .distinct()
         .order_by(InvoiceLine.invoice_id, InvoiceLine.track_id)
     )
@@ -262,14 +261,11 @@ def _others(
 
 def _add_up(connection: Connection, ids: list[int]) -> None:
     """Make the totals of invoices the sums of their lines."""
-    amount: Any = func.sum(InvoiceLine.unit_price * InvoiceLine.quantity)
-    if connection.dialect.name == "sqlite":
-        # In whole cents, as its amounts are floating-point numbers.
-        cents = func.round(InvoiceLine.unit_price * 100) * InvoiceLine.quantity
-        amount = func.sum(cents) / 100.0
+    backend = backend_for(connection)
+    amount = backend.sum_of_lines(InvoiceLine.unit_price, InvoiceLine.quantity)
     total = select(amount).where(InvoiceLine.invoice_id == Invoice.invoice_id).scalar_subquery()
     result = connection.execute(
-        update(Invoice).where(in_values(connection, Invoice.invoice_id, ids)).values(total=total),
+        update(Invoice).where(backend.in_values(Invoice.invoice_id, ids)).values(total=total),
         execution_options={"synchronize_session": False},
     )
     check_written(connection, Invoice.__table__, result.rowcount, len(ids))

@@ -207,10 +207,11 @@ def read(connection: Connection, question: Callable[[], T]) -> T | str:
     """Return the answer to a question, or which privilege is missing for it."""
     from sqlalchemy.exc import DBAPIError
 
+    from chinook_sim.database.backends import backend_for
     from chinook_sim.database.error_messages import describe_driver_error
     from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
 
-    if connection.dialect.name != "postgresql":
+    if not backend_for(connection).has_roles:
         return question()
     try:
         with connection.begin_nested():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
-from chinook_sim.dates import EPOCH, zone_of
+from chinook_sim.database.backends import backend_for
+from chinook_sim.dates import zone_of
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
     from sqlalchemy import Connection
 
 __all__ = ["d1", "now"]
@@ -29,11 +30,7 @@ def d1(connection: Connection, timezone: str | None = None) -> date:
         InvalidInput: there is no such time zone.
     """
     if timezone is None:
-        # As text that no setting changes.
-        question = "CURRENT_DATE"
-        if connection.dialect.name == "postgresql":
-            question = f"to_char(CAST({question} AS timestamp), 'YYYY-MM-DD')"
-        today = date.fromisoformat(str(connection.scalar(text(f"SELECT {question}"))))
+        today = backend_for(connection).today(connection)
     else:
         today = now(connection, timezone).date()
     return today - timedelta(days=1)
@@ -52,17 +49,4 @@ def now(connection: Connection, timezone: str | None = None) -> datetime:
         InvalidInput: there is no such time zone.
     """
     zone = None if timezone is None else zone_of(timezone)
-    told: datetime
-    if connection.dialect.name == "sqlite":
-        # UTC, as text.
-        question = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
-        told = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
-        there = told if zone is None else told.replace(tzinfo=UTC).astimezone(zone)
-    else:
-        # The clock's, and not the transaction's, which may have waited for a lock. As a number:
-        # no setting changes how that is written.
-        question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
-        seconds = connection.scalar(text(f"SELECT extract(epoch FROM {question})"))  # noqa: S608
-        told = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
-        there = told.astimezone(zone) if zone else told
-    return there.replace(tzinfo=None)
+    return backend_for(connection).now(connection, zone)

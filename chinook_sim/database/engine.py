@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from chinook_sim.database.session_settings import PIN
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.settings import scrub
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput
 
@@ -103,18 +103,7 @@ def limit(connection: Connection, lock_timeout: int, statement_timeout: int | No
 
     Local to the transaction: behind a pooler the next one is somebody else's.
     """
-    if connection.dialect.name == "postgresql":
-        settings = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
-        statements = [
-            f"SET LOCAL {name} = '{seconds}s'"
-            for name, seconds in settings.items()
-            if seconds is not None
-        ]
-        # SET, since a SELECT would take the snapshot; and all at once, which psycopg sends only
-        # without parameters.
-        connection.exec_driver_sql(
-            "; ".join((PIN, *statements)), execution_options={"no_parameters": True}
-        )
+    backend_for(connection).set_timeouts(connection, lock_timeout, statement_timeout)
 
 
 def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
@@ -199,12 +188,12 @@ def open_connection(
     while True:
         try:
             connection = engine.connect()
-            dialect = connection.dialect
+            name = backend_for(connection).name
             if location.path is None:
                 driver: Any = connection.connection.driver_connection
                 location.connected(driver.info)
-            version = ".".join(map(str, dialect.server_version_info or ()))
-            logger.info("connected to %s: %s %s", location.shown, dialect.name, version)
+            version = ".".join(map(str, connection.dialect.server_version_info or ()))
+            logger.info("connected to %s: %s %s", location.shown, name, version)
             return connection
         except DBAPIError as error:
             reason = _reason(error, location)

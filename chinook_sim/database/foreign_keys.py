@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Boolean, exists, literal_column, select, text
+from sqlalchemy import Boolean, exists, literal_column, select
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.errors import BatchFailed
 from chinook_sim.models import Invoice, InvoiceLine
@@ -94,46 +95,5 @@ def referring_tables(connection: Connection) -> list[tuple[str, str]]:
 
 def _foreign_keys(connection: Connection) -> Sequence[Row[Any]]:
     """Return the columns of all foreign keys that point at sales, as rows."""
-    names = {
-        "invoice": quoted(connection, Invoice.__table__),
-        "line": quoted(connection, InvoiceLine.__table__),
-    }
-    if connection.dialect.name == "postgresql":
-        return connection.execute(_POSTGRESQL_REFERENCES, names).all()
-    lowered = {key: name.strip('"').lower() for key, name in names.items()}
-    return connection.execute(_SQLITE_REFERENCES, lowered).all()
-
-
-_POSTGRESQL_REFERENCES = text(
-    """
-    SELECT CAST(CAST(c.conrelid AS regclass) AS text) AS table_name, c.oid AS key,
-           (SELECT CAST(CAST(t.relnamespace AS regnamespace) AS text)
-              FROM pg_catalog.pg_class t WHERE t.oid = c.conrelid) AS schema,
-           quote_ident(theirs.attname) AS from_column, quote_ident(ours.attname) AS to_column,
-           c.confrelid = CAST(:invoice AS regclass) AS to_invoice,
-           c.conrelid = CAST(:line AS regclass) AS own,
-           row_security_active(c.conrelid) AND c.confdeltype IN ('c', 'n', 'd') AS hidden
-      FROM pg_catalog.pg_constraint c
-      CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS pair (theirs, ours)
-      JOIN pg_catalog.pg_attribute theirs
-        ON theirs.attrelid = c.conrelid AND theirs.attnum = pair.theirs
-      JOIN pg_catalog.pg_attribute ours
-        ON ours.attrelid = c.confrelid AND ours.attnum = pair.ours
-     WHERE c.contype = 'f'
-       AND c.confrelid IN (CAST(:invoice AS regclass), CAST(:line AS regclass))
-       -- Each partition has a foreign key of its own.
-       AND c.conparentid = 0
-    """
-)
-
-
-_SQLITE_REFERENCES = text(
-    """
-    SELECT '"' || replace(m.name, '"', '""') || '"' AS table_name, f.id AS key,
-           '"' || replace(f."from", '"', '""') || '"' AS from_column,
-           '"' || replace(f."to", '"', '""') || '"' AS to_column,
-           lower(f."table") = :invoice AS to_invoice, lower(m.name) = :line AS own, 0 AS hidden
-      FROM sqlite_master m, pragma_foreign_key_list(m.name) f
-     WHERE m.type = 'table' AND lower(f."table") IN (:invoice, :line)
-    """
-)
+    invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
+    return backend_for(connection).foreign_keys_to(connection, invoice, line)

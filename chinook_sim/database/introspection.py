@@ -9,11 +9,10 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session
 
-from chinook_sim.database.backends.postgresql import hidden, postgresql_columns
-from chinook_sim.database.backends.sqlite import sqlite_columns
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import refuse_translation, shop_connection
 from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, apply_identifier_style
 from chinook_sim.database.schema import (
@@ -24,7 +23,7 @@ from chinook_sim.database.schema import (
     SchemaCandidate,
     spellings_of,
 )
-from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
+from chinook_sim.errors import InvalidInput, NotAChinook
 from chinook_sim.models import Customer, Invoice, InvoiceLine
 
 if TYPE_CHECKING:
@@ -66,11 +65,12 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
     try:
         place = _choose(find_schemas(connection))
     except NotAChinook as error:
-        grant = hidden(connection)
+        backend = backend_for(connection)
+        grant = backend.grant_on_closed_schema(connection)
         said = f"{error}: {grant}" if grant else str(error)
-        if connection.dialect.name == "postgresql":
-            # A URL without a database means one with the name of the role.
-            said = f"database {connection.scalar(text('SELECT current_database()'))}: {said}"
+        name = backend.database_name(connection)
+        if name is not None:
+            said = f"database {name}: {said}"
         raise NotAChinook(said, missing=error.missing) from None
     schema = None if place.visible else place.schema
     apply_identifier_style(connection, place.spelling, schema, place.separate_ledger or schema)
@@ -118,17 +118,8 @@ def find_schemas(connection: Connection) -> list[SchemaCandidate]:
     Raises:
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
     """
-    match connection.dialect.name:
-        case "postgresql":
-            rows = postgresql_columns(connection)
-        case "sqlite":
-            rows = sqlite_columns(connection)
-        case other:
-            raise DatabaseUnavailable(
-                f"{other} is not supported; use a PostgreSQL or a SQLite database"
-            )
     found: dict[tuple[str | None, Spelling], list[ColumnRow]] = defaultdict(list)
-    for row in rows:
+    for row in backend_for(connection).columns(connection):
         for spelling in spellings_of(row.table):
             found[row.schema, spelling].append(row)
     return [_place(spelling, columns) for (_, spelling), columns in found.items()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.foreign_keys import referring_tables
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.schema import SALE_TABLES
@@ -69,7 +70,7 @@ def missing_grants(connection: Connection, needed: Iterable[Privilege]) -> str:
 
 def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
     """Return the GRANTs that the current role lacks for something; empty for none."""
-    if connection.dialect.name != "postgresql":
+    if not backend_for(connection).has_roles:
         return ""
     return missing_grants(connection, required_privileges(connection, chinook, purpose))
 

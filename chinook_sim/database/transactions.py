@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import connection_of, is_psycopg
 from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 from chinook_sim.database.interrupts import interruptible
@@ -20,6 +21,7 @@ from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
@@ -96,28 +98,9 @@ def _encoding(connection: Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def writing(connection: Connection) -> Iterator[None]:
-    """Open SQLite's transaction, for writing, where the driver has not.
-
-    Python's sqlite3 opens none before a SAVEPOINT, which would then be the outermost transaction:
-    releasing it commits. And one that only reads at first may not write once another has.
-    """
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name != "sqlite" or driver.in_transaction:
-        yield
-        return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    # With the write lock there is nothing to wait for before COMMIT; but while anybody reads,
-    # SQLite would wait each time that its cache is full, and could be written out early.
-    patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
-    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-    try:
-        yield
-    finally:
-        # Interrupted in a statement, SQLAlchemy has closed it; the interruption is what matters.
-        if not connection.invalidated:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+def writing(connection: Connection) -> AbstractContextManager[None]:
+    """Run a block in a transaction that may write; see `Backend.begin_write`."""
+    return backend_for(connection).begin_write(connection)
 
 
 @contextmanager

@@ -8,11 +8,14 @@ from sqlalchemy import literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim._version import __version__
+from chinook_sim.database.backends import backend_for
 from chinook_sim.errors import LOCK_NOT_AVAILABLE
 from chinook_sim.models import RUN
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Select
 
 
 __all__ = ["ServerTransaction", "resolve_commit_outcome", "server_transaction_of"]
@@ -38,7 +41,11 @@ def server_transaction_of(connection: Connection) -> ServerTransaction | None:
 
 
 def resolve_commit_outcome(
-    connection: Connection, run_id: str, backend: ServerTransaction | None, *, undone: bool = False
+    connection: Connection,
+    run_id: str,
+    server_transaction: ServerTransaction | None,
+    *,
+    undone: bool = False,
 ) -> bool | None:
     """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
 
@@ -50,32 +57,36 @@ def resolve_commit_outcome(
     Args:
         connection: a new one, with no transaction open; nothing is left behind on it.
         run_id: the run that was written, or undone.
-        backend: of `server_transaction_of`, before the connection was lost.
+        server_transaction: of `server_transaction_of`, before the connection was lost.
         undone: whether the run was being undone.
     """
-    question: Any = (
-        select(RUN.c.undone_at.is_not(None)).where(RUN.c.run_id == run_id).with_for_update()
-    )
-    if not undone:
-        question = select(literal(True)).where(RUN.c.run_id == run_id)
-    if connection.dialect.name != "postgresql":
-        with connection.begin():
-            return bool(connection.scalar(question))
-    if not undone:
-        from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
+    resolve = _RESOLVERS[backend_for(connection).name]
+    return resolve(connection, run_id, server_transaction, undone=undone)
 
-        question = (
-            postgresql.insert(RUN)
-            .values(run_id=run_id, kind="probe", version=__version__)
-            .on_conflict_do_nothing()
-            .returning(literal(False))
-        )
+
+def _resolve_on_server(
+    connection: Connection,
+    run_id: str,
+    server_transaction: ServerTransaction | None,
+    *,
+    undone: bool,
+) -> bool | None:
+    from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
+
+    question: Any = (
+        postgresql.insert(RUN)
+        .values(run_id=run_id, kind="probe", version=__version__)
+        .on_conflict_do_nothing()
+        .returning(literal(False))
+    )
+    if undone:
+        question = _read(run_id, undone=True).with_for_update()
     for forced in (False, True):
         with connection.begin() as transaction:
             # What the other transaction committed while we waited must be seen.
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
             if forced:
-                _end(connection, backend)
+                _end(connection, server_transaction)
             connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
             try:
                 answer = connection.scalar(question)
@@ -90,13 +101,33 @@ def resolve_commit_outcome(
     return None
 
 
-def _end(connection: Connection, backend: ServerTransaction | None) -> None:
+def _resolve_in_file(
+    connection: Connection, run_id: str, _: ServerTransaction | None, *, undone: bool
+) -> bool | None:
+    # The transaction has ended together with the connection that was lost.
+    with connection.begin():
+        return bool(connection.scalar(_read(run_id, undone=undone)))
+
+
+def _read(run_id: str, *, undone: bool) -> Select[Any]:
+    """Return the SELECT of whether a run is there, or is undone."""
+    answer: Any = RUN.c.undone_at.is_not(None) if undone else literal(True)
+    return select(answer).where(RUN.c.run_id == run_id)
+
+
+_RESOLVERS: dict[str, Callable[..., bool | None]] = {
+    "postgresql": _resolve_on_server,
+    "sqlite": _resolve_in_file,
+}
+
+
+def _end(connection: Connection, server_transaction: ServerTransaction | None) -> None:
     """End the server process of a lost connection, if it is still at that transaction."""
-    if backend is not None:
+    if server_transaction is not None:
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE pid = :pid AND CAST(backend_xid AS text) = :transaction"
             ),
-            backend._asdict(),
+            server_transaction._asdict(),
         )

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import BigInteger, literal, select
 
 from chinook_sim.database.connections import check_connection, refuse_autocommit
+from chinook_sim.database.expressions import in_range
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import InvalidInput
-from chinook_sim.kinds import ChangeKind
-from chinook_sim.ledger.invoice_ranges import in_range
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import baseline
 from chinook_sim.models import Change, Invoice, Run, RunInvoices

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, String, bindparam, exists, func, literal, select
+from sqlalchemy import exists, literal, select
 
-from chinook_sim.models import CHANGE, RANGE, RUN, Invoice
+from chinook_sim.database.backends import backend_for
+from chinook_sim.database.expressions import in_range
+from chinook_sim.models import CHANGE, RANGE, RUN
 from chinook_sim.sales.id_ranges import IdRanges
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "changed_by",
-    "in_range",
     "invoices_of",
     "made_by_active_run",
     "of_runs",
@@ -46,36 +46,16 @@ def ranges_of(connection: Connection, runs: Sequence[str]) -> dict[str, IdRanges
 
 def of_runs(connection: Connection, column: Any, runs: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that a column is the id of one of any number of runs."""
-    source: Any
-    condition: ColumnElement[bool]
     if len(runs) == 1:
-        condition = column == runs[0]
+        condition: ColumnElement[bool] = column == runs[0]
         return condition
-    if connection.dialect.name == "sqlite":
-        given: Any = bindparam("runs", json.dumps(list(runs)), unique=True)
-        source = select(func.json_each(given).table_valued("value").c.value)
-    else:
-        given = bindparam("runs", list(runs), type_=ARRAY(String), unique=True)
-        source = select(func.unnest(given))
-    condition = column.in_(source)
-    return condition
+    return backend_for(connection).in_values(column, runs)
 
 
 def invoices_of(connection: Connection, *runs: str) -> Select[Any]:
     """Return the invoices of some runs, as a SELECT of their ids; some may be gone."""
     these = of_runs(connection, RANGE.c.run_id, runs)
-    if connection.dialect.name == "postgresql":
-        # A list of ids can be hashed, whatever the planner knows of the ranges, and ids of
-        # concurrent calls of the SQL function, which take turns, are in thousands of ranges.
-        return select(func.generate_series(RANGE.c.first_id, RANGE.c.last_id, RANGE.c.step)).where(
-            these
-        )
-    return (
-        select(Invoice.invoice_id)
-        .select_from(RANGE)
-        .join(Invoice, in_range(Invoice.invoice_id))
-        .where(these)
-    )
+    return backend_for(connection).ids_in_ranges().where(these)
 
 
 def made_by_active_run(invoice: Any) -> ColumnElement[bool]:
@@ -127,11 +107,3 @@ def changed_by(connection: Connection, runs: Sequence[str]) -> list[Row[Any]]:
     )
     standing = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
     return list(connection.execute(of_its_sales.where(*standing).union(again.where(*standing))))
-
-
-def in_range(number: Any) -> ColumnElement[bool]:
-    """Return the condition that an invoice id is in a row of `RunInvoices`."""
-    condition: ColumnElement[bool] = number.between(RANGE.c.first_id, RANGE.c.last_id) & (
-        (number - RANGE.c.first_id) % RANGE.c.step == 0
-    )
-    return condition

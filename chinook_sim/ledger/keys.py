@@ -8,8 +8,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.errors import KeyTaken, NoLedger
 from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
@@ -70,8 +71,8 @@ def find_active_run(
 
     If it is to be locked, other requests of the same key wait until this transaction has ended.
     """
-    if locked and connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_of(kind, key)})
+    if locked:
+        backend_for(connection).lock(connection, _lock_of(kind, key))
     # A statement of its own, after the lock: one snapshot for both would be from before it.
     return connection.execute(
         select(RUN).where(RUN.c.kind == kind, RUN.c.key == key, RUN.c.undone_at.is_(None))
@@ -80,10 +81,7 @@ def find_active_run(
 
 def try_key(connection: Connection, kind: str, key: str) -> bool:
     """Lock a key until the transaction ends, as `find_active_run` does, if nobody else holds it."""
-    if connection.dialect.name != "postgresql":
-        return True
-    lock = text("SELECT pg_try_advisory_xact_lock(:key)")
-    return bool(connection.scalar(lock, {"key": _lock_of(kind, key)}))
+    return backend_for(connection).try_lock(connection, _lock_of(kind, key))
 
 
 def _lock_of(kind: str, key: str) -> int:

@@ -6,10 +6,10 @@ import json
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, literal_column, select, update
+from sqlalchemy import func, insert, select, update
 
 from chinook_sim._version import __version__
-from chinook_sim.kinds import RunKind
+from chinook_sim.database.backends import backend_for
 from chinook_sim.ledger.commit_outcome import _SERVER_TRANSACTION, ServerTransaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import RANGE, RUN, Invoice
@@ -130,14 +130,11 @@ def _enter(connection: Connection, request: RunRequest, ids: IdRanges, **made: o
 
 
 def _write(connection: Connection, statement: Any) -> None:
-    """Write to the ledger, and remember the server's transaction for `resolve_commit_outcome`."""
-    if connection.dialect.name != "postgresql":
+    """Write to the ledger, and remember who did, for `resolve_commit_outcome`."""
+    who = backend_for(connection).server_transaction
+    if not who:
         connection.execute(statement)
         return
-    who: tuple[Any, ...] = (
-        literal_column("pg_backend_pid()"),
-        literal_column("pg_current_xact_id()::xid::text"),
-    )
     # All rows have the same answer.
     pid, transaction = connection.execute(statement.returning(*who)).all()[0]
     connection.info[_SERVER_TRANSACTION] = ServerTransaction(pid, transaction)

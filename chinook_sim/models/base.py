@@ -73,18 +73,17 @@ class Money(TypeDecorator[Decimal]):
     Read from SQLite it is rounded to the cent that was meant; `float` never reaches the user.
     """
 
-    impl = Numeric
+    impl: Any = Numeric
     cache_ok = True
 
     def __init__(self, precision: int = 10) -> None:
         super().__init__(precision, 2)
         self.precision = precision
+        self.impl = Numeric(precision, 2).with_variant(self._in_sqlite(), "sqlite")
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Let SQLite bind floats, which is what its Chinooks hold."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(Numeric(self.precision, 2, asdecimal=False))
-        return dialect.type_descriptor(Numeric(self.precision, 2))
+    def _in_sqlite(self) -> TypeEngine[Any]:
+        """Return the type that binds floats, which is what SQLite's Chinooks hold."""
+        return Numeric(self.precision, 2, asdecimal=False)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Make a Decimal of two places of what the driver returned."""
@@ -99,11 +98,8 @@ class LedgerMoney(Money):
 
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Declare and bind floats in SQLite."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(REAL())
-        return super().load_dialect_impl(dialect)
+    def _in_sqlite(self) -> TypeEngine[Any]:
+        return REAL()
 
 
 class Id(BigInteger):

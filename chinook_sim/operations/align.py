@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, func, select, type_coerce, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import aliased
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.clock import d1
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
@@ -133,33 +134,22 @@ def _digest(dated: Iterable[Sequence[Any]], moved: timedelta = timedelta(0)) -> 
 def _history(connection: Connection) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be of the history."""
     other = aliased(Invoice)
+    backend = backend_for(connection)
     # Of the sales of a simulator a few are at midnight too, among others of that day.
-    with_times = select(_day(connection, other)).distinct()
-    days = with_times.where(*_unrecorded(connection, other), ~_at_midnight(connection, other))
+    with_times = select(backend.day_of(other.invoice_date)).distinct()
+    days = with_times.where(
+        *_unrecorded(connection, other), ~backend.is_midnight(other.invoice_date)
+    )
     return [
         *_unrecorded(connection, Invoice),
-        _at_midnight(connection, Invoice),
-        _day(connection, Invoice).not_in(days),
+        backend.is_midnight(Invoice.invoice_date),
+        backend.day_of(Invoice.invoice_date).not_in(days),
     ]
 
 
 def _unrecorded(connection: Connection, invoice: Any) -> list[ColumnElement[bool]]:
     """Return the conditions on an invoice to be from before the ledger."""
     return [~made_by_active_run(invoice), invoice.invoice_id <= baseline(connection)]
-
-
-def _at_midnight(connection: Connection, invoice: Any) -> ColumnElement[bool]:
-    if connection.dialect.name == "postgresql":
-        at_midnight: ColumnElement[bool] = _day(connection, invoice) == invoice.invoice_date
-        return at_midnight
-    # Dates written in any other way could not be moved back exactly.
-    return type_coerce(invoice.invoice_date, String).like("____-__-__ 00:00:00")
-
-
-def _day(connection: Connection, invoice: Any) -> ColumnElement[Any]:
-    if connection.dialect.name == "postgresql":
-        return func.date_trunc("day", invoice.invoice_date)
-    return func.substr(type_coerce(invoice.invoice_date, String), 1, 10)
 
 
 def _shift(connection: Connection, run_id: str, days: int, expected: str) -> None:
@@ -174,9 +164,7 @@ def _shift(connection: Connection, run_id: str, days: int, expected: str) -> Non
     Raises:
         BatchFailed: a trigger or a rule did not let all be moved.
     """
-    moved: Any = Invoice.invoice_date + timedelta(days=days)
-    if connection.dialect.name == "sqlite":
-        moved = func.strftime("%Y-%m-%d %H:%M:%S", Invoice.invoice_date, f"{days:+d} days")
+    moved = backend_for(connection).shift_days(Invoice.invoice_date, days)
     ids = invoices_of(connection, run_id)
     connection.execute(
         update(Invoice).where(Invoice.invoice_id.in_(ids)).values(invoice_date=moved)

@@ -8,13 +8,23 @@ import numpy as np
 from sqlalchemy import func, select
 
 from chinook_sim.changes.customers_and_prices import note_prices_undone
-from chinook_sim.changes.snapshots import customer_before, snapshots_of
+from chinook_sim.changes.snapshots import content_of
+from chinook_sim.changes.snapshots.tables import SUBJECTS, Subject
+from chinook_sim.database.expressions import in_range
 from chinook_sim.database.foreign_keys import references
 from chinook_sim.database.skipped_rows import delete_rows
 from chinook_sim.errors import UndoRefused
-from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
-from chinook_sim.ledger.invoice_ranges import changed_by, in_range, invoices_of, of_runs
-from chinook_sim.models import Change, Invoice, InvoiceLine, Run, RunInvoices
+from chinook_sim.ledger.invoice_ranges import changed_by, invoices_of, of_runs
+from chinook_sim.models import (
+    CANCELLATION,
+    LIVE,
+    SIGN_UP,
+    Change,
+    Invoice,
+    InvoiceLine,
+    Run,
+    RunInvoices,
+)
 from chinook_sim.operations.align import moved_without
 from chinook_sim.operations.run_digests import (
     RunMakers,
@@ -222,7 +232,7 @@ class RunUndoing:
                 Change.kind == ChangeKind.CANCELLATION,
                 Run.undone_at.is_(None),
                 ~of_runs(connection, Change.run_id, self._ids),
-                customer_before(connection).in_(newcomers),
+                content_of(connection).customer_before().in_(newcomers),
             )
         ).all()
         found = bought + len(cancelled)

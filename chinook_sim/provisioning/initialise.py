@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import inspect, literal, select
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.clock import d1
 from chinook_sim.database.connections import (
     check_connection,
@@ -156,7 +157,7 @@ def _make(
 ) -> Made:
     """Migrate what is there, and fill it if it is empty."""
     demand_init(connection, ledger_schema)
-    if source is not None and connection.dialect.name == "sqlite":
+    if source is not None and backend_for(connection).is_file:
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
     if place_of(connection) is None:
         _refuse_others(connection)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
 
+from chinook_sim.database.backends import backend_for
+from chinook_sim.database.backends.postgresql_catalogue import LEDGER_WITHOUT_SHOP
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import place_of
 from chinook_sim.database.schema import (
@@ -49,7 +51,7 @@ def place_ledger(
         _refuse_ledger_left_behind(connection, schema)
     if wanted is None or wanted == there:
         return there
-    if connection.dialect.name != "postgresql":
+    if not backend_for(connection).has_schemas:
         raise MigrationRefused(
             f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
         )
@@ -72,7 +74,7 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
     A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
     renames nothing in a comment.
     """
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+    if not backend_for(connection).has_schemas or installed(connection) is not None:
         return
     lost = connection.scalar(
         text(
@@ -98,7 +100,7 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
 
 def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
-    if connection.dialect.name != "postgresql" or installed(connection) is not None:
+    if not backend_for(connection).has_schemas or installed(connection) is not None:
         return
     known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
     names = list(chinook_names())
@@ -114,7 +116,11 @@ _LEFT_BEHIND = text(
     SELECT quote_ident(n.nspname), string_agg(
                format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
                ORDER BY ours.thing)
-      FROM pg_class m JOIN pg_namespace n ON n.oid = m.relnamespace
+      FROM (SELECT h.oid, h.nspname FROM """  # noqa: S608
+    + LEDGER_WITHOUT_SHOP
+    + """
+            -- one in a schema of its own says of which shop it is
+            AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE) n
      CROSS JOIN LATERAL (
            SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                          n.nspname, c.relname) AS thing
@@ -127,11 +133,6 @@ _LEFT_BEHIND = text(
              FROM pg_proc p
             WHERE p.pronamespace = n.oid
               AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
-     WHERE m.relname = :marker AND m.relkind = 'r'
-       -- one in a schema of its own says of which shop it is
-       AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE
-       AND NOT EXISTS (SELECT FROM pg_class s
-                        WHERE s.relnamespace = n.oid AND s.relname IN :names)
      GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
     """
 ).bindparams(bindparam("names", expanding=True))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alembic import op
 from sqlalchemy import Table, inspect, text
-from sqlalchemy.exc import DBAPIError
 
-from chinook_sim.database.backends.postgresql import hidden
+from chinook_sim.database.backends import backend_for
+from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
 from chinook_sim.database.identifiers import apply_identifier_style, quoted, sql_text
 from chinook_sim.database.introspection import place_of
+from chinook_sim.database.locks import MIGRATION_LOCK
 from chinook_sim.database.privileges import missing_grants
 from chinook_sim.database.schema import (
     CHINOOK_TABLES,
@@ -47,9 +48,6 @@ __all__ = [
     "site",
 ]
 
-MIGRATION_LOCK = 0x6368696E6F6F6D
-"""Key of the advisory lock that keeps a second upgrade waiting."""
-
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -72,8 +70,8 @@ class Site:
 
     @property
     def postgresql(self) -> bool:
-        """Whether it is PostgreSQL, and not SQLite."""
-        return self.look.dialect.name == "postgresql"
+        """Whether it is PostgreSQL, and not SQLite: a revision has SQL for one or the other."""
+        return backend_for(self.look).name == "postgresql"
 
     def spell(self, *names: Table | str) -> str:
         """Return names as SQL, tables with their schema."""
@@ -118,7 +116,7 @@ def demand_init(connection: Connection, ledger_schema: str | None) -> None:
         MigrationRefused: it names the GRANTs that are missing.
     """
     place = place_of(connection)
-    if connection.dialect.name != "postgresql" or place is None or place.missing(SALE_TABLES):
+    if not backend_for(connection).has_roles or place is None or place.missing(SALE_TABLES):
         return
     migrated = inspect(connection).has_table(VERSION_TABLE, schema=place.ledger_schema)
     if migrated:
@@ -219,7 +217,7 @@ def prepare(
     """
     place = place_of(connection)
     schema = place.schema if place else None
-    if place is None and connection.dialect.name == "postgresql":
+    if place is None and backend_for(connection).has_schemas:
         schema = connection.scalar(text("SELECT current_schema()"))
         if schema is None:
             _refuse_what_is_no_chinook(connection, place)
@@ -251,7 +249,7 @@ def new_schema(here: Site) -> str | None:
 def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | None) -> None:
     """Refuse to make a Chinook, or to complete one, where that is hardly what is meant."""
     if place is None:
-        grant = hidden(connection)
+        grant = backend_for(connection).grant_on_closed_schema(connection)
         if grant is not None:
             raise MigrationRefused(
                 f"there is a Chinook in a schema that the role cannot use: {grant}"
@@ -270,37 +268,15 @@ def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | 
         )
 
 
-TRANSACTION_SETUP = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET LOCAL row_security = off",
-)
-"""What a migration's transaction on PostgreSQL begins with: what others committed while it waited
-for a lock must be seen, and no policy may hide rows of a table that is to be dropped."""
-
-
 def lock(connection: Connection) -> None:
     """Keep other upgrades out until the transaction ends.
 
     Raises:
         MigrationRefused: the transaction that was lent sees only what was there when it began.
     """
-    if connection.dialect.name == "postgresql":
-        first, *others = TRANSACTION_SETUP
-        if connection.scalar(text("SHOW transaction_isolation")) != "read committed":
-            try:
-                connection.execute(text(first))
-            except DBAPIError:
-                raise MigrationRefused(
-                    "a migration needs a transaction that is READ COMMITTED; begin one"
-                ) from None
-        for statement in others:
-            connection.execute(text(statement))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-    else:
-        driver: Any = connection.connection.driver_connection
-        # Python's sqlite3 begins no transaction before a CREATE TABLE.
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    backend = backend_for(connection)
+    backend.begin_migration(connection)
+    backend.lock(connection, MIGRATION_LOCK)
 
 
 def mark(kind: str, name: str, more: str = "") -> None:

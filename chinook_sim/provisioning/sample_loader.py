@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Table, cast, func, select
+from sqlalchemy import cast, func, select
 from sqlalchemy.dialects.postgresql import REGCLASS
 
-from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.introspection import place_of
 from chinook_sim.models import (
     Album,
@@ -22,7 +22,7 @@ from chinook_sim.models import (
     Playlist,
     Track,
 )
-from chinook_sim.provisioning.sample_data import Row, rows
+from chinook_sim.provisioning.sample_data import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,35 +56,14 @@ def fill(
     Raises:
         InvalidInput: the scale is none.
     """
-    write = _copy if connection.dialect.name == "postgresql" else _insert
+    backend = backend_for(connection)
     for table, records in rows(scale, today, seed=seed):
         source = iter(records)
         while chunk := list(islice(source, CHUNK)):
-            write(connection, table, chunk)
+            backend.load_rows(connection, table, chunk)
             if progress is not None:
                 progress(len(chunk))
-    if connection.dialect.name == "postgresql":
-        _advance_sequences(connection)
-
-
-def _insert(connection: Connection, table: Table, chunk: list[Row]) -> None:
-    marks = ", ".join("?" * len(table.columns))
-    connection.exec_driver_sql(
-        f"INSERT INTO {quoted(connection, table)} ({_columns(connection, table)}) VALUES ({marks})",  # noqa: S608
-        chunk,
-    )
-
-
-def _copy(connection: Connection, table: Table, chunk: list[Row]) -> None:
-    driver: Any = connection.connection.driver_connection
-    target = f"{quoted(connection, table)} ({_columns(connection, table)})"
-    with driver.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
-        for row in chunk:
-            copy.write_row(row)
-
-
-def _columns(connection: Connection, table: Table) -> str:
-    return quoted(connection, *(column.name for column in table.columns))
+    _advance_sequences(connection)
 
 
 def _advance_sequences(connection: Connection) -> None:

@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import func, null, select, true, type_coerce
+from sqlalchemy import func, null, select, type_coerce
 from sqlalchemy.types import NullType
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.errors import CatalogueUnusable
 from chinook_sim.models import Change, Customer, Track
@@ -72,7 +73,7 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
             not in whole cents.
     """
     prices = select(func.coalesce(func.max(Change.change_id), 0)).where(Change.subject == "track")
-    as_of, tracks, customers = _read(
+    as_of, tracks, customers = backend_for(connection).read_tables(
         connection,
         prices if changes else select(null()),
         # Prices as the driver gives them: rounding to the cent would hide one that has none.
@@ -99,47 +100,8 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
 
 
 def version_of(connection: Connection) -> int | None:
-    """Return a number that changes when another connection commits; None if there is none.
-
-    SQLite has one, and needs it: customers and tracks that were read earlier may have been deleted,
-    and foreign keys, which PostgreSQL always checks, are off there unless an engine turns them on.
-    """
-    if connection.dialect.name != "sqlite":
-        return None
-    version = connection.exec_driver_sql("PRAGMA data_version").scalar()
-    return None if version is None else int(version)
-
-
-def _read(connection: Connection, one: Any, *tables: Sequence[Any]) -> list[Any]:
-    """Return one value, and the rows of tables, of the columns given, in the order of their key.
-
-    All are of the same moment, whatever others commit meanwhile.
-    """
-    if connection.dialect.name != "postgresql":
-        value = connection.scalar(one)
-        rows = [sorted(map(tuple, connection.execute(select(*columns)))) for columns in tables]
-        return [value, *rows]
-    # In one round trip, and each column as one array, which drivers read ten times as fast as rows.
-    first, *others = (
-        select(
-            *(
-                type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
-                for place, column in enumerate(columns)
-            )
-        ).subquery()
-        for columns in tables
-    )
-    together: Any = first
-    for other in others:
-        together = together.join(other, true())
-    question = select(one.scalar_subquery(), first, *others).select_from(together)
-    value, *arrays = connection.execute(question).one()
-    row = iter(arrays)
-    # An array of nothing is NULL.
-    return [
-        value,
-        *(sorted(zip(*((next(row) or ()) for _ in columns), strict=True)) for columns in tables),
-    ]
+    """Return a number that changes when others commit anything; see `Backend.data_version`."""
+    return backend_for(connection).data_version(connection)
 
 
 def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, column, func, null, select, text, update
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.locks import ID_LOCK
 from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, missing_grants
 from chinook_sim.errors import BatchFailed
 from chinook_sim.kinds import RunKind
@@ -21,12 +23,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import Chinook, IdSource
 
-__all__ = ["ID_LOCK", "Wanted", "advance_sequences", "lock_ids", "positions_of", "remember"]
-
-ID_LOCK = 0x6368696E6F6F6B
-"""Key of the advisory lock ("chinook" in ASCII) that everything of ours, the SQL functions too,
-holds until the end of its transaction when it takes ids by MAX or moves a sequence forward."""
-
+__all__ = ["Wanted", "advance_sequences", "lock_ids", "positions_of", "remember"]
 
 STEPS = 1_000_000
 """The widest gap that is crossed by `nextval`: less than a second of work."""
@@ -49,7 +46,7 @@ class Wanted(NamedTuple):
 
 def lock_ids(connection: Connection) -> None:
     """Take the advisory lock under which ids are read, until the transaction ends."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ID_LOCK})
+    backend_for(connection).lock(connection, ID_LOCK)
 
 
 def advance_sequences(connection: Connection, chinook: Chinook) -> None:

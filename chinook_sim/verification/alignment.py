@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chinook_sim.verification.dialect import dialect_of
 from chinook_sim.verification.query import SHOWN, Check, CheckQuery, counted, listed
 from chinook_sim.verification.recorded_runs import FINGERPRINT, date_of
 
@@ -45,20 +46,13 @@ def check_alignment(connection: Connection) -> list[Check]:
     (run, *_) = query.rows(_RUN) or (None,)
     if run is None:
         return []
-    postgresql = connection.dialect.name == "postgresql"
-    # With the fraction of a second, if there is one.
-    form = (
-        "to_char({0}, 'YYYY-MM-DD HH24:MI:SS') || "
-        "CASE WHEN date_trunc('second', {0}) = {0} THEN '' ELSE to_char({0}, '.US') END"
-        if postgresql
-        else "{0}"
-    )
+    dialect = dialect_of(connection)
     moved = CheckQuery(
         connection,
         "1 = 1",
         {"run": run.run_id},
-        date_text=form.format("i.{date}"),
-        date_before_text=form.format("{date_before}"),
+        date_text=dialect.timestamp_text("i.{date}"),
+        date_before_text=dialect.timestamp_text("{date_before}"),
     )
     dates = {int(row.id): str(row.moment) for row in moved.rows(_DATED)}
     digest = hashlib.sha256()

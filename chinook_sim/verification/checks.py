@@ -15,7 +15,6 @@ from chinook_sim.verification import statements
 from chinook_sim.verification.as_made import check_runs
 from chinook_sim.verification.changes import check_changes
 from chinook_sim.verification.query import Check, CheckQuery, begun
-from chinook_sim.verification.sales import TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +92,7 @@ def _checks_of_day(
         _totals(query),
         *_rules_of_day(connection, chinook, scope, times, baseline),
         *_orphans(query),
-        _whole_seconds(connection, query),
+        _whole_seconds(query),
         _spread(query, found, _declared(connection, day) if chinook.ledger else []),
         *(check_changes(connection, baseline, day) if chinook.ledger else []),
     ]
@@ -281,16 +280,11 @@ def _declared(connection: Connection, day: date) -> list[str]:
     ]
 
 
-def _whole_seconds(connection: Connection, query: CheckQuery) -> Check:
+def _whole_seconds(query: CheckQuery) -> Check:
     # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
-    broken = (
-        f"i.{{date}} NOT GLOB '{TIMESTAMP}'"
-        if connection.dialect.name == "sqlite"
-        else "date_trunc('second', i.{date}) <> i.{date}"
-    )
     return query.expect_none(
         "moments in the day, to the second",
-        f"SELECT i.{{invoice_id}} AS id FROM {{invoice}} i WHERE {{scope}} AND {broken}",  # noqa: S608
+        "SELECT i.{invoice_id} AS id FROM {invoice} i WHERE {scope} AND NOT ({in_whole_seconds})",
         "invoice with a fraction, or no timestamp",
         "invoices with fractions, or no timestamps",
     )

@@ -13,7 +13,8 @@ from chinook_sim.database.privileges import lacking
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.verification.sales import executable, stream
+from chinook_sim.verification.dialect import dialect_of
+from chinook_sim.verification.sales import stream
 from chinook_sim.verification.statements import OF_LINES
 
 if TYPE_CHECKING:
@@ -113,13 +114,7 @@ def take_snapshot(connection: Connection) -> None:
         connection: whose transaction has not run a query yet. It becomes read-only on PostgreSQL.
     """
     check_connection(connection)
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        return
-    driver: Any = connection.connection.driver_connection
-    # Python's sqlite3 begins no transaction before a SELECT.
-    if connection.dialect.name == "sqlite" and not driver.in_transaction:
-        connection.exec_driver_sql("BEGIN")
+    dialect_of(connection).begin_snapshot(connection)
 
 
 @contextmanager
@@ -166,12 +161,8 @@ class CheckQuery:
         self, connection: Connection, scope: str, parameters: Mapping[str, Any], **parts: str
     ) -> None:
         self._connection = connection
-        # SQLite keeps dates as text.
-        self.parameters = (
-            {name: str(value) for name, value in parameters.items()}
-            if connection.dialect.name == "sqlite"
-            else parameters
-        )
+        dialect = dialect_of(connection)
+        self.parameters = dialect.parameters(parameters)
         invoice, line = Invoice.__table__.c, InvoiceLine.__table__.c
         spelled: dict[str, Table | str] = {
             "invoice": Invoice.__table__,
@@ -196,22 +187,13 @@ class CheckQuery:
         self._names = {key: quoted(connection, name) for key, name in spelled.items()}
         self._names |= _kept(connection)
         self._names |= {name: _same(connection, *of) for name, of in _SAME.items()}
-        postgresql = connection.dialect.name == "postgresql"
-        own = {
-            "hour": "extract(hour FROM i.{date})" if postgresql else "substr(i.{date}, 12, 2)",
-            "at_midnight": "i.{date} = date_trunc('day', i.{date})"
-            if postgresql
-            else "substr(i.{date}, 12) = '00:00:00'",
-            # Joined by ids, which can be hashed; SQLite finds the ids of a range by index.
-            "made": "{run} r JOIN {run_invoices} p ON p.run_id = r.run_id CROSS JOIN LATERAL "
-            "generate_series(p.first_id, p.last_id, p.step) AS n (id) "
-            "JOIN {invoice} i ON i.{invoice_id} = n.id"
-            if postgresql
-            else "{run} r CROSS JOIN {run_invoices} p ON p.run_id = r.run_id "
-            "CROSS JOIN {invoice} i ON i.{invoice_id} BETWEEN p.first_id AND p.last_id "
-            "AND (i.{invoice_id} - p.first_id) % p.step = 0",
+        date = f"i.{self._names['date']}"
+        self._names |= {
+            "hour": dialect.hour(date),
+            "at_midnight": dialect.at_midnight(date),
+            "in_whole_seconds": dialect.in_whole_seconds(date),
+            "made": dialect.made.format(**self._names),
         }
-        self._names |= {name: part.format(**self._names) for name, part in own.items()}
         for name, part in {"scope": scope, "of_lines": OF_LINES, **parts}.items():
             self._names[name] = part.format(**self._names)
 
@@ -269,49 +251,32 @@ def _key(connection: Connection, column: Column[Any]) -> str:
 
 def _kept(connection: Connection) -> dict[str, str]:
     """Return what the ledger keeps of a changed invoice, `c.after`, as SQL by name."""
-    if connection.dialect.name == "postgresql":
-        row = "CAST(c.{when} AS jsonb) -> '{part}' -> 0"
-        lines = "jsonb_array_elements(CAST(c.{when} AS jsonb) -> 'InvoiceLine') e"
-        value, line = "CAST({of} ->> '{key}' AS numeric)", "e.value"
-    else:
-        row = "c.{when}, '$.{part}[0]"
-        lines = "json_each(c.{when}, '$.InvoiceLine') e"
-        value, line = "json_extract({of}.{key}')", "e.value, '$"
+    dialect = dialect_of(connection)
     price = Track.__table__.c.UnitPrice
-    columns = {
-        "kept_total": (row.format(when="after", part="Invoice"), Invoice.__table__.c.Total),
-        "price_before": (row.format(when="before", part="Track"), price),
-        "price_after": (row.format(when="after", part="Track"), price),
-        "kept_line_id": (line, InvoiceLine.__table__.c.InvoiceLineId),
-        "kept_line_track": (line, InvoiceLine.__table__.c.TrackId),
-        "kept_price": (line, InvoiceLine.__table__.c.UnitPrice),
-        "kept_quantity": (line, InvoiceLine.__table__.c.Quantity),
+    rows = {
+        "kept_total": ("after", Invoice.__table__.c.Total),
+        "price_before": ("before", price),
+        "price_after": ("after", price),
     }
-    date = _key(connection, Invoice.__table__.c.InvoiceDate)
-    of, left = (row.format(when=when, part="Invoice") for when in ("before", "after"))
-    now = f"i.{quoted(connection, Invoice.__table__.c.InvoiceDate.name)}"
-    dates = (
-        {
-            "date_before": f"CAST({of} ->> '{date}' AS timestamp)",
-            # Moments, whatever the TimeZone was, if the column has a time zone.
-            "date_after": f"CAST({left} ->> '{date}' AS timestamptz)",
-            "date_now": f"CAST({now} AS timestamptz)",
-        }
-        if connection.dialect.name == "postgresql"
-        else {
-            "date_before": f"json_extract({of}.{date}')",
-            "date_after": f"json_extract({left}.{date}')",
-            "date_now": now,
-        }
-    )
+    lines = {
+        "kept_line_id": InvoiceLine.__table__.c.InvoiceLineId,
+        "kept_line_track": InvoiceLine.__table__.c.TrackId,
+        "kept_price": InvoiceLine.__table__.c.UnitPrice,
+        "kept_quantity": InvoiceLine.__table__.c.Quantity,
+    }
+    date = Invoice.__table__.c.InvoiceDate
+    of = "Invoice", _key(connection, date)
     return {
-        **dates,
-        "kept_lines": lines.format(when="after"),
-        "lines_before": lines.format(when="before"),
+        "date_before": dialect.kept_timestamp("c.before", *of),
+        "date_after": dialect.kept_instant("c.after", *of),
+        "date_now": dialect.instant(f"i.{quoted(connection, date.name)}"),
+        "kept_lines": dialect.kept_lines("c.after"),
+        "lines_before": dialect.kept_lines("c.before"),
         **{
-            name: value.format(of=of, key=_key(connection, column))
-            for name, (of, column) in columns.items()
+            name: dialect.kept_value(f"c.{when}", str(column.table.name), _key(connection, column))
+            for name, (when, column) in rows.items()
         },
+        **{name: dialect.line_value(_key(connection, column)) for name, column in lines.items()},
     }
 
 
@@ -319,13 +284,6 @@ def _same(
     connection: Connection, row: str, kept: str, model: type[Base], names: Sequence[str]
 ) -> str:
     """Return the condition that a row holds in some columns what the ledger has kept."""
-    columns = {name: quoted(connection, model.__table__.c[name].name) for name in names}
-    keys = {name: column.strip('"') for name, column in columns.items()}
-    if connection.dialect.name == "postgresql":
-        # Both as JSON, in which NULL equals NULL; taken apart once, not once a column.
-        pairs = ", ".join(f"'{keys[name]}', {row}.{columns[name]}" for name in names)
-        return f"CAST({kept} AS jsonb) -> '{model.__name__}' -> 0 @> jsonb_build_object({pairs})"
-    return " AND ".join(
-        f"{row}.{columns[name]} IS json_extract({kept}, '$.{model.__name__}[0].{keys[name]}')"
-        for name in names
-    )
+    columns = [quoted(connection, model.__table__.c[name].name) for name in names]
+    by_key = {column.strip('"'): column for column in columns}
+    return dialect_of(connection).same(row, kept, model.__name__, by_key)

@@ -15,21 +15,19 @@ import numpy as np
 
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.verification.sale_columns import UNKNOWN, Sales, integers
+from chinook_sim.verification.dialect import dialect_of
+from chinook_sim.verification.sale_columns import Sales, integers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Row, TextClause
 
-__all__ = ["TIMESTAMP", "executable", "kept_sales", "read_sales", "stream"]
+__all__ = ["kept_sales", "read_sales", "stream"]
 
 SLICE = 10_000
 """Invoices in a slice."""
-
-TIMESTAMP = "????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
-"""The format of timestamps in SQLite, for GLOB."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
@@ -120,7 +118,7 @@ class _Statements:
     """The SELECTs, in the names and the dialect of the database at hand."""
 
     def __init__(self, connection: Connection) -> None:
-        self._postgresql = connection.dialect.name == "postgresql"
+        dialect = dialect_of(connection)
         invoice, line = Invoice.__table__, InvoiceLine.__table__
 
         def spell(alias: str, name: str) -> str:
@@ -129,19 +127,20 @@ class _Statements:
         self._invoice, self._line = quoted(connection, invoice), quoted(connection, line)
         self._id = spell("i", invoice.c.InvoiceId.name)
         self._owner = spell("l", line.c.InvoiceId.name)
+        date = spell("i", invoice.c.InvoiceDate.name)
         self._columns = [
             self._id,
-            self._integer(spell("i", invoice.c.CustomerId.name)),
-            self._moment(spell("i", invoice.c.InvoiceDate.name)),
-            self._exact(spell("i", invoice.c.InvoiceDate.name)),
-            self._number(f"{spell('i', invoice.c.Total.name)} * 100"),
-            *self._billing([spell("i", name) for name in _BILLING]),
+            dialect.integer(spell("i", invoice.c.CustomerId.name)),
+            dialect.seconds(date),
+            f"CASE WHEN {dialect.in_whole_seconds(date)} THEN 1 ELSE 0 END",
+            dialect.rounded(f"{spell('i', invoice.c.Total.name)} * 100"),
+            *dialect.billing([spell("i", name) for name in _BILLING]),
         ]
         self._line_columns = [
             self._owner,
-            self._integer(spell("l", line.c.TrackId.name)),
-            self._number(f"{spell('l', line.c.UnitPrice.name)} * 100"),
-            self._integer(spell("l", line.c.Quantity.name)),
+            dialect.integer(spell("l", line.c.TrackId.name)),
+            dialect.rounded(f"{spell('l', line.c.UnitPrice.name)} * 100"),
+            dialect.integer(spell("l", line.c.Quantity.name)),
         ]
         self._order = f"{self._owner}, {spell('l', line.c.InvoiceLineId.name)}"
 
@@ -156,45 +155,6 @@ class _Statements:
         where = f" WHERE {self._owner} IN ({scope})" if scope else ""
         columns = ", ".join(self._line_columns)
         return f"SELECT {columns} FROM {self._line} l{where} ORDER BY {self._order}"  # noqa: S608
-
-    def _integer(self, value: str) -> str:
-        """Return an integer; SQLite may have something else in a column of integers."""
-        if self._postgresql:
-            return f"coalesce({value}, {UNKNOWN})"
-        integer = f"CAST({value} AS INTEGER)"
-        return f"CASE WHEN {value} = {integer} THEN {integer} ELSE {UNKNOWN} END"
-
-    def _number(self, value: str) -> str:
-        """Return a number rounded to an integer; not a number, and absurd ones, are unknown."""
-        if self._postgresql:
-            return (
-                f"CASE WHEN {value} BETWEEN -1e12 AND 1e12 "
-                f"THEN CAST(round({value}) AS bigint) ELSE {UNKNOWN} END"
-            )
-        return f"coalesce(CAST(round({value}) AS INTEGER), {UNKNOWN})"
-
-    def _moment(self, date: str) -> str:
-        """Return the seconds since 1970 of a timestamp."""
-        if self._postgresql:
-            return (
-                f"CASE WHEN isfinite({date}) THEN CAST(floor(extract(epoch FROM "
-                f"CAST({date} AS timestamp))) AS bigint) ELSE {UNKNOWN} END"
-            )
-        return f"coalesce(CAST(strftime('%s', {date}) AS INTEGER), {UNKNOWN})"
-
-    def _exact(self, date: str) -> str:
-        """Return whether a timestamp is a whole second, as 1 or 0."""
-        if self._postgresql:
-            return f"CASE WHEN date_trunc('second', {date}) = {date} THEN 1 ELSE 0 END"
-        return f"coalesce({date} GLOB '{TIMESTAMP}', 0)"
-
-    def _billing(self, columns: Sequence[str]) -> Iterable[str]:
-        """Return the four bytes of the billing columns as a number, or, for SQLite, the columns."""
-        if not self._postgresql:
-            return columns
-        fields = " || ".join(f"coalesce({column}, chr(30)) || chr(31)" for column in columns)
-        digest = f"encode(substring(sha256(convert_to({fields}, 'UTF8')) FROM 1 FOR 4), 'hex')"
-        return [f"CAST(CAST('x' || {digest} AS bit(32)) AS bigint)"]
 
 
 def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:

@@ -13,21 +13,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import BigInteger, cast, func
-
-from chinook_sim.changes.snapshots.postgresql import PostgresqlSnapshots
-from chinook_sim.changes.snapshots.sqlite import SqliteSnapshots
-from chinook_sim.database.identifiers import quoted
-from chinook_sim.models import Change, Invoice
+from chinook_sim.changes.snapshots.postgresql import PostgresqlContent
+from chinook_sim.changes.snapshots.sqlite import SqliteContent
+from chinook_sim.database.backends import backend_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
     from chinook_sim.kinds import ChangeKind, Subject
 
-__all__ = ["Snapshots", "customer_before", "snapshots_of"]
+__all__ = ["Content", "content_of"]
 
 
 class Snapshots(Protocol):
@@ -55,21 +52,16 @@ class Snapshots(Protocol):
     def unlike_before(self, runs: Sequence[str], subject: Subject) -> list[int]:
         """Return the ids of what is not as it was before the first change of these runs."""
 
-
-def customer_before(connection: Connection) -> ColumnElement[int]:
-    """Return the expression for the customer of an invoice in the snapshot of a row of `Change`."""
-    name = quoted(connection, Invoice.__table__.c.CustomerId.name).strip('"')
-    if connection.dialect.name == "sqlite":
-        found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
-        return found
-    from sqlalchemy.dialects.postgresql import JSONB  # with all its drivers: not for SQLite
-
-    path = func.jsonb_extract_path_text(cast(Change.before, JSONB), "Invoice", "0", name)
-    return cast(path, BigInteger)
+    def customer_before(self) -> ColumnElement[int]:
+        """Return the customer of the invoice that a row of `Change` has kept, as an expression."""
 
 
-def snapshots_of(connection: Connection) -> Snapshots:
-    """Return the implementation for a connection to a recognised Chinook."""
-    if connection.dialect.name == "sqlite":
-        return SqliteSnapshots(connection)
-    return PostgresqlSnapshots(connection)
+def content_of(connection: Connection) -> Content:
+    """Return what keeps content on a connection to a recognised Chinook."""
+    return _CONTENT[backend_for(connection).name](connection)
+
+
+_CONTENT: dict[str, Callable[[Connection], Content]] = {
+    "postgresql": PostgresqlContent,
+    "sqlite": SqliteContent,
+}

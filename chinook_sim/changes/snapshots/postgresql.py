@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, BigInteger, String, bindparam
+from sqlalchemy import ARRAY, BigInteger, String, bindparam, cast, func
 
 from chinook_sim.changes.snapshots.tables import Part, parts_of
 from chinook_sim.database.identifiers import quoted, sql_text
-from chinook_sim.models import Change
+from chinook_sim.models import Change, Invoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from chinook_sim.kinds import ChangeKind, Subject
 
@@ -31,8 +31,16 @@ class PostgresqlSnapshots:
         self._connection = connection
         self._change = quoted(connection, Change.__table__)
 
-    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Snapshots.capture_before`."""
+    def customer_before(self) -> ColumnElement[int]:
+        """See `Content.customer_before`."""
+        from sqlalchemy.dialects.postgresql import JSONB  # with all its drivers: not for SQLite
+
+        name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
+        kept = cast(Change.before, JSONB)
+        return cast(func.jsonb_extract_path_text(kept, "Invoice", "0", name), BigInteger)
+
+    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_before`."""
         self._insert("before", run_id, kind, ids)
 
     def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:

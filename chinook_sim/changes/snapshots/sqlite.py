@@ -9,13 +9,16 @@ from itertools import islice
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.changes.snapshots.tables import Part, parts_of
+from sqlalchemy import func
+
+from chinook_sim.changes.snapshots.tables import Part, Subject, parts_of, subject_of
 from chinook_sim.database.identifiers import quoted
+from chinook_sim.models import Change, Invoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from chinook_sim.kinds import ChangeKind, Subject
 
@@ -37,8 +40,14 @@ class SqliteSnapshots:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
-        """See `Snapshots.capture_before`."""
+    def customer_before(self) -> ColumnElement[int]:
+        """See `Content.customer_before`."""
+        name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
+        found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
+        return found
+
+    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
+        """See `Content.keep_before`."""
         self._insert("before", run_id, kind, ids)
 
     def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:

@@ -1,208 +1,270 @@
-"""PostgreSQL: what its catalogue says of the tables of a Chinook."""
+"""PostgreSQL, with any driver."""
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING, get_args
+import json
+from contextlib import nullcontext
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, text
-
-from chinook_sim.database.identifiers import Spelling, spell
-from chinook_sim.database.schema import (
-    LEDGER_MARK,
-    LEDGER_TABLES,
-    SALE_TABLES,
-    VERSION_TABLE,
-    ColumnRow,
-    IdSource,
-    chinook_names,
-    ledger_state,
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    String,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    type_coerce,
 )
-from chinook_sim.database.session_settings import UNUSUAL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType
+
+from chinook_sim.database.backends.postgresql_catalogue import (
+    CLOSED_SCHEMA,
+    FOREIGN_KEYS,
+    read_columns,
+)
+from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.schema import chinook_names
+from chinook_sim.database.session_settings import PIN
+from chinook_sim.database.skipped_rows import check_written
+from chinook_sim.dates import EPOCH
+from chinook_sim.errors import MigrationRefused
+from chinook_sim.models import RunInvoices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import tzinfo
 
+    from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
-__all__ = ["hidden", "postgresql_columns"]
+    from chinook_sim.database.schema import ColumnRow
 
-SALE_NAMES = [
-    spell(table.name, spelling) for table in SALE_TABLES for spelling in get_args(Spelling)
-]
+__all__ = ["TRANSACTION_SETUP", "PostgreSQL"]
 
-
-_POSTGRESQL_COLUMNS = text(
-    """
-    SELECT n.nspname AS schema, c.relname AS table_name, a.attname AS column_name,
-           n.nspname = ANY (current_schemas(false)) AS on_path,
-           pg_catalog.pg_table_is_visible(c.oid)
-           AND ledger.visible AS visible, ledger.tables AS ledger_tables,
-           coalesce(apart.nspname, n.nspname) AS ledger_schema,
-           -- asked once, and only where a shop has no ledger
-           CASE WHEN ledger.tables IS NULL THEN (
-               SELECT quote_ident(h.nspname)
-                 FROM pg_catalog.pg_class m
-                 JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
-                 JOIN pg_catalog.pg_class r ON r.relnamespace = h.oid
-                WHERE m.relname = :marker AND m.relkind = 'r' AND left(h.nspname, 3) <> 'pg_'
-                  AND r.relname = :run AND r.relkind = 'r'
-                  -- in the schema of the ledger, or in the one that it is for
-                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
-                                    JOIN pg_catalog.pg_namespace o ON o.oid = s.relnamespace
-                                   WHERE s.relname IN :names AND s.relkind IN ('r', 'p')
-                                     AND (o.oid = h.oid
-                                          OR pg_catalog.obj_description(m.oid, 'pg_class')
-                                             = CAST(:mark AS text) || o.nspname))
-                ORDER BY 1 LIMIT 1) END AS stray_ledger,
-           concat_ws(',', CASE WHEN row_security_active(c.oid) AND c.relname IN :sales
-                               THEN c.relname END, ledger.hidden) AS row_security,
-           to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
-           """  # noqa: S608
-    + UNUSUAL
-    + """ AS unusual_settings,
-           a.attidentity = 'a' AS always,
-           CASE coalesce(nullif(y.typbasetype, 0), y.oid)
-                WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
-                ELSE 9223372036854775807 END AS column_limit,
-           quote_ident(home.nspname) || '.' || quote_ident(maker.relname) AS sequence,
-           CASE WHEN home.oid <> n.oid THEN quote_ident(home.nspname) END AS sequence_schema,
-           s.seqmax, s.seqincrement,
-           CASE WHEN s.seqincrement < 0
-                THEN format('nextval(%L::regclass)', CAST(s.seqrelid AS regclass))
-                ELSE other.expression END AS expression,
-           has_sequence_privilege(s.seqrelid, 'USAGE') AS usable,
-           source.oid IS NOT NULL AS has_default,
-           has_table_privilege(c.oid, 'SELECT') AS readable,
-           has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable
-      FROM pg_catalog.pg_class c
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
-      LEFT JOIN pg_catalog.pg_attrdef f
-        ON f.adrelid = c.oid AND f.adnum = a.attnum AND a.attgenerated = ''
-      LEFT JOIN LATERAL (
-           -- a call of something, and not a constant
-           SELECT pg_catalog.pg_get_expr(f.adbin, f.adrelid) AS expression) told
-        ON told.expression LIKE '%(%'
-      LEFT JOIN LATERAL (
-           -- an identity column owns its sequence; a serial column's default is nextval of one
-           SELECT d.objid AS oid FROM pg_catalog.pg_depend d
-            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-              AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
-           UNION ALL
-           SELECT d.refobjid FROM pg_catalog.pg_depend d
-             JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
-            WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-              AND d.refclassid = 'pg_class'::regclass
-              -- a setting puts quotes around every name
-              AND replace(told.expression, '"', '')
-                  ~ '^nextval[(]E?''([^'']|'''')*''::regclass[)]$'
-           LIMIT 1) source ON true
-      LEFT JOIN LATERAL (
-           SELECT told.expression WHERE source.oid IS NULL) other ON true
-      -- a plain id column has no source, but may have a sequence beside it: ours, or the one of
-      -- another program that numbers invoices
-      LEFT JOIN pg_catalog.pg_class beside ON beside.relkind = 'S'
-       AND source.oid IS NULL AND other.expression IS NULL
-       AND beside.relnamespace = c.relnamespace AND beside.relname =
-           CASE WHEN (c.relname, a.attname) IN (('Invoice', 'InvoiceId'), ('invoice', 'invoice_id'))
-                THEN 'invoice_id_seq'
-                WHEN (c.relname, a.attname) IN (('InvoiceLine', 'InvoiceLineId'),
-                                                ('invoice_line', 'invoice_line_id'))
-                THEN 'invoice_line_id_seq' END
-      LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = coalesce(source.oid, beside.oid)
-      LEFT JOIN pg_catalog.pg_class maker ON maker.oid = s.seqrelid
-      LEFT JOIN pg_catalog.pg_namespace home ON home.oid = maker.relnamespace
-      -- a ledger in a schema of its own has a table that names the shop's schema in its comment
-      LEFT JOIN (
-           SELECT DISTINCT ON (told) h.oid, h.nspname,
-                  pg_catalog.obj_description(m.oid, 'pg_class') AS told
-             FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
-            WHERE m.relname = :marker AND m.relkind = 'r'
-            ORDER BY told, h.nspname) apart
-        ON apart.told = CAST(:mark AS text) || n.nspname
-     CROSS JOIN LATERAL (
-           SELECT string_agg(l.relname, ',') AS tables,
-                  string_agg(l.relname, ',') FILTER (WHERE row_security_active(l.oid)) AS hidden,
-                  coalesce(bool_and(pg_catalog.pg_table_is_visible(l.oid)
-                                    OR apart.oid IS NOT NULL), true) AS visible
-             FROM pg_catalog.pg_class l
-            WHERE l.relnamespace = coalesce(apart.oid, c.relnamespace) AND l.relkind = 'r'
-              AND l.relname IN :ledger) ledger
-     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
-       AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
-       AND has_schema_privilege(n.oid, 'USAGE')
-     ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname, a.attnum
-    """
-).bindparams(
-    bindparam("names", expanding=True),
-    bindparam("sales", SALE_NAMES, expanding=True),
-    bindparam("ledger", LEDGER_TABLES, expanding=True),
-    bindparam("run", LEDGER_TABLES[0]),
-    bindparam("marker", VERSION_TABLE),
-    bindparam("mark", LEDGER_MARK),
+TRANSACTION_SETUP = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET LOCAL row_security = off",
 )
+"""What a migration's transaction begins with: what others committed while it waited for a lock must
+be seen, and no policy may hide rows of a table that is to be dropped."""
 
 
-_CLOSED_SCHEMA = text(
-    """
-    SELECT quote_ident(n.nspname) FROM pg_catalog.pg_class c
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
-       AND NOT has_schema_privilege(n.oid, 'USAGE')
-     GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
-    """
-).bindparams(bindparam("names", expanding=True))
+class PostgreSQL:
+    """See `chinook_sim.database.backends.Backend`."""
 
+    name = "postgresql"
+    is_file = False
+    has_schemas = True
+    has_roles = True
+    locks_rows = True
+    server_transaction: tuple[ColumnElement[Any], ...] = (
+        literal_column("pg_backend_pid()"),
+        literal_column("pg_current_xact_id()::xid::text"),
+    )
 
-def hidden(connection: Connection) -> str | None:
-    """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
-    if connection.dialect.name != "postgresql":
-        return None
-    schema = connection.scalar(_CLOSED_SCHEMA, {"names": list(chinook_names())})
-    role = connection.scalar(text("SELECT quote_ident(current_user)"))
-    return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
+    def begin(self, connection: Connection) -> None:
+        """Do nothing: drivers begin a transaction before any statement."""
 
+    def begin_write(self, connection: Connection) -> AbstractContextManager[None]:
+        """Do nothing: any transaction may write."""
+        return nullcontext()
 
-def postgresql_columns(connection: Connection) -> Iterable[ColumnRow]:
-    """Return the columns of all tables that have a name of Chinook's, in all schemas."""
-    for row in connection.execute(_POSTGRESQL_COLUMNS, {"names": list(chinook_names())}):
-        if row.expression is not None:
-            ids = IdSource(
-                "expression", row.column_limit, expression=row.expression, always=row.always
-            )
-        elif row.sequence is None:
-            ids = IdSource(
-                "none",
-                row.column_limit,
-                default=False,
-                readable=row.readable,
-                lockable=row.lockable,
-            )
-        else:
-            ids = IdSource(
-                "sequence",
-                min(row.column_limit, row.seqmax),
-                sequence=row.sequence,
-                bounded=row.seqmax < row.column_limit,
-                sequence_schema=row.sequence_schema,
-                increment=row.seqincrement,
-                usable=row.usable,
-                default=row.has_default,
-                readable=row.readable,
-                always=row.always,
-            )
-        yield ColumnRow(
-            row.schema,
-            row.table_name,
-            row.column_name,
-            row.on_path,
-            row.visible,
-            row.ledger_schema,
-            *ledger_state(row.ledger_tables),
-            row.stray_ledger,
-            tuple(row.row_security.split(",")) if row.row_security else (),
-            date.fromisoformat(row.today),
-            row.unusual_settings,
-            ids,
+    def begin_migration(self, connection: Connection) -> None:
+        """Make the transaction READ COMMITTED, with row-level security off."""
+        level, *others = TRANSACTION_SETUP
+        if connection.scalar(text("SHOW transaction_isolation")) != "read committed":
+            try:
+                connection.execute(text(level))
+            except DBAPIError:
+                raise MigrationRefused(
+                    "a migration needs a transaction that is READ COMMITTED; begin one"
+                ) from None
+        for statement in others:
+            connection.execute(text(statement))
+
+    def set_timeouts(
+        self, connection: Connection, lock_timeout: int, statement_timeout: int | None
+    ) -> None:
+        """Set them for the transaction: behind a pooler the next one is somebody else's."""
+        settings = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+        statements = [
+            f"SET LOCAL {name} = '{seconds}s'"
+            for name, seconds in settings.items()
+            if seconds is not None
+        ]
+        # SET, since a SELECT would take the snapshot; and all at once, which psycopg sends only
+        # without parameters.
+        connection.exec_driver_sql(
+            "; ".join((PIN, *statements)), execution_options={"no_parameters": True}
         )
+
+    def lock(self, connection: Connection, key: int) -> None:
+        """Wait for it, no longer than `lock_timeout`."""
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def try_lock(self, connection: Connection, key: int) -> bool:
+        """Return at once."""
+        lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+        return bool(connection.scalar(lock, {"key": key}))
+
+    def data_version(self, connection: Connection) -> int | None:
+        """Return None: foreign keys, which are always checked, notice what is gone."""
+        return None
+
+    def today(self, connection: Connection) -> date:
+        """Return it by the session's time zone."""
+        # As text that no setting changes.
+        question = "SELECT to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD')"
+        return date.fromisoformat(str(connection.scalar(text(question))))
+
+    def now(self, connection: Connection, zone: tzinfo | None) -> datetime:
+        """Return the clock's time, not the transaction's, which may have waited for a lock."""
+        question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
+        # As a number: no setting changes how that is written.
+        seconds = connection.scalar(text(f"SELECT extract(epoch FROM {question})"))  # noqa: S608
+        told = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
+        return (told.astimezone(zone) if zone else told).replace(tzinfo=None)
+
+    def database_name(self, connection: Connection) -> str | None:
+        """Return it, as a URL without a database means one with the name of the role."""
+        return str(connection.scalar(text("SELECT current_database()")))
+
+    def columns(self, connection: Connection) -> Iterable[ColumnRow]:
+        """Ask for all in one query, together with the ledger, sequences and settings."""
+        return read_columns(connection)
+
+    def grant_on_closed_schema(self, connection: Connection) -> str | None:
+        """Look for tables in schemas without USAGE."""
+        schema = connection.scalar(CLOSED_SCHEMA, {"names": list(chinook_names())})
+        role = connection.scalar(text("SELECT quote_ident(current_user)"))
+        return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
+
+    def foreign_keys_to(
+        self, connection: Connection, invoice: str, line: str
+    ) -> Sequence[Row[Any]]:
+        """Read them from the catalogue, whatever the role may do with the tables."""
+        return connection.execute(FOREIGN_KEYS, {"invoice": invoice, "line": line}).all()
+
+    def in_values(self, column: Any, values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
+        """Compare with the elements of an array."""
+        element = String if isinstance(column.type, String) else BigInteger
+        parameter = bindparam("values", list(values), type_=ARRAY(element), unique=True)
+        condition: ColumnElement[bool] = column.in_(select(func.unnest(parameter)))
+        return condition
+
+    def ids_in_ranges(self) -> Select[Any]:
+        """Return a list of ids, which can be hashed, whatever the planner knows of the ranges.
+
+        Ids of concurrent calls of the SQL function take turns, and so are in thousands of ranges.
+        """
+        ranges = RunInvoices.__table__.c
+        return select(func.generate_series(ranges.first_id, ranges.last_id, ranges.step))
+
+    def day_of(self, moment: Any) -> ColumnElement[Any]:
+        """Return the midnight that it begins with."""
+        return func.date_trunc("day", moment)
+
+    def is_midnight(self, moment: Any) -> ColumnElement[bool]:
+        """Compare with the midnight of its day."""
+        condition: ColumnElement[bool] = self.day_of(moment) == moment
+        return condition
+
+    def shift_days(self, moment: Any, days: int) -> ColumnElement[Any]:
+        """Add an interval."""
+        moved: ColumnElement[Any] = moment + timedelta(days=days)
+        return moved
+
+    def sum_of_lines(self, price: Any, quantity: Any) -> ColumnElement[Any]:
+        """Add up numbers that are exact."""
+        return func.sum(price * quantity)
+
+    def read_tables(
+        self, connection: Connection, value: Select[Any], *tables: Sequence[Any]
+    ) -> list[Any]:
+        """Read each column as one array, which drivers read ten times as fast as rows.
+
+        All in one round trip, and so in one snapshot.
+        """
+        first, *others = (
+            select(
+                *(
+                    type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
+                    for place, column in enumerate(columns)
+                )
+            ).subquery()
+            for columns in tables
+        )
+        together: Any = first
+        for other in others:
+            together = together.join(other, true())
+        question = select(value.scalar_subquery(), first, *others).select_from(together)
+        one, *arrays = connection.execute(question).one()
+        row = iter(arrays)
+        # An array of nothing is NULL.
+        return [
+            one,
+            *(
+                sorted(zip(*((next(row) or ()) for _ in columns), strict=True))
+                for columns in tables
+            ),
+        ]
+
+    def insert_rows(
+        self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Send all rows as JSON, which the server takes apart."""
+        if not rows:
+            return
+        names = [quoted(connection, name) for name in rows[0]]
+        into = f"INSERT INTO {quoted(connection, table)} ({', '.join(names)})"
+        chosen = ", ".join(f"k.{name}" for name in names)
+        statement = f"{into} OVERRIDING SYSTEM VALUE SELECT {chosen} FROM"
+        _execute_with_rows(connection, statement, table, rows)
+
+    def update_rows(
+        self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Send all rows as JSON, which the server takes apart."""
+        if not rows:
+            return
+        key, *names = (quoted(connection, name) for name in rows[0])
+        changed = ", ".join(f"{name} = k.{name}" for name in names)
+        statement = f"UPDATE {quoted(connection, table)} AS r SET {changed} FROM"  # noqa: S608
+        _execute_with_rows(connection, statement, table, rows, f"WHERE r.{key} = k.{key}")
+
+    def load_rows(
+        self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Use COPY, through psycopg's cursor."""
+        names = quoted(connection, *(column.name for column in table.columns))
+        statement = f"COPY {quoted(connection, table)} ({names}) FROM STDIN"
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+def _execute_with_rows(
+    connection: Connection,
+    statement: str,
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    rest: str = "",
+) -> None:
+    """Execute a statement that ends in FROM, with the rows as `k` after it."""
+    spelled = {name: quoted(connection, name).strip('"') for name in rows[0]}
+    records = [{spelled[name]: value for name, value in row.items()} for row in rows]
+    of = quoted(connection, table)
+    result = connection.execute(
+        sql_text(
+            f"{statement} jsonb_populate_recordset(CAST(NULL AS {of}), CAST(:rows AS jsonb)) k "
+            f"{rest}"
+        ),
+        {"rows": json.dumps(records, default=str, ensure_ascii=False)},
+    )
+    check_written(connection, table, result.rowcount, len(rows))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import is_psycopg
 from chinook_sim.sales.writers.postgresql import CopyWriter, UnnestWriter
 from chinook_sim.sales.writers.sqlite import SqliteWriter
@@ -72,8 +73,16 @@ class Writer(Protocol):
 
 def choose_writer(connection: Connection, chinook: Chinook) -> Writer:
     """Return the fastest writer that a connection to a recognised Chinook allows."""
-    if connection.dialect.name == "sqlite":
-        return SqliteWriter(connection, chinook)
+    return _WRITERS[backend_for(connection).name](connection, chinook)
+
+
+def _choose_for_postgresql(connection: Connection, chinook: Chinook) -> Writer:
     if is_psycopg(connection) and not chinook.ids_come_back:
         return CopyWriter(connection, chinook)
     return UnnestWriter(connection, chinook)
+
+
+_WRITERS: dict[str, Callable[[Connection, Chinook], Writer]] = {
+    "postgresql": _choose_for_postgresql,
+    "sqlite": SqliteWriter,
+}
