@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import insert, literal, select
 
-from chinook_sim.changes.snapshots import content_of
+from chinook_sim.changes.snapshots import snapshots_of
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.locks import PRICE_LOCK
-from chinook_sim.models import MOVE, PRICE, PRICE_UNDONE, SIGN_UP, Change, Customer, Track
+from chinook_sim.kinds import PRICE_UNDONE, ChangeKind
+from chinook_sim.models import Change, Customer, Track
 from chinook_sim.sales.id_allocation import allocate_customers
 from chinook_sim.sampling.people import People, email
 from chinook_sim.sampling.selections import sample_below, sample_ranks
@@ -98,7 +99,7 @@ class ShopMutator:
                 )
             )
         self._backend.insert_rows(self._connection, Customer.__table__, rows)
-        self._content.keep_new(self._run_id, SIGN_UP, ids)
+        self._snapshots.capture_inserted(self._run_id, ChangeKind.SIGN_UP, ids)
         return ids
 
     def move(self, count: int) -> int:
@@ -122,9 +123,9 @@ class ShopMutator:
             }
             for customer, country in countries.items()
         ]
-        self._content.keep_before(self._run_id, MOVE, list(countries))
+        self._snapshots.capture_before(self._run_id, ChangeKind.MOVE, list(countries))
         self._backend.update_rows(self._connection, Customer.__table__, rows)
-        self._content.keep_after(self._run_id, MOVE)
+        self._snapshots.capture_after(self._run_id, ChangeKind.MOVE)
         return len(rows)
 
     def change_prices(self, count: int) -> int:
@@ -156,9 +157,9 @@ class ShopMutator:
                     Track.__table__.c.UnitPrice.name: cents / 100,
                 }
             )
-        self._content.keep_before(self._run_id, PRICE, list(prices))
+        self._snapshots.capture_before(self._run_id, ChangeKind.PRICE, list(prices))
         self._backend.update_rows(self._connection, Track.__table__, rows)
-        self._content.keep_after(self._run_id, PRICE)
+        self._snapshots.capture_after(self._run_id, ChangeKind.PRICE)
         return len(rows)
 
     def _lock(self, key: Any, column: Any, ids: dict[int, int]) -> dict[int, Any]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select, update
 
-from chinook_sim.changes.counts import Changes
-from chinook_sim.changes.snapshots import content_of
+from chinook_sim.changes.snapshots import snapshots_of
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.foreign_keys import references, referred
 from chinook_sim.database.skipped_rows import check_written, delete_rows

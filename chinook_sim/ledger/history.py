@@ -16,6 +16,7 @@ from chinook_sim.database.introspection import recognise
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import InvalidInput
+from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import baseline
 from chinook_sim.models import Change, Invoice, Run, RunInvoices

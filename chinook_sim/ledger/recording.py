@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 
 from chinook_sim._version import __version__
 from chinook_sim.database.backends import backend_for
+from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.commit_outcome import _SERVER_TRANSACTION, ServerTransaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import RANGE, RUN, Invoice
@@ -130,7 +131,7 @@ def _enter(connection: Connection, request: RunRequest, ids: IdRanges, **made: o
 
 
 def _write(connection: Connection, statement: Any) -> None:
-    """Write to the ledger, and remember who did, for `resolve_commit_outcome`."""
+    """Write to the ledger, and remember the server's transaction for `resolve_commit_outcome`."""
     who = backend_for(connection).server_transaction
     if not who:
         connection.execute(statement)

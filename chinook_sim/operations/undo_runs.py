@@ -8,17 +8,14 @@ import numpy as np
 from sqlalchemy import func, select
 
 from chinook_sim.changes.customers_and_prices import note_prices_undone
-from chinook_sim.changes.snapshots import content_of
-from chinook_sim.changes.snapshots.tables import SUBJECTS, Subject
+from chinook_sim.changes.snapshots import snapshots_of
 from chinook_sim.database.expressions import in_range
 from chinook_sim.database.foreign_keys import references
 from chinook_sim.database.skipped_rows import delete_rows
 from chinook_sim.errors import UndoRefused
+from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import changed_by, invoices_of, of_runs
 from chinook_sim.models import (
-    CANCELLATION,
-    LIVE,
-    SIGN_UP,
     Change,
     Invoice,
     InvoiceLine,
@@ -232,7 +229,7 @@ class RunUndoing:
                 Change.kind == ChangeKind.CANCELLATION,
                 Run.undone_at.is_(None),
                 ~of_runs(connection, Change.run_id, self._ids),
-                content_of(connection).customer_before().in_(newcomers),
+                snapshots_of(connection).customer_before().in_(newcomers),
             )
         ).all()
         found = bought + len(cancelled)

@@ -191,7 +191,7 @@ def _make(
 
 def _refuse_other_drivers(connection: Connection) -> None:
     """Refuse to fill a PostgreSQL database through a driver without psycopg's COPY."""
-    if connection.dialect.name == "postgresql" and not is_psycopg(connection):
+    if not backend_for(connection).is_file and not is_psycopg(connection):
         raise InvalidInput(
             f"an empty database is filled with COPY, which needs psycopg, not "
             f"{connection.dialect.driver}; use an engine of postgresql+psycopg://"

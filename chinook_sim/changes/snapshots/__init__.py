@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from chinook_sim.changes.snapshots.postgresql import PostgresqlContent
-from chinook_sim.changes.snapshots.sqlite import SqliteContent
+from chinook_sim.changes.snapshots.postgresql import PostgresqlSnapshots
+from chinook_sim.changes.snapshots.sqlite import SqliteSnapshots
 from chinook_sim.database.backends import backend_for
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.kinds import ChangeKind, Subject
 
-__all__ = ["Content", "content_of"]
+__all__ = ["Snapshots", "snapshots_of"]
 
 
 class Snapshots(Protocol):
@@ -56,12 +56,12 @@ class Snapshots(Protocol):
         """Return the customer of the invoice that a row of `Change` has kept, as an expression."""
 
 
-def content_of(connection: Connection) -> Content:
-    """Return what keeps content on a connection to a recognised Chinook."""
+def snapshots_of(connection: Connection) -> Snapshots:
+    """Return the implementation for a connection to a recognised Chinook."""
     return _CONTENT[backend_for(connection).name](connection)
 
 
-_CONTENT: dict[str, Callable[[Connection], Content]] = {
-    "postgresql": PostgresqlContent,
-    "sqlite": SqliteContent,
+_CONTENT: dict[str, Callable[[Connection], Snapshots]] = {
+    "postgresql": PostgresqlSnapshots,
+    "sqlite": SqliteSnapshots,
 }

@@ -32,15 +32,15 @@ class PostgresqlSnapshots:
         self._change = quoted(connection, Change.__table__)
 
     def customer_before(self) -> ColumnElement[int]:
-        """See `Content.customer_before`."""
+        """See `Snapshots.customer_before`."""
         from sqlalchemy.dialects.postgresql import JSONB  # with all its drivers: not for SQLite
 
         name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
         kept = cast(Change.before, JSONB)
         return cast(func.jsonb_extract_path_text(kept, "Invoice", "0", name), BigInteger)
 
-    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
-        """See `Content.keep_before`."""
+    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_before`."""
         self._insert("before", run_id, kind, ids)
 
     def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:

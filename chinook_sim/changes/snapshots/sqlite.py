@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func
 
-from chinook_sim.changes.snapshots.tables import Part, Subject, parts_of, subject_of
+from chinook_sim.changes.snapshots.tables import Part, parts_of
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.models import Change, Invoice
 
@@ -41,13 +41,13 @@ class SqliteSnapshots:
         self._connection = connection
 
     def customer_before(self) -> ColumnElement[int]:
-        """See `Content.customer_before`."""
+        """See `Snapshots.customer_before`."""
         name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
         found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
         return found
 
-    def keep_before(self, run_id: str, kind: str, ids: Sequence[int]) -> None:
-        """See `Content.keep_before`."""
+    def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
+        """See `Snapshots.capture_before`."""
         self._insert("before", run_id, kind, ids)
 
     def capture_inserted(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
