@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ def head() -> str:
     return str(ScriptDirectory(str(_scripts())).get_current_head())
 
 
+@cache
 def revision_of(name: str) -> Any:
     """Return the module of a revision: a later one builds on what it has."""
     return ScriptDirectory(str(_scripts())).get_revision(name).module

@@ -17,8 +17,7 @@ import hashlib
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
-from chinook_sim.provisioning.migration_runner import read_functions
+from chinook_sim.provisioning.migration_runner import read_functions, revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
 
 revision = "0004"
@@ -98,7 +97,8 @@ def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[
 def other_defaults(here: Site) -> str:
     """Say which ids the functions cannot take, as a column has a default of the owner's."""
     found = []
-    for table in (Invoice.__table__, InvoiceLine.__table__):
+    chinook = revision_of("0001").chinook(here)
+    for table in (chinook["Invoice"], chinook["InvoiceLine"]):
         ids = here.place.ids_of(table) if here.place and here.place.has(table) else None
         if ids and ids.expression:
             found.append(f"the ids of {here.spell(table)} are {ids.expression}")
@@ -190,8 +190,9 @@ NEW_SALES = (
 
 def objects_of(here: Site) -> dict[str, str]:
     """Return the tables and sequences that the functions use, as SQL."""
-    customer, track = Customer.__table__, Track.__table__
-    invoice, line = Invoice.__table__, InvoiceLine.__table__
+    chinook = revision_of("0001").chinook(here)
+    customer, track = chinook["Customer"], chinook["Track"]
+    invoice, line = chinook["Invoice"], chinook["InvoiceLine"]
     separate = here.ledger_schema if here.ledger_schema != here.schema else None
     return {
         "ledger_schema": here.spell(separate) if separate else "",
@@ -207,8 +208,9 @@ def objects_of(here: Site) -> dict[str, str]:
 
 def names_in(here: Site) -> dict[str, str]:
     """Return what stands in braces in the functions."""
-    customer, track = Customer.__table__, Track.__table__
-    invoice, line = Invoice.__table__, InvoiceLine.__table__
+    chinook = revision_of("0001").chinook(here)
+    customer, track = chinook["Customer"], chinook["Track"]
+    invoice, line = chinook["Invoice"], chinook["InvoiceLine"]
     columns = {
         "customer_id": customer.c.CustomerId,
         "address": customer.c.Address,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.models import Customer
 from chinook_sim.provisioning.migration_runner import read_functions, revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, site
 
@@ -131,7 +130,7 @@ def _bound(here: Site, place: int) -> str:
 
 def _billing_print(here: Site) -> str:
     """Return what a fingerprint has of the address of a customer `c`, as four bytes."""
-    columns = Customer.__table__.c
+    columns = revision_of("0001").chinook(here)["Customer"].c
     fields = " || ".join(
         f"coalesce(c.{here.spell(columns[name].name)}, chr(30)) || chr(31)"
         for name in ("Address", "City", "State", "Country", "PostalCode")
