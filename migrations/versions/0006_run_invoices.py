@@ -23,6 +23,18 @@ depends_on = None
 
 RUN, CHANGE, RANGES = "chinook_sim_run", "chinook_sim_change", "chinook_sim_run_invoices"
 
+FUNCTIONS = read_functions(
+    revision,
+    "chinook_sim_in_step",
+    "chinook_sim_any_tracks",
+    "chinook_sim_any_sale",
+    "simulate_new_sale",
+    "simulate_update_sale",
+    "simulate_delete_sale",
+    "simulate_sales",
+)
+"""Columns are always qualified in them; a bare name means the variable."""
+
 
 def upgrade() -> None:
     here = site()
@@ -58,7 +70,7 @@ def upgrade() -> None:
     if here.postgresql:
         earlier = revision_of("0004")
         earlier.refuse_changed(here, earlier.signatures(here))
-        earlier.install(here, functions(), names_in(here))
+        earlier.install(here, FUNCTIONS, names_in(here))
 
 
 def downgrade() -> None:
@@ -90,17 +102,6 @@ def downgrade() -> None:
     )
     execute(f"ALTER TABLE {run} DROP COLUMN prices_known")
     op.drop_table(RANGES, schema=here.ledger_schema)
-
-
-def functions() -> dict[str, tuple[str, str, str]]:
-    """Return the functions as they are from this revision on."""
-    earlier = revision_of("0004").FUNCTIONS
-    functions = {
-        # Columns are always qualified in them; a bare name means the variable.
-        name: (parameters, result, f"\n#variable_conflict use_variable{body}")
-        for name, (parameters, result, body) in earlier.items()
-    }
-    return functions | read_functions(revision, "simulate_sales")
 
 
 def names_in(here: Site) -> dict[str, str]:
