@@ -6,28 +6,43 @@ from pathlib import Path
 
 from chinook_sim.provisioning.migration_runner import read_functions, revision_of
 
-FUNCTIONS = Path(__file__).parents[1] / "migrations" / "functions"
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
 def test_each_file_is_the_text_of_a_revision() -> None:
     files = {
         (path.parent.name, path.stem): read_functions(path.parent.name, path.stem)[path.stem]
-        for path in FUNCTIONS.glob("*/*.sql")
+        for path in (MIGRATIONS / "functions").glob("*/*.sql")
     }
     first, second, third = (revision_of(name) for name in ("0004", "0006", "0007"))
 
     assert files == {
-        **{("0004", name): text for name, text in first.FUNCTIONS.items()},
-        ("0006", "simulate_sales"): second.functions()["simulate_sales"],
-        **{("0007", name): text for name, text in (third.INTERNAL | third.REPLACED).items()},
+        **{("0004", name): function for name, function in first.FUNCTIONS.items()},
+        **{("0006", name): function for name, function in second.FUNCTIONS.items()},
+        **{
+            ("0007", name): function
+            for name, function in (third.INTERNAL | third.REPLACED | third.OVERLOADS).items()
+        },
     }
 
 
 def test_a_replaced_function_keeps_parameters_and_result() -> None:
-    earlier = read_functions("0004", "simulate_sales", "simulate_update_sale")
-    later = read_functions("0006", "simulate_sales") | read_functions(
-        "0007", "simulate_update_sale"
-    )
+    first, second, third = (revision_of(name) for name in ("0004", "0006", "0007"))
 
-    for name, (parameters, result, _) in earlier.items():
-        assert later[name][:2] == (parameters, result)
+    assert set(third.REPLACED) < set(second.FUNCTIONS) == set(first.FUNCTIONS)
+    for earlier, later in (
+        (first.FUNCTIONS, second.FUNCTIONS),
+        (second.FUNCTIONS, third.REPLACED),
+    ):
+        for name, function in later.items():
+            assert function[:3] == earlier[name][:3]
+
+
+def test_the_file_of_an_overload_names_its_type() -> None:
+    for file, function in revision_of("0007").OVERLOADS.items():
+        assert file == f"{function.name}.{function.parameters.partition(' ')[2]}"
+
+
+def test_no_revision_has_the_body_of_a_function() -> None:
+    for revision in (MIGRATIONS / "versions").glob("*.py"):
+        assert "\nBEGIN" not in revision.read_text(encoding="utf-8")

@@ -115,7 +115,7 @@ def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
             alembic.upgrade(config(connection), "+1")
             connection.commit()
             dumps.append(timeless(shop.dump()))
-    assert len(dumps) == 9
+    assert len(dumps) == 10
     for dump in reversed(dumps[1:-1]):
         with shop.engine.begin() as connection:
             downgrade(connection, "-1")

@@ -1,4 +1,8 @@
-"""The tables of the ledger: runs, the invoices they made, and what they changed."""
+"""The tables of the ledger: runs, the invoices they made, and what they changed.
+
+The comments of tables and columns are also in revision 0009 and in docs/reference/ledger-tables.md.
+A test compares them.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +40,21 @@ class CreatedTable(Base):
 
     __tablename__ = "chinook_sim_created_table"
 
-    name: Mapped[str] = mapped_column(String(63), primary_key=True)
-    revision: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(
+        String(63),
+        primary_key=True,
+        comment="the name, the primary key",
+    )
+    revision: Mapped[str] = mapped_column(String(32), comment="the revision that created it")
+
+    __table_args__ = (
+        {
+            "comment": (
+                "The tables and sequences that the migrations created, so that a downgrade drops "
+                "no others."
+            )
+        },
+    )
 
 
 class _OfStanding(Index):
@@ -59,62 +76,113 @@ class _OfStanding(Index):
 class Run(Base):
     """The ledger: one row a batch, written in the batch's own transaction.
 
-    Attributes:
-        run_id: a UUID; drawn before the batch, so that it can be looked for when the answer to
-            COMMIT is lost.
-        kind: `generate`; `changes`, without sales; `live`, a transaction of a stream;
-            `simulate_sales`, the SQL function; `align`; or `baseline`, written by the migration,
-            whose `last_invoice_id` is the highest id there was before us.
-        key: what makes a repeated request the same one; unique among the runs not undone.
-        day: the day of the sales; the last day of the history after `align`.
-        timezone: the zone that D-1 was taken from; NULL for the database's own.
-        requested: the number of sales asked for.
-        seed: of the sales; NULL where the database's own random() made them.
-        profile: the shape of the day.
-        parameters: whatever else was asked for, as a JSON object.
-        parameters_hash: SHA-256 of day, number, profile and `parameters`, in hexadecimal.
-        sales: the number of sales made, or of invoices moved.
-        lines: the number of tracks sold.
-        revenue: the sum of the totals.
-        digest: SHA-256 of the content of the sales, as in `BatchSummary`.
-        first_invoice_id: the lowest id of the invoices.
-        last_invoice_id: the highest.
-        hours: the number of sales in each hour of the day, as JSON.
-        created_at: when the transaction began, by the database's clock; in SQLite in UTC.
-        version: of the library, or of the SQL function.
-        undone_at: when the run was taken out again; NULL while it stands.
-        prices_known: the `change_id` of the last change of a price that the run had seen; NULL
-            where no price had ever changed.
+    `run_id` is drawn before the batch, so that it can be looked for when the answer to COMMIT is
+    lost.
     """
 
     __tablename__ = "chinook_sim_run"
 
-    run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(20))
-    key: Mapped[str | None] = mapped_column(String(200))
-    day: Mapped[date | None]
-    timezone: Mapped[str | None] = mapped_column(String(64))
-    requested: Mapped[int | None]
-    seed: Mapped[int | None] = mapped_column(BigInteger)
-    profile: Mapped[str | None] = mapped_column(String(200))
-    parameters: Mapped[str] = mapped_column(Text, server_default="{}")
-    parameters_hash: Mapped[str | None] = mapped_column(String(64))
-    sales: Mapped[int] = mapped_column(server_default="0")
-    lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    revenue: Mapped[Decimal] = mapped_column(LedgerMoney(14), server_default="0")
-    digest: Mapped[str | None] = mapped_column(String(64))
-    first_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
-    last_invoice_id: Mapped[int | None] = mapped_column(BigInteger)
-    hours: Mapped[str] = mapped_column(Text, server_default="[]")
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.current_timestamp()
+    run_id: Mapped[str] = mapped_column(
+        String(36),
+        primary_key=True,
+        comment="the primary key, a UUID",
     )
-    version: Mapped[str] = mapped_column(String(40))
-    undone_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    prices_known: Mapped[int | None] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(
+        String(20),
+        comment=(
+            "generate; changes, without sales; live, of a stream; simulate_sales, the SQL "
+            "function; align; or baseline, a row that the migration writes and that is no run"
+        ),
+    )
+    key: Mapped[str | None] = mapped_column(
+        String(200),
+        comment=(
+            "identifies a repeated request; unique for each kind among the runs that are not "
+            "undone; NULL without a key"
+        ),
+    )
+    day: Mapped[date | None] = mapped_column(
+        comment="the day of the sales; the last day of the history after align",
+    )
+    timezone: Mapped[str | None] = mapped_column(
+        String(64),
+        comment="the zone that D-1 was taken from; NULL for that of the database",
+    )
+    requested: Mapped[int | None] = mapped_column(comment="the number of sales that was requested")
+    seed: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="the seed; NULL if the database's random() was used",
+    )
+    profile: Mapped[str | None] = mapped_column(
+        String(200),
+        comment="the name of the profile, for a file with a hash",
+    )
+    parameters: Mapped[str] = mapped_column(
+        Text,
+        server_default="{}",
+        comment="what else was requested, as a JSON object",
+    )
+    parameters_hash: Mapped[str | None] = mapped_column(
+        String(64),
+        comment="SHA-256 of day, number, profile and parameters, in hexadecimal",
+    )
+    sales: Mapped[int] = mapped_column(
+        server_default="0",
+        comment="the number of sales that were made, or of invoices that align moved",
+    )
+    lines: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default="0",
+        comment="the number of tracks sold",
+    )
+    revenue: Mapped[Decimal] = mapped_column(
+        LedgerMoney(14),
+        server_default="0",
+        comment="the sum of the totals",
+    )
+    digest: Mapped[str | None] = mapped_column(
+        String(64),
+        comment="the digest of the sales; NULL for align",
+    )
+    first_invoice_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="the lowest id of the invoices",
+    )
+    last_invoice_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="the highest id; in the row baseline, the highest id from before the ledger",
+    )
+    hours: Mapped[str] = mapped_column(
+        Text,
+        server_default="[]",
+        comment="the number of sales in each hour of the day, as a JSON array",
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True),
+        server_default=func.current_timestamp(),
+        comment="when the transaction began, by the database's clock; in SQLite in UTC",
+    )
+    version: Mapped[str] = mapped_column(
+        String(40),
+        comment="the version of the library or of the SQL function",
+    )
+    undone_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True),
+        comment="when the run was undone; NULL if it was not",
+    )
+    prices_known: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment=(
+            "the change_id of the last change of a price that the run had seen; NULL if no price "
+            "had ever changed"
+        ),
+    )
 
     # An undone run frees its key.
-    __table_args__ = (_OfStanding("chinook_sim_run_key", "kind", "key", unique=True),)
+    __table_args__ = (
+        _OfStanding("chinook_sim_run_key", "kind", "key", unique=True),
+        {"comment": "One row for each run. A live stream merges its runs, 500 into one."},
+    )
 
 
 class RunInvoices(Base):
@@ -123,44 +191,50 @@ class RunInvoices(Base):
     The invoice `id` is in a range if `id BETWEEN first_id AND last_id AND (id - first_id) % step
     = 0`. The rows of a run, in the order of `first_id`, are in the order of its sales.
 
-    Attributes:
-        run_id: the run, in `chinook_sim_run`.
-        first_id: the first id.
-        last_id: the last id.
-        step: the difference between one id and the next.
-        fingerprints: 16 bytes for each invoice, in the order of the ids; see
-            `chinook_sim.sales.fingerprints`. NULL where they are not known, for
-            runs that were made before revision 0006. Of an alignment only
-            the second of the day is set.
+    `chinook_sim.sales.fingerprints` explains the fingerprints. Those of an alignment have only the
+    second of the day.
     """
 
     __tablename__ = "chinook_sim_run_invoices"
 
-    run_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    first_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    last_id: Mapped[int] = mapped_column(BigInteger)
-    step: Mapped[int] = mapped_column(BigInteger, server_default="1")
-    fingerprints: Mapped[bytes | None] = mapped_column(LargeBinary)
+    run_id: Mapped[str] = mapped_column(
+        String(36),
+        primary_key=True,
+        comment="the run; with first_id, the primary key",
+    )
+    first_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="the first id")
+    last_id: Mapped[int] = mapped_column(BigInteger, comment="the last id")
+    step: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default="1",
+        comment="the difference between one id and the next",
+    )
+    fingerprints: Mapped[bytes | None] = mapped_column(
+        LargeBinary,
+        comment=(
+            "16 bytes for each sale, a checksum of customer, timestamp, billing address and lines, "
+            "by which verify finds the sale that was changed; NULL for runs from before revision "
+            "0006"
+        ),
+    )
 
-    __table_args__ = (Index("chinook_sim_run_invoices_id", "first_id", "last_id"),)
+    __table_args__ = (
+        Index("chinook_sim_run_invoices_id", "first_id", "last_id"),
+        {
+            "comment": (
+                "The ids of the invoices of each run, as ranges: those that it made, or those that "
+                "align moved. An invoice id is in a range if id BETWEEN first_id AND last_id AND "
+                "(id - first_id) % step = 0. A range has at most 2,000 sales."
+            )
+        },
+    )
 
 
 class Change(Base):
     """What a run changed or took away: one row for each thing, as it was and as it became.
 
-    Attributes:
-        change_id: rises; of two changes of one subject, the later has the higher.
-        run_id: the run, in `chinook_sim_run`.
-        kind: `update`, a track added to an invoice; `cancellation`, an invoice taken away;
-            `sign-up`, a new customer; `move`, a customer's new address; `price`, a track's new
-            price; `price undone`, its old price again, as the run was undone.
-        subject: `invoice`, `customer` or `track`: what was changed.
-        subject_id: its id.
-        last_line_id: the highest id of its lines before, as the ids of what was cancelled are not
-            given again.
-        before: its rows before, with all their columns, as a JSON object: {"Invoice": [row],
-            "InvoiceLine": [row, …]}, {"Customer": [row]} or {"Track": [row]}; NULL where it is new.
-        after: the same after; NULL where it is gone.
+    Of two changes of one subject, the later has the higher `change_id`. `last_line_id` is kept as
+    the ids of lines that were cancelled are not given again.
     """
 
     __tablename__ = "chinook_sim_change"
@@ -170,19 +244,45 @@ class Change(Base):
         BigInteger().with_variant(Integer, "sqlite"),
         Identity(),
         primary_key=True,
+        comment="the primary key; rises",
     )
-    run_id: Mapped[str] = mapped_column(String(36))
-    kind: Mapped[str] = mapped_column(String(20))
-    subject: Mapped[str] = mapped_column(String(10))
-    subject_id: Mapped[int] = mapped_column(BigInteger)
-    last_line_id: Mapped[int | None] = mapped_column(BigInteger)
-    before: Mapped[str | None] = mapped_column(Text)
-    after: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[str] = mapped_column(String(36), comment="the run")
+    kind: Mapped[str] = mapped_column(
+        String(20),
+        comment=(
+            "update, a track was added to an invoice; cancellation, an invoice was deleted; "
+            "sign-up, a new customer; move, another address of a customer; price, another price of "
+            "a track; price undone, its old price again"
+        ),
+    )
+    subject: Mapped[str] = mapped_column(String(10), comment="invoice, customer or track")
+    subject_id: Mapped[int] = mapped_column(BigInteger, comment="its id")
+    last_line_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="the highest id of the invoice's lines before; NULL for other subjects",
+    )
+    before: Mapped[str | None] = mapped_column(
+        Text,
+        comment=(
+            'its rows before, with all columns, as JSON: {"Invoice": [row], "InvoiceLine": [row, '
+            '...]}, {"Customer": [row]} or {"Track": [row]}; NULL if it is new'
+        ),
+    )
+    after: Mapped[str | None] = mapped_column(
+        Text,
+        comment="the same after; NULL if it was deleted",
+    )
 
     __table_args__ = (
         Index("chinook_sim_change_run", "run_id"),
         Index("chinook_sim_change_subject", "subject", "subject_id"),
         Index("chinook_sim_change_line", "last_line_id"),
+        {
+            "comment": (
+                "What runs changed or deleted: one row for each invoice, customer or track, before "
+                "and after."
+            )
+        },
     )
 
 

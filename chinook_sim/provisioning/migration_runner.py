@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -24,11 +25,21 @@ from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.revision_context import Site, lock, prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
     from chinook_sim.database.identifiers import Spelling
 
-__all__ = ["head", "include_object", "mend", "read_functions", "revision_of", "upgrade"]
+__all__ = [
+    "SqlFunction",
+    "head",
+    "include_object",
+    "mend",
+    "read_functions",
+    "revision_of",
+    "upgrade",
+]
 
 PREFIX = "chinook_sim_"
 """What the names of our tables begin with."""
@@ -122,27 +133,46 @@ def head() -> str:
     return str(ScriptDirectory(str(_scripts())).get_current_head())
 
 
+@cache
 def revision_of(name: str) -> Any:
     """Return the module of a revision: a later one builds on what it has."""
     return ScriptDirectory(str(_scripts())).get_revision(name).module
 
 
-def read_functions(revision: str, *names: str) -> dict[str, tuple[str, str, str]]:
-    """Return parameters, result and body of the SQL functions that a revision has files of.
+class SqlFunction(NamedTuple):
+    """A SQL function: its body as in the file of a revision, or as it is installed."""
+
+    name: str
+    parameters: str
+    result: str
+    body: str
+
+    def render(self, names: Mapping[str, str]) -> SqlFunction:
+        """Return the function with each placeholder of its body replaced.
+
+        Args:
+            names: what stands in braces in the body, and the SQL that replaces it.
+        """
+        return self._replace(body=self.body.format_map(names))
+
+
+def read_functions(revision: str, *files: str) -> dict[str, SqlFunction]:
+    """Return the SQL functions that a revision has files of, by the names of the files.
 
     The bodies are byte for byte what is between the dollar quotes, with their placeholders.
 
     Args:
         revision: the folder in `migrations/functions`.
-        names: of the functions, in the order in which they are to be created.
+        files: without `.sql`, in the order in which the functions are to be created: the name of
+            the function; of an overload, also a dot and its type.
     """
     functions = {}
-    for name in names:
-        path = _scripts() / "functions" / revision / f"{name}.sql"
+    for file in files:
+        path = _scripts() / "functions" / revision / f"{file}.sql"
         found = _FUNCTION.search(path.read_text(encoding="utf-8"))
-        if found is None or found["name"] != name:
-            raise ValueError(f"{path} does not create the function {name}")
-        functions[name] = found["parameters"], found["result"], found["body"]
+        if found is None or found["name"] != file.partition(".")[0]:
+            raise ValueError(f"{path} does not create the function {file}")
+        functions[file] = SqlFunction(**found.groupdict())
     return functions
 
 

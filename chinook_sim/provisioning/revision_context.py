@@ -61,12 +61,14 @@ class Site:
         schema: where the Chinook is, and our sequences and functions; None on SQLite.
         ledger_schema: where our tables are: beside the Chinook, or in a schema of their own.
         place: what is there of a Chinook; None in an empty database.
+        spelling: of the Chinook that is there, or that an empty database gets.
     """
 
     look: Connection
     schema: str | None
     ledger_schema: str | None
     place: SchemaCandidate | None
+    spelling: Spelling
 
     @property
     def postgresql(self) -> bool:
@@ -121,8 +123,9 @@ def demand_init(connection: Connection, ledger_schema: str | None) -> None:
     migrated = inspect(connection).has_table(VERSION_TABLE, schema=place.ledger_schema)
     if migrated:
         ledger_schema = None
-    here = Site(connection, place.schema, ledger_schema or place.ledger_schema, place)
-    apply_identifier_style(connection, place.spelling, here.schema, here.ledger_schema)
+    ledger_schema = ledger_schema or place.ledger_schema
+    here = Site(connection, place.schema, ledger_schema, place, place.spelling)
+    apply_identifier_style(connection, here.spelling, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
     _refuse_missing(missing_grants(connection, needed))
@@ -235,8 +238,9 @@ def prepare(
         )
     _refuse_what_is_no_chinook(connection, place)
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
-    apply_identifier_style(connection, place.spelling if place else spelling, schema, ledger_schema)
-    return Site(connection, schema, ledger_schema, place)
+    spelling = place.spelling if place else spelling
+    apply_identifier_style(connection, spelling, schema, ledger_schema)
+    return Site(connection, schema, ledger_schema, place, spelling)
 
 
 def new_schema(here: Site) -> str | None:

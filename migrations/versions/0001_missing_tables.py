@@ -8,12 +8,14 @@ What it made is written down in chinook_sim_created_table, and only that is ever
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.database.schema import CHINOOK_TABLES, LEDGER_MARK, VERSION_TABLE
+from chinook_sim.database.schema import LEDGER_MARK, VERSION_TABLE
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Base, CreatedTable
 from chinook_sim.provisioning.revision_context import Site, execute, mark, marked, site
 
 revision = "0001"
@@ -21,28 +23,119 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+CREATED = "chinook_sim_created_table"
+
+ID = "id"
+
+TABLES: dict[str, dict[str, Any]] = {
+    "Artist": {"ArtistId": ID, "Name?": 120},
+    "Employee": {
+        "EmployeeId": ID,
+        "LastName": 20,
+        "FirstName": 20,
+        "Title?": 30,
+        "ReportsTo?": "Employee",
+        "BirthDate?": sa.DateTime,
+        "HireDate?": sa.DateTime,
+        "Address?": 70,
+        "City?": 40,
+        "State?": 40,
+        "Country?": 40,
+        "PostalCode?": 10,
+        "Phone?": 24,
+        "Fax?": 24,
+        "Email?": 60,
+    },
+    "Genre": {"GenreId": ID, "Name?": 120},
+    "MediaType": {"MediaTypeId": ID, "Name?": 120},
+    "Playlist": {"PlaylistId": ID, "Name?": 120},
+    "Album": {"AlbumId": ID, "Title": 160, "ArtistId": "Artist"},
+    "Customer": {
+        "CustomerId": ID,
+        "FirstName": 40,
+        "LastName": 20,
+        "Company?": 80,
+        "Address?": 70,
+        "City?": 40,
+        "State?": 40,
+        "Country?": 40,
+        "PostalCode?": 10,
+        "Phone?": 24,
+        "Fax?": 24,
+        "Email": 60,
+        "SupportRepId?": "Employee",
+    },
+    "Invoice": {
+        "InvoiceId": ID,
+        "CustomerId": "Customer",
+        "InvoiceDate": sa.DateTime,
+        "BillingAddress?": 70,
+        "BillingCity?": 40,
+        "BillingState?": 40,
+        "BillingCountry?": 40,
+        "BillingPostalCode?": 10,
+        "Total": sa.Numeric(10, 2),
+    },
+    "Track": {
+        "TrackId": ID,
+        "Name": 200,
+        "AlbumId?": "Album",
+        "MediaTypeId": "MediaType",
+        "GenreId?": "Genre",
+        "Composer?": 220,
+        "Milliseconds": sa.Integer,
+        "Bytes?": sa.Integer,
+        "UnitPrice": sa.Numeric(10, 2),
+    },
+    "InvoiceLine": {
+        "InvoiceLineId": ID,
+        "InvoiceId": "Invoice",
+        "TrackId": "Track",
+        "UnitPrice": sa.Numeric(10, 2),
+        "Quantity": sa.Integer,
+    },
+    "PlaylistTrack": {"PlaylistId": "Playlist", "TrackId": "Track"},
+}
+"""The tables of Chinook, each after those it refers to: name of a column → what it is.
+
+`?` is for a column that may be NULL. A number is the length of a VARCHAR, a name the table that the
+column refers to. A table without an `ID` has all its columns as the key.
+"""
+
 
 def upgrade() -> None:
     here = site()
-    place = here.place
-    missing = [table for table in CHINOOK_TABLES if place is None or not place.has(table)]
-    created = CreatedTable.__table__
-    Base.metadata.create_all(op.get_bind(), tables=[created, *missing], checkfirst=False)
+    tables = chinook(here)
+    missing = {
+        name: table
+        for name, table in tables.items()
+        if here.place is None or not here.place.has(table)
+    }
+    op.create_table(
+        CREATED,
+        sa.Column("name", sa.String(63), primary_key=True),
+        sa.Column("revision", sa.String(32), nullable=False),
+        schema=here.ledger_schema,
+    )
+    tables["Artist"].metadata.create_all(
+        op.get_bind(), tables=list(missing.values()), checkfirst=False
+    )
     if here.ledger_schema != here.schema:
         # By this it is found for the shop: see `database.introspection`.
         whose = f"{LEDGER_MARK}{here.schema}".replace("'", "''")
         execute(f"COMMENT ON TABLE {here.ledgers(VERSION_TABLE)} IS '{whose}'")
-    for table in missing:
-        op.execute(sa.insert(created).values(name=str(table.name), revision=revision))
+    for name, table in missing.items():
+        op.execute(sa.insert(created(here)).values(name=name, revision=revision))
         if here.postgresql:
             mark("TABLE", here.spell(table))
 
 
 def downgrade() -> None:
     here = site()
-    created = CreatedTable.__table__
-    made = set(here.look.scalars(sa.select(created.c.name).where(created.c.revision == revision)))
-    tables = [table for table in CHINOOK_TABLES if table.name in made and _is_ours(here, table)]
+    noted = created(here)
+    made = set(here.look.scalars(sa.select(noted.c.name).where(noted.c.revision == revision)))
+    known = chinook(here)
+    tables = [table for name, table in known.items() if name in made and _is_ours(here, table)]
     if tables and op.get_context().as_sql:
         raise MigrationRefused(
             f"no script is written that drops {here.spell(*tables)}: whether they are empty is "
@@ -61,7 +154,67 @@ def downgrade() -> None:
             f"not downgraded: {', '.join(filled)} would be lost; delete the rows, or drop the "
             "tables yourself, and run it again"
         )
-    Base.metadata.drop_all(op.get_bind(), tables=[created, *tables], checkfirst=False)
+    known["Artist"].metadata.drop_all(op.get_bind(), tables=tables, checkfirst=False)
+    op.drop_table(CREATED, schema=here.ledger_schema)
+
+
+def chinook(here: Site) -> dict[str, sa.Table]:
+    """Return the tables of Chinook in the names of a database, by their CamelCase names.
+
+    The keys of the columns are CamelCase too. Later revisions take names from here, and not from
+    `chinook_sim.models`: a change of the models must not change what a revision does.
+    """
+    metadata = sa.MetaData(schema=here.schema)
+    tables: dict[str, sa.Table] = {}
+    for name, columns in TABLES.items():
+        key = [column for column, kind in columns.items() if kind == ID] or list(columns)
+        tables[name] = sa.Table(
+            spelled(here, name),
+            metadata,
+            *(_column(here, column, kind, column in key) for column, kind in columns.items()),
+        )
+        for column, kind in columns.items():
+            if kind in TABLES:
+                _refer(here, name, column.rstrip("?"), tables[name], tables[kind])
+    return tables
+
+
+def _column(here: Site, name: str, kind: Any, key: bool) -> sa.Column[Any]:
+    bare = name.rstrip("?")
+    if isinstance(kind, int):
+        kind = sa.String(kind)
+    return sa.Column(
+        spelled(here, bare),
+        sa.Integer if isinstance(kind, str) else kind,
+        *([sa.Identity()] if kind == ID else []),
+        key=bare,
+        primary_key=key,
+        nullable=bare != name,
+    )
+
+
+def _refer(here: Site, name: str, column: str, table: sa.Table, target: sa.Table) -> None:
+    """Let a column refer to the key of a table, and give it an index."""
+    if here.spelling == "snake":
+        names = [f"{table.name}_{table.c[column].name}_{what}" for what in ("fkey", "idx")]
+    else:
+        names = [f"{what}_{name}{column}" for what in ("FK", "IFK")]
+    foreign_key, index = names
+    table.append_constraint(
+        sa.ForeignKeyConstraint([column], list(target.primary_key), name=foreign_key)
+    )
+    sa.Index(index, table.c[column])
+
+
+def spelled(here: Site, name: str) -> str:
+    """Return a CamelCase name of Chinook's as the database has it."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if here.spelling == "snake" else name
+
+
+def created(here: Site) -> sa.TableClause:
+    """Return the table of what was made."""
+    columns = (sa.column("name", sa.String), sa.column("revision", sa.String))
+    return sa.table(CREATED, *columns, schema=here.ledger_schema)
 
 
 def _is_ours(here: Site, table: sa.Table) -> bool:
@@ -71,6 +224,6 @@ def _is_ours(here: Site, table: sa.Table) -> bool:
     if here.postgresql:
         return marked(here, "pg_class", here.spell(table)) is not None
     # Nothing can be marked in SQLite: it must look like the one that was made, at least.
-    there = sa.inspect(here.look).get_columns(here.place.spell(table.name))
-    names = {here.place.spell(column.name).lower() for column in table.columns}
+    there = sa.inspect(here.look).get_columns(table.name)
+    names = {column.name.lower() for column in table.columns}
     return {column["name"].lower() for column in there} == names

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.models import CreatedTable, Invoice, InvoiceLine
+from chinook_sim.provisioning.migration_runner import revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
 
 revision = "0002"
@@ -20,10 +20,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-SEQUENCES = (
-    ("invoice_id_seq", Invoice.__table__),
-    ("invoice_line_id_seq", InvoiceLine.__table__),
-)
+SEQUENCES = {"invoice_id_seq": "Invoice", "invoice_line_id_seq": "InvoiceLine"}
 
 
 def upgrade() -> None:
@@ -36,7 +33,10 @@ def upgrade() -> None:
 
 def create(here: Site) -> None:
     """Create the sequences of the columns that have nothing that makes their ids."""
-    for name, table in SEQUENCES:
+    first = revision_of("0001")
+    chinook, created = first.chinook(here), first.created(here)
+    for name, owner in SEQUENCES.items():
+        table = chinook[owner]
         if here.place is None or here.place.ids_of(table).kind != "none":
             continue
         size = "integer" if here.place.ids_of(table).limit < 2**31 else "bigint"
@@ -51,14 +51,13 @@ def create(here: Site) -> None:
             f"SELECT setval('{literal}', {highest}) FROM {here.spell(table)} HAVING {highest} > 0"
         )
         # Somebody may have dropped one that we made before.
-        created = CreatedTable.__table__
         op.execute(sa.delete(created).where(created.c.name == name))
         op.execute(sa.insert(created).values(name=name, revision=revision))
 
 
 def downgrade() -> None:
     here = site()
-    created = CreatedTable.__table__
+    created = revision_of("0001").created(here)
     ours = created.c.revision == revision
     for name in here.look.scalars(sa.select(created.c.name).where(ours)).all():
         # Somebody may have dropped it, and made one of the same name.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.models import Invoice
+from chinook_sim.provisioning.migration_runner import revision_of
 from chinook_sim.provisioning.revision_context import execute, site
 
 revision = "0003"
@@ -64,7 +64,7 @@ def upgrade() -> None:
         postgresql_where=standing,
         sqlite_where=standing,
     )
-    table = Invoice.__table__
+    table = revision_of("0001").chinook(here)["Invoice"]
     highest = f"coalesce(max({here.spell(table.c.InvoiceId.name)}), 0)"
     execute(
         f"INSERT INTO {here.ledgers(RUN)} (run_id, kind, last_invoice_id, version) "

@@ -17,8 +17,7 @@ import hashlib
 from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.models import Customer, Invoice, InvoiceLine, Track
-from chinook_sim.provisioning.migration_runner import read_functions
+from chinook_sim.provisioning.migration_runner import SqlFunction, read_functions, revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
 
 revision = "0004"
@@ -79,26 +78,26 @@ def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
         )
 
 
-def install(here: Site, functions: dict[str, tuple[str, str, str]], names: dict[str, str]) -> None:
+def install(here: Site, functions: dict[str, SqlFunction], names: dict[str, str]) -> None:
     """Create functions, or replace them by others of the same parameters and results.
 
     Args:
         here: the database.
-        functions: parameters, result and body of each, by name.
-        names: what stands in braces in the bodies.
+        functions: by name.
+        names: what stands in braces in their bodies.
     """
     if other_defaults(here):
         leave_out(f"functions, as {other_defaults(here)}")
         return
-    for name, (parameters, result, template) in functions.items():
-        body = template.format(**names)
-        install_one(here, name, parameters, result, body, settings_of(here, name))
+    for function in functions.values():
+        install_one(here, function.render(names), settings_of(here, function.name))
 
 
 def other_defaults(here: Site) -> str:
     """Say which ids the functions cannot take, as a column has a default of the owner's."""
     found = []
-    for table in (Invoice.__table__, InvoiceLine.__table__):
+    chinook = revision_of("0001").chinook(here)
+    for table in (chinook["Invoice"], chinook["InvoiceLine"]):
         ids = here.place.ids_of(table) if here.place and here.place.has(table) else None
         if ids and ids.expression:
             found.append(f"the ids of {here.spell(table)} are {ids.expression}")
@@ -113,10 +112,9 @@ def settings_of(here: Site, name: str) -> str:
     return f"SET search_path = pg_catalog, {shops}pg_temp{plans}"
 
 
-def install_one(
-    here: Site, name: str, parameters: str, result: str, body: str, settings: str
-) -> None:
+def install_one(here: Site, function: SqlFunction, settings: str) -> None:
     """Create a function, or replace it by another of the same parameters and result."""
+    name, parameters, result, body = function
     quote = _dollars(body)
     # Only a name can bring a backslash in; the setting would make it an escape in a string.
     strings = " SET standard_conforming_strings = on" if "\\" in body else ""
@@ -126,7 +124,7 @@ def install_one(
     )
     # So that a downgrade knows whether it is still the one that was installed.
     digest = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
-    mark("FUNCTION", signature_of(here, name, parameters), f", {digest}")
+    mark("FUNCTION", signature_of(here, function), f", {digest}")
 
 
 def downgrade() -> None:
@@ -139,8 +137,7 @@ def downgrade() -> None:
 
 def signatures(here: Site) -> list[str]:
     """Return the signatures of the functions, the last made first."""
-    made = [signature_of(here, name, parameters) for name, (parameters, *_) in FUNCTIONS.items()]
-    return made[::-1]
+    return [signature_of(here, function) for function in FUNCTIONS.values()][::-1]
 
 
 def refuse_changed(here: Site, signatures: list[str]) -> list[str]:
@@ -173,10 +170,11 @@ def _dollars(body: str) -> str:
     return f"${tag}$"
 
 
-def signature_of(here: Site, name: str, parameters: str) -> str:
+def signature_of(here: Site, function: SqlFunction) -> str:
     """Return a function's name and the types of its parameters as SQL."""
-    types = ", ".join(parameter.partition(" ")[2] for parameter in parameters.split(", "))
-    return f"{here.ours(name)}({types})" if parameters else f"{here.ours(name)}()"
+    parameters = function.parameters.split(", ")
+    types = ", ".join(parameter.partition(" ")[2] for parameter in parameters)
+    return f"{here.ours(function.name)}({types})"
 
 
 NEW_LINES = "SELECT line, INSERT line, USAGE line_sequence"
@@ -190,8 +188,9 @@ NEW_SALES = (
 
 def objects_of(here: Site) -> dict[str, str]:
     """Return the tables and sequences that the functions use, as SQL."""
-    customer, track = Customer.__table__, Track.__table__
-    invoice, line = Invoice.__table__, InvoiceLine.__table__
+    chinook = revision_of("0001").chinook(here)
+    customer, track = chinook["Customer"], chinook["Track"]
+    invoice, line = chinook["Invoice"], chinook["InvoiceLine"]
     separate = here.ledger_schema if here.ledger_schema != here.schema else None
     return {
         "ledger_schema": here.spell(separate) if separate else "",
@@ -207,8 +206,9 @@ def objects_of(here: Site) -> dict[str, str]:
 
 def names_in(here: Site) -> dict[str, str]:
     """Return what stands in braces in the functions."""
-    customer, track = Customer.__table__, Track.__table__
-    invoice, line = Invoice.__table__, InvoiceLine.__table__
+    chinook = revision_of("0001").chinook(here)
+    customer, track = chinook["Customer"], chinook["Track"]
+    invoice, line = chinook["Invoice"], chinook["InvoiceLine"]
     columns = {
         "customer_id": customer.c.CustomerId,
         "address": customer.c.Address,

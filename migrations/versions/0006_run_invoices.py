@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.models import Customer
 from chinook_sim.provisioning.migration_runner import read_functions, revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, site
 
@@ -23,6 +22,18 @@ branch_labels = None
 depends_on = None
 
 RUN, CHANGE, RANGES = "chinook_sim_run", "chinook_sim_change", "chinook_sim_run_invoices"
+
+FUNCTIONS = read_functions(
+    revision,
+    "chinook_sim_in_step",
+    "chinook_sim_any_tracks",
+    "chinook_sim_any_sale",
+    "simulate_new_sale",
+    "simulate_update_sale",
+    "simulate_delete_sale",
+    "simulate_sales",
+)
+"""Columns are always qualified in them; a bare name means the variable."""
 
 
 def upgrade() -> None:
@@ -59,7 +70,7 @@ def upgrade() -> None:
     if here.postgresql:
         earlier = revision_of("0004")
         earlier.refuse_changed(here, earlier.signatures(here))
-        earlier.install(here, functions(), names_in(here))
+        earlier.install(here, FUNCTIONS, names_in(here))
 
 
 def downgrade() -> None:
@@ -93,17 +104,6 @@ def downgrade() -> None:
     op.drop_table(RANGES, schema=here.ledger_schema)
 
 
-def functions() -> dict[str, tuple[str, str, str]]:
-    """Return the functions as they are from this revision on."""
-    earlier = revision_of("0004").FUNCTIONS
-    functions = {
-        # Columns are always qualified in them; a bare name means the variable.
-        name: (parameters, result, f"\n#variable_conflict use_variable{body}")
-        for name, (parameters, result, body) in earlier.items()
-    }
-    return functions | read_functions(revision, "simulate_sales")
-
-
 def names_in(here: Site) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     earlier = revision_of("0004")
@@ -131,7 +131,7 @@ def _bound(here: Site, place: int) -> str:
 
 def _billing_print(here: Site) -> str:
     """Return what a fingerprint has of the address of a customer `c`, as four bytes."""
-    columns = Customer.__table__.c
+    columns = revision_of("0001").chinook(here)["Customer"].c
     fields = " || ".join(
         f"coalesce(c.{here.spell(columns[name].name)}, chr(30)) || chr(31)"
         for name in ("Address", "City", "State", "Country", "PostalCode")

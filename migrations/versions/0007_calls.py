@@ -12,11 +12,9 @@ another.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from sqlalchemy import text
 
-from chinook_sim.provisioning.migration_runner import read_functions, revision_of
+from chinook_sim.provisioning.migration_runner import SqlFunction, read_functions, revision_of
 from chinook_sim.provisioning.revision_context import Site, execute, marked, site
 
 revision = "0007"
@@ -31,40 +29,19 @@ INTERNAL = read_functions(
 
 REPLACED = read_functions(revision, "simulate_update_sale", "simulate_delete_sale")
 
-SALE_CALL = """
--- See simulate_new_sale(timestamp). {why}
-BEGIN
-    RETURN QUERY SELECT s.* FROM {{schema}}.simulate_new_sale(p_invoice_date::timestamp) s;
-END
-"""
+OVERLOADS = read_functions(
+    revision,
+    *(
+        f"{name}.{kind}"
+        for kind in ("date", "timestamptz", "text")
+        for name in ("simulate_new_sale", *REPLACED)
+    ),
+)
+"""Functions that only take what others are given in another type."""
 
-CHANGE_CALL = """
--- See {function}(timestamp). {why}
-BEGIN
-    RETURN {{schema}}.{function}({moment});
-END
-"""
-
-DAY_OR_MOMENT = """CASE
-        -- A day begins later than at midnight where daylight saving skips midnight.
-        WHEN simulation_date = date_trunc('day', simulation_date) THEN simulation_date::date
-        ELSE simulation_date::timestamp END"""
-
-WHY = {
-    "date": "A date would otherwise be converted to a moment, and some days have no midnight.",
-    "timestamptz": "The moment is taken to the clock of the session's TimeZone.",
-    "text": "Literals of no other type come here, and are read as they would be for a timestamp.",
-}
-
-
-class Routine(NamedTuple):
-    """A SQL function in the names of one database."""
-
-    name: str
-    parameters: str
-    result: str
-    body: str
-    settings: str
+PATH = "SET search_path = pg_catalog, pg_temp"
+"""Of the overloads, and nothing else: a literal is read as the caller's settings have it, DateStyle
+for example."""
 
 
 def upgrade() -> None:
@@ -79,8 +56,8 @@ def upgrade() -> None:
         signatures=added(here),
     )
     if not first.other_defaults(here):
-        for routine in routines(here):
-            first.install_one(here, *routine)
+        for function, settings in functions(here):
+            first.install_one(here, function, settings)
 
 
 def downgrade() -> None:
@@ -93,7 +70,7 @@ def downgrade() -> None:
     for signature in first.refuse_changed(here, first.signatures(here) + added(here)):
         if signature not in kept:
             execute(f"DROP FUNCTION {signature}")
-    first.install(here, earlier.functions(), earlier.names_in(here))
+    first.install(here, earlier.FUNCTIONS, earlier.names_in(here))
 
 
 def mend() -> None:
@@ -110,8 +87,8 @@ def mend() -> None:
         # A column whose default was dropped has nothing that makes its ids.
         revision_of("0002").create(here)
         here = site()
-    for routine in routines(here):
-        signature = first.signature_of(here, routine.name, routine.parameters)
+    for function, settings in functions(here):
+        signature = first.signature_of(here, function)
         row = here.look.execute(
             text(
                 "SELECT prosrc, md5(prosrc) AS digest FROM pg_proc "
@@ -123,28 +100,29 @@ def mend() -> None:
         if first.other_defaults(here):
             if ours:
                 execute(f"DROP FUNCTION {signature}")
-        elif row is None or (ours and row.prosrc != routine.body):
-            first.install_one(here, *routine)
+        elif row is None or (ours and row.prosrc != function.body):
+            first.install_one(here, function, settings)
 
 
 def added(here: Site) -> list[str]:
     """Return the signatures of the functions that this revision adds, the last made first."""
     first = revision_of("0004")
-    made = [first.signature_of(here, name, row[0]) for name, row in INTERNAL.items()]
-    made += [first.signature_of(here, row.name, row.parameters) for row in overloads(here)]
-    return made[::-1]
+    made = (*INTERNAL.values(), *OVERLOADS.values())
+    return [first.signature_of(here, function) for function in made][::-1]
 
 
-def routines(here: Site) -> list[Routine]:
-    """Return all functions as they are from this revision on, in the order of their making."""
+def functions(here: Site) -> list[tuple[SqlFunction, str]]:
+    """Return all functions as they are from this revision on, in the order of their making.
+
+    Each is in the names of the database, with the settings that it runs with.
+    """
     first, earlier = revision_of("0004"), revision_of("0006")
-    templates = earlier.functions() | REPLACED
     names = names_in(here)
-    made = [
-        Routine(name, parameters, result, template.format(**names), first.settings_of(here, name))
-        for name, (parameters, result, template) in (INTERNAL | templates).items()
+    made = (INTERNAL | earlier.FUNCTIONS | REPLACED).values()
+    return [
+        *((function.render(names), first.settings_of(here, function.name)) for function in made),
+        *((function.render(names), PATH) for function in OVERLOADS.values()),
     ]
-    return made + overloads(here)
 
 
 def names_in(here: Site) -> dict[str, str]:
@@ -159,35 +137,4 @@ def names_in(here: Site) -> dict[str, str]:
             # Each partition of the lines has a foreign key of its own.
             f"AND f.conrelid <> {line} AND f.conparentid = 0"
         ),
-        "latest": (
-            "CASE WHEN ts = date_trunc('day', ts) "
-            "THEN ts + interval '1 day' - interval '1 microsecond' ELSE ts END"
-        ),
     }
-
-
-def overloads(here: Site) -> list[Routine]:
-    """Return the functions that only take what others are given in another type."""
-    schema = here.spell(here.schema or "public")
-    made = []
-    for kind, why in WHY.items():
-        made.append(
-            Routine(
-                "simulate_new_sale",
-                f"p_invoice_date {kind}",
-                "TABLE (generated_invoice_id integer, generated_total numeric)",
-                SALE_CALL.format(why=why).format(schema=schema),
-                PATH,
-            )
-        )
-        moment = DAY_OR_MOMENT if kind == "timestamptz" else "simulation_date::timestamp"
-        for function in REPLACED:
-            body = CHANGE_CALL.format(function=function, why=why, moment=moment)
-            parameters = f"simulation_date {kind}"
-            body = body.format(schema=schema)
-            made.append(Routine(function, parameters, "integer", body, PATH))
-    return made
-
-
-PATH = "SET search_path = pg_catalog, pg_temp"
-"""Nothing else: a literal is read as the caller's settings have it, DateStyle for example."""

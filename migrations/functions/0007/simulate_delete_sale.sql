@@ -8,7 +8,7 @@ LANGUAGE plpgsql AS $function$
 #variable_conflict use_variable
 DECLARE
     missing text := {missing_for_delete_sale};
-    latest timestamp := {latest};
+    latest timestamp := CASE WHEN ts = date_trunc('day', ts) THEN ts + interval '1 day' - interval '1 microsecond' ELSE ts END;
     chosen integer;
 BEGIN
     IF missing IS NOT NULL THEN

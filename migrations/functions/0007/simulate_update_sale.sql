@@ -9,7 +9,7 @@ LANGUAGE plpgsql AS $function$
 DECLARE
     missing text := {missing_for_update_sale};
     earliest timestamp := ts - interval '90 days';
-    latest timestamp := {latest};
+    latest timestamp := CASE WHEN ts = date_trunc('day', ts) THEN ts + interval '1 day' - interval '1 microsecond' ELSE ts END;
     chosen integer;
     track_count integer;
     added integer[];
