@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import processes
 import pytest
 from postgres import MAJORS, PASSWORD, Server, program
 from shapes import REAL, SHAPES, TABLES, Shape, build_postgresql, build_sqlite, load_real
@@ -68,6 +69,11 @@ def pytest_report_header() -> list[str]:
         f"sqlite: {sqlite3.sqlite_version}",
         f"real Chinook files: {'here' if REAL.is_dir() else 'not here, their tests are left out'}",
     ]
+
+
+def pytest_unconfigure() -> None:
+    """End the server that forks processes."""
+    processes.ForkServer.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +225,11 @@ class Shop:
 
     def engine_for(self, driver: str) -> Engine:
         """Return an engine with another driver."""
-        engine = create_engine(self.url.set(drivername=driver), poolclass=NullPool)
+        # The server speaks no TLS; to ask for it, pg8000 reads every certificate there is.
+        given = {"ssl_context": False} if driver.endswith("pg8000") else {}
+        engine = create_engine(
+            self.url.set(drivername=driver), poolclass=NullPool, connect_args=given
+        )
         self._engines.append(engine)
         return engine
 
@@ -400,15 +410,12 @@ def process(tmp_path: Path) -> Command:
         *arguments: str, stdin: str | bytes | None = None, cwd: Path = tmp_path, **environment: str
     ) -> Answer:
         given = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", "chinook_sim", *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONUTF8": "1", **environment},
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
+            input=b"" if given is None else given,
             capture_output=True,
-            timeout=120,
-            check=False,
         )
         return _answer(done.returncode, done.stdout, done.stderr)
 
@@ -476,7 +483,5 @@ def stocked(tmp_path: Path, stand_in: Path) -> Path:
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stand-in Chinook, made once."""
     directory = tmp_path_factory.mktemp("stand-in")
-    subprocess.run(
-        [sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True, timeout=120
-    )
+    processes.run([sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True)
     return directory / "chinook.db"

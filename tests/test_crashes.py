@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_turns, one_of_each, parameters
 from pooler import Way, wired
+from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -81,7 +82,7 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
     command = ("generate", "4000", "--once", "--quiet")
 
     def night(day: date) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return Popen(
             [sys.executable, "-m", "chinook_sim", *command, "--day", str(day)],
             env={**os.environ, "DATABASE_URL": shop.text},
             stderr=subprocess.PIPE,
