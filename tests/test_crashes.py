@@ -43,6 +43,8 @@ some = pytest.mark.parametrize(
 )
 both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
+LONG = pytest.mark.slow(reason="cuts some twenty connections, as the other two ways do")
+
 
 def check(shop: Shop, n: int) -> int:
     """See that every day is whole or absent, and the ledger says the same; return whole ones."""
@@ -113,10 +115,10 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
 @pytest.mark.parametrize(
     ("way", "side"),
     [
-        ("directly", "request"),
         ("directly", "answer"),
-        ("to pgbouncer", "answer"),
         ("from pgbouncer", "request"),
+        pytest.param("directly", "request", marks=LONG),
+        pytest.param("to pgbouncer", "answer", marks=LONG),
     ],
 )
 def test_connections_cut_at_every_turn(shop: Shop, side: Side, way: Way) -> None:
