@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from conftest import Case
 
+SHOPS = {"shop", "case"}
+"""Parameters that are a shop, or say which one a test makes."""
+
 
 def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the items that run without `--full`, in their order."""
@@ -31,27 +34,35 @@ def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         elif not slow.kwargs.get("reason"):
             raise pytest.UsageError(f"{item.nodeid}: a slow test says why: reason=...")
     chosen: set[pytest.Item] = set()
-    used: dict[str, Counter[Hashable]] = {}
+    used: dict[str, Counter[Case | None]] = {}
     for name, cases in tests.items():
         seen = used.setdefault(name.partition("::")[0], Counter())
-        chosen.update(cases[place] for place in cover([traits(it) for it in cases], seen))
+        places = cover([traits(it) for it in cases], [shop_of(it) for it in cases], seen)
+        chosen.update(cases[place] for place in places)
     return [item for item in items if item in chosen]
 
 
-def cover(cases: Sequence[set[Hashable]], seen: Counter[Hashable]) -> list[int]:
-    """Return places of cases that together have every trait, preferring traits seldom seen."""
+def cover(
+    cases: Sequence[set[Hashable]], shops: Sequence[Case | None], seen: Counter[Case | None]
+) -> list[int]:
+    """Return places of cases that together have every trait, preferring shops seldom seen."""
     missing: set[Hashable] = set().union(*cases)
     chosen = []
     while True:
-        place = min(
-            range(len(cases)),
-            key=lambda it: (-len(cases[it] & missing), sum(seen[trait] for trait in cases[it])),
-        )
+        place = min(range(len(cases)), key=lambda it: (-len(cases[it] & missing), seen[shops[it]]))
         chosen.append(place)
-        seen.update(cases[place])
+        seen[shops[place]] += 1
         missing -= cases[place]
         if not missing:
             return chosen
+
+
+def shop_of(item: pytest.Item) -> Case | None:
+    """Return the shop of a case, if it has one."""
+    callspec: Any = getattr(item, "callspec", None)
+    given = callspec.params if callspec else {}
+    case: Case | None = given.get("shop") or given.get("case")
+    return case
 
 
 def traits(item: pytest.Item) -> set[Hashable]:
@@ -60,8 +71,8 @@ def traits(item: pytest.Item) -> set[Hashable]:
     if callspec is None:
         return set()
     # The values of a parameter are the same objects in all cases of a test.
-    others = {(name, id(value)) for name, value in callspec.params.items() if name != "shop"}
-    case: Case | None = callspec.params.get("shop")
+    others = {(name, id(value)) for name, value in callspec.params.items() if name not in SHOPS}
+    case = shop_of(item)
     if case is None:
         return others
     shape = case.shape
@@ -75,7 +86,7 @@ def traits(item: pytest.Item) -> set[Hashable]:
 
 def chooses_shops(item: pytest.Item) -> bool:
     """Whether a test says itself on which shops it runs."""
-    return any("shop" in names(mark) for mark in item.iter_markers("parametrize"))
+    return any(SHOPS & {*names(mark)} for mark in item.iter_markers("parametrize"))
 
 
 def names(mark: pytest.Mark) -> Iterable[str]:
