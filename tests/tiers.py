@@ -45,16 +45,28 @@ def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 def cover(
     cases: Sequence[set[Hashable]], shops: Sequence[Case | None], seen: Counter[Case | None]
 ) -> list[int]:
-    """Return places of cases that together have every trait, preferring shops seldom seen."""
-    missing: set[Hashable] = set().union(*cases)
-    chosen = []
-    while True:
+    """Return places of few cases that have every trait, preferring shops seldom seen."""
+    firsts = range(len(cases)) if any(shops) else (0,)
+    found = [_cover(cases, shops, seen, first) for first in firsts]
+    chosen = min(found, key=lambda it: (len(it), sum(seen[shops[place]] for place in it)))
+    seen.update(shops[place] for place in chosen)
+    return chosen
+
+
+def _cover(
+    cases: Sequence[set[Hashable]],
+    shops: Sequence[Case | None],
+    seen: Counter[Case | None],
+    first: int,
+) -> list[int]:
+    """Return what has the most traits that are missing, again and again, after a first one."""
+    missing = set().union(*cases) - cases[first]
+    chosen = [first]
+    while missing:
         place = min(range(len(cases)), key=lambda it: (-len(cases[it] & missing), seen[shops[it]]))
         chosen.append(place)
-        seen[shops[place]] += 1
         missing -= cases[place]
-        if not missing:
-            return chosen
+    return chosen
 
 
 def shop_of(item: pytest.Item) -> Case | None:
