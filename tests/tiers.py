@@ -2,9 +2,9 @@
 
 A test that takes a shop of any kind has a case for each combination of shape, server, migration and
 driver. By default each shape is there, and every two of server, migration and driver meet. Of a
-test that chooses its shops or has other parameters, each value of each parameter is there, where
-shops differ in the server, the spelling and the source of ids. Of what is equally good, those are
-taken that the file had least. Tests marked `slow` run with `--full` only; the mark says why.
+test that chooses its shops or has other parameters, each value of each parameter is there, and
+PostgreSQL and SQLite; the tests of a file take shapes and servers by turns. Tests marked `slow` run
+with `--full` only; the mark says why.
 """
 
 from __future__ import annotations
@@ -83,17 +83,17 @@ def traits(item: pytest.Item) -> set[Hashable]:
     if callspec is None:
         return set()
     # The values of a parameter are the same objects in all cases of a test.
-    others = {(name, id(value)) for name, value in callspec.params.items() if name not in SHOPS}
+    others: set[Hashable] = {
+        (name, id(value)) for name, value in callspec.params.items() if name not in SHOPS
+    }
     case = shop_of(item)
     if case is None:
         return others
-    shape = case.shape
     if chooses_shops(item):
-        ids = "sequence" if shape.ids else "none"
-        kinds = {("ids", ids if shape.postgresql else "SQLite"), ("snake_case", shape.snake)}
-        return others | kinds | {("server", case.major), ("migrated", case.migrated)}
-    pairs = combinations(sorted(others | {("server", case.major), ("migrated", case.migrated)}), 2)
-    return {("shape", shape.name), *pairs}
+        return others | {("PostgreSQL", case.shape.postgresql), ("migrated", case.migrated)}
+    three = [*others, ("server", case.major), ("migrated", case.migrated)]
+    pairs = map(frozenset, combinations(three, 2))
+    return {("shape", case.shape.name), *pairs}
 
 
 def chooses_shops(item: pytest.Item) -> bool:
