@@ -7,6 +7,10 @@ _default:
 test *arguments:
     uv run pytest {{ arguments }}
 
+# Measure which lines and branches the tests run; arguments are pytest's.
+coverage *arguments:
+    uv run --with pytest-cov pytest --cov=chinook_sim --cov-branch --cov-report=term:skip-covered {{ arguments }}
+
 # Check lint, format, types and import contracts.
 lint:
     uv run ruff check

@@ -19,11 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import processes
 import pytest
 from postgres import MAJORS, PASSWORD, Server, program
 from shapes import REAL, SHAPES, TABLES, Shape, build_postgresql, build_sqlite, load_real
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
+from tiers import by_default, chooses_shops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,13 +53,22 @@ SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person do more of some things than there is time for every time."""
-    parser.addoption("--full", action="store_true", help="run tests on every shop and driver")
-    parser.addoption("--kills", type=int, default=4, help="processes to kill, on each shop")
+    parser.addoption("--full", action="store_true", help="run every case of every test")
+    parser.addoption("--kills", type=int, help="processes to kill, on each shop")
     parser.addoption("--interrupts", type=int, default=1, help="signals to send, to each command")
-    parser.addoption("--steps", type=int, default=50, help="steps of the model, on each shop")
+    parser.addoption("--steps", type=int, help="steps of the model, on each shop")
 
 
-def pytest_report_header() -> list[str]:
+def pytest_configure(config: pytest.Config) -> None:
+    """Do less of what takes long, unless it is said how much."""
+    full = config.getoption("--full")
+    if config.option.kills is None:
+        config.option.kills = 4 if full else 1
+    if config.option.steps is None:
+        config.option.steps = 50 if full else 25
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the servers, and say whether the real files are here."""
     versions = [
         subprocess.check_output([program(major, "postgres"), "-V"], text=True).split()[-1]
@@ -66,8 +77,14 @@ def pytest_report_header() -> list[str]:
     return [
         "postgresql: " + ", ".join(versions),
         f"sqlite: {sqlite3.sqlite_version}",
+        f"cases: {'all' if config.getoption('--full') else 'a choice, and all with --full'}",
         f"real Chinook files: {'here' if REAL.is_dir() else 'not here, their tests are left out'}",
     ]
+
+
+def pytest_unconfigure() -> None:
+    """End the server that forks processes."""
+    processes.ForkServer.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -181,25 +198,14 @@ def one_of_each() -> list[Case]:
     return list(by_kind.values())
 
 
-def parameters(chosen: list[Case]) -> list[Any]:
-    return [pytest.param(case, id=case.id) for case in chosen]
+def parameters(chosen: list[Case], *marks: pytest.MarkDecorator) -> list[Any]:
+    return [pytest.param(case, id=case.id, marks=marks) for case in chosen]
 
 
 ALL = [*cases(), *cases(migrated=True)]
 
 DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
 """Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
-
-
-def pairwise() -> list[tuple[Case, str]]:
-    """Return cases with drivers in which every two of shape, server, migration and driver meet."""
-    found = []
-    for place, shape in enumerate(SHAPES):
-        drivers = DRIVERS[shape.postgresql]
-        for turn, major in enumerate(MAJORS if shape.postgresql else (None, None)):
-            case = Case(shape, major, migrated=(place + turn) % 2 == 0)
-            found.append((case, drivers[(turn + place // 2) % len(drivers)]))
-    return found
 
 
 @dataclass
@@ -219,7 +225,11 @@ class Shop:
 
     def engine_for(self, driver: str) -> Engine:
         """Return an engine with another driver."""
-        engine = create_engine(self.url.set(drivername=driver), poolclass=NullPool)
+        # The server speaks no TLS; to ask for it, pg8000 reads every certificate there is.
+        given = {"ssl_context": False} if driver.endswith("pg8000") else {}
+        engine = create_engine(
+            self.url.set(drivername=driver), poolclass=NullPool, connect_args=given
+        )
         self._engines.append(engine)
         return engine
 
@@ -347,22 +357,26 @@ def server(ground: Ground, request: pytest.FixtureRequest) -> Server:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes a shop on shops of every kind, unless it chooses for itself."""
-    own = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
-    if "shop" not in metafunc.fixturenames or any("shop" in names for names in own):
+    if "shop" not in metafunc.fixturenames or chooses_shops(metafunc.definition):
         return
-    if metafunc.config.getoption("--full"):
-        chosen = [(case, driver) for case in ALL for driver in DRIVERS[case.shape.postgresql]]
-    else:
-        chosen = pairwise()
     if "driver" in metafunc.fixturenames:
         pairs = [
             pytest.param(case, driver, id=f"{case.id}-{driver.rpartition('+')[2]}")
-            for case, driver in chosen
+            for case in ALL
+            for driver in DRIVERS[case.shape.postgresql]
         ]
         metafunc.parametrize(("shop", "driver"), pairs, indirect=["shop"])
     else:
-        shops = list(dict.fromkeys(case for case, _ in chosen))
-        metafunc.parametrize("shop", parameters(shops), indirect=True)
+        metafunc.parametrize("shop", parameters(ALL), indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `--full` runs, unless tests are named."""
+    if config.getoption("--full") or any("::" in argument for argument in config.args):
+        return
+    chosen = by_default(items)
+    config.hook.pytest_deselected(items=[*{*items} - {*chosen}])
+    items[:] = chosen
 
 
 @pytest.fixture
@@ -400,15 +414,12 @@ def process(tmp_path: Path) -> Command:
         *arguments: str, stdin: str | bytes | None = None, cwd: Path = tmp_path, **environment: str
     ) -> Answer:
         given = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", "chinook_sim", *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONUTF8": "1", **environment},
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
+            input=b"" if given is None else given,
             capture_output=True,
-            timeout=120,
-            check=False,
         )
         return _answer(done.returncode, done.stdout, done.stderr)
 
@@ -476,7 +487,5 @@ def stocked(tmp_path: Path, stand_in: Path) -> Path:
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stand-in Chinook, made once."""
     directory = tmp_path_factory.mktemp("stand-in")
-    subprocess.run(
-        [sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True, timeout=120
-    )
+    processes.run([sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True)
     return directory / "chinook.db"

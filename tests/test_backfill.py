@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, cases, one_of_each, parameters
+from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -63,7 +64,7 @@ def made(shop: Shop) -> dict[str, int]:
 
 def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
     command = ("backfill", str(START), str(END), "--per-day", *arguments)
-    return subprocess.Popen(
+    return Popen(
         [sys.executable, "-m", "chinook_sim", *command],
         env={**os.environ, "DATABASE_URL": shop.text},
         stdout=subprocess.PIPE,

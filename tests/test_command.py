@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import cases, parameters
 from postgres import PASSWORD, Server, free_port
+from processes import Popen, run
 
 from chinook_sim.cli import cli
 from chinook_sim.cli.context import CliContext
@@ -55,7 +56,7 @@ def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path
 
 def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:
     runs = [
-        subprocess.Popen(
+        Popen(
             [sys.executable, "-m", "chinook_sim", "generate", "10"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -64,9 +65,9 @@ def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:
         )
         for _ in range(3)
     ]
-    for run in runs:
-        _, errors = run.communicate(timeout=60)
-        assert run.returncode == 0, errors
+    for process in runs:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
     assert [path.name for path in tmp_path.iterdir()] == ["chinook.db"]
     assert total(tmp_path / "chinook.db") == 412 + 30
 
@@ -307,9 +308,9 @@ def test_an_interrupted_batch_leaves_nothing(
         url = server.url(database).render_as_string(hide_password=False)
     base = [sys.executable, "-m", "chinook_sim"]
     environment = {**os.environ, "DATABASE_URL": url}
-    subprocess.run([*base, "init", "-q"], env=environment, check=True, timeout=120)
+    run([*base, "init", "-q"], env=environment, check=True)
     # Millions of sales take long enough for a signal to come in the middle.
-    with subprocess.Popen(
+    with Popen(
         [*base, "generate", "3000000"],
         env=environment,
         stdout=subprocess.PIPE,
@@ -427,6 +428,7 @@ def test_a_signal_after_the_commit_takes_nothing_back(stocked: Path) -> None:
         while os.write(writing, b"x" * 4096):
             pass
     os.set_blocking(writing, True)
+    # Python's own standard output, which no fork has.
     process = subprocess.Popen(
         [sys.executable, "-m", "chinook_sim", "generate", "5", "--json"],
         cwd=stocked.parent,
@@ -450,7 +452,7 @@ def test_a_signal_after_the_commit_takes_nothing_back(stocked: Path) -> None:
 def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
     with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        process = subprocess.Popen(
+        process = Popen(
             [
                 *(sys.executable, "-m", "chinook_sim", "generate", "5"),
                 *("--lock-timeout", "0", "-v", "--json"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_turns, one_of_each, parameters
 from pooler import Way, wired
+from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -41,6 +42,8 @@ some = pytest.mark.parametrize(
     indirect=True,
 )
 both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+
+LONG = pytest.mark.slow(reason="cuts some twenty connections, as the other two ways do")
 
 
 def check(shop: Shop, n: int) -> int:
@@ -81,7 +84,7 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
     command = ("generate", "4000", "--once", "--quiet")
 
     def night(day: date) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return Popen(
             [sys.executable, "-m", "chinook_sim", *command, "--day", str(day)],
             env={**os.environ, "DATABASE_URL": shop.text},
             stderr=subprocess.PIPE,
@@ -112,10 +115,10 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
 @pytest.mark.parametrize(
     ("way", "side"),
     [
-        ("directly", "request"),
         ("directly", "answer"),
-        ("to pgbouncer", "answer"),
         ("from pgbouncer", "request"),
+        pytest.param("directly", "request", marks=LONG),
+        pytest.param("to pgbouncer", "answer", marks=LONG),
     ],
 )
 def test_connections_cut_at_every_turn(shop: Shop, side: Side, way: Way) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FIRST = date(2026, 1, 20)
 READER = Path(__file__).parent / "nightly_load.py"
 
+SLOW = pytest.mark.slow(reason="dlt is started four times, and reads PostgreSQL the same way")
+
 CASES = {case.id: case for case in by_turns(migrated=True)}
 
 
@@ -63,9 +65,10 @@ def source(shop: Shop) -> dict[int, int]:
 
 @pytest.mark.parametrize(
     "shop",
-    parameters(
-        [CASES["postgres-snake-identity-pg18-migrated"], CASES["sqlite-autoincrement-migrated"]]
-    ),
+    [
+        *parameters([CASES["postgres-snake-identity-pg18-migrated"]]),
+        *parameters([CASES["sqlite-autoincrement-migrated"]], SLOW),
+    ],
     indirect=True,
 )
 def test_what_an_incremental_load_has_and_what_it_misses(shop: Shop, tmp_path: Path) -> None:

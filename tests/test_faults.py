@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import by_turns, cases, parameters
+from processes import Popen
 from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
@@ -83,7 +84,7 @@ def test_a_killed_server_comes_back_with_whole_batches_only(ground: object) -> N
 @each_shape
 def test_a_killed_process_leaves_nothing(shop: Shop) -> None:
     before = shop.value("SELECT count(*) FROM [Invoice]")
-    with subprocess.Popen(
+    with Popen(
         [sys.executable, "-m", "chinook_sim", "generate", "400000", "-q"],
         env={**os.environ, "DATABASE_URL": shop.text},
     ) as process:
@@ -112,7 +113,7 @@ def test_writers_at_the_same_time_take_different_ids(shop: Shop) -> None:
     )
     patience = "{}" if shop.server else "{'timeout': 60}"
     processes = [
-        subprocess.Popen(
+        Popen(
             [sys.executable, "-c", script, shop.text, patience], stderr=subprocess.PIPE, text=True
         )
         for _ in range(4)

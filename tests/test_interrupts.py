@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import one_of_each, parameters
 from postgres import PASSWORD
+from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -229,7 +230,7 @@ class Works:
 
     def start(self, work: str) -> subprocess.Popen[str]:
         """Start a command."""
-        return subprocess.Popen(
+        return Popen(
             [sys.executable, "-m", "chinook_sim", *self.arguments(work)],
             env={**os.environ, "DATABASE_URL": self.url},
             stdout=subprocess.PIPE,

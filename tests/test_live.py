@@ -20,6 +20,7 @@ import pytest
 from conftest import by_turns, cases, one_of_each, parameters
 from pooler import Way, wired
 from postgres import free_port
+from processes import Popen
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
@@ -641,7 +642,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(shop: Shop, comman
 
 
 def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return Popen(
         [sys.executable, "-m", "chinook_sim", "live", *arguments],
         env={**os.environ, "DATABASE_URL": shop.text},
         stdout=subprocess.PIPE,
@@ -787,7 +788,7 @@ def test_a_shop_that_cannot_be_read_is_not_waited_for(shop: Shop) -> None:
 def test_who_waits_for_a_server_can_be_interrupted(listening: bool, command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1] if listening else free_port()
-        process = subprocess.Popen(
+        process = Popen(
             [sys.executable, "-m", "chinook_sim", "live"],
             env={**os.environ, "DATABASE_URL": f"postgresql://me:x@127.0.0.1:{port}/shop"},
             stderr=subprocess.PIPE,

@@ -18,6 +18,7 @@ import pytest
 from alembic import command as alembic
 from alembic.config import Config
 from conftest import by_turns, cases, parameters
+from processes import Popen, run
 from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import Engine, create_engine, inspect, select
 from sqlalchemy.orm import Session
@@ -519,15 +520,14 @@ def test_the_functions_and_the_library_hold_the_same_lock() -> None:
 
 
 def alembic_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done: subprocess.CompletedProcess[str] = run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
-        check=False,
     )
+    return done
 
 
 def script(shop: Shop, *arguments: str) -> str:
@@ -637,7 +637,7 @@ def test_an_upgrade_killed_in_the_middle_has_not_been(shop: Shop, table: str) ->
         other.autocommit = False
         # The upgrade has made tables when it comes to wait for this one.
         other.execute(shop.sql(f"LOCK TABLE [{table}] IN ACCESS EXCLUSIVE MODE"))
-        with subprocess.Popen(
+        with Popen(
             [sys.executable, "-m", "alembic", "upgrade", "head"],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": shop.text},
@@ -669,7 +669,7 @@ def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: Shop) -> No
     for moment in range(6):
         with shop.engine.begin() as connection:
             downgrade(connection)
-        with subprocess.Popen(
+        with Popen(
             [sys.executable, "-m", "alembic", "upgrade", "head"],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": shop.text},
@@ -689,14 +689,14 @@ def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> Non
     assert head() in current.stdout
     assert alembic_process("check", DATABASE_URL=url).returncode == 0
     wrong = server.url(database, password="hunter2").render_as_string(hide_password=False)
-    for run in (
+    for done in (
         alembic_process("upgrade", "head", DATABASE_URL=wrong),
         alembic_process("upgrade", "head", DATABASE_URL="postgresql://h:hunter2/d"),
         alembic_process("upgrade", "head", "--sql", DATABASE_URL=wrong),
     ):
-        assert run.returncode != 0
-        assert "Traceback" not in run.stderr
-        assert "hunter2" not in run.stderr + run.stdout
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert "hunter2" not in done.stderr + done.stdout
     server.drop_database(database)
 
 

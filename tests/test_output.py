@@ -18,6 +18,7 @@ import click
 import pytest
 from conftest import one_of_each, parameters
 from postgres import Server, free_port
+from processes import run
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -186,13 +187,12 @@ def test_a_reader_that_has_left_changes_no_exit_status(
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "chinook_sim", *arguments.split()],
         cwd=stocked.parent,
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
     os.close(writing)
     assert done.returncode == status, done.stderr

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from documents import DOCUMENTS, README, ROOT, Block, all_blocks, blocks
+from processes import run
 from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
@@ -68,9 +69,10 @@ def run_line(command: Command, line: str) -> Answer | subprocess.CompletedProces
     assert line.startswith(PREFIX), line
     program, *arguments = shlex.split(line.removeprefix(PREFIX))
     if program == "python":
-        return subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, check=False
+        done: subprocess.CompletedProcess[str] = run(
+            [sys.executable, *arguments], capture_output=True, text=True
         )
+        return done
     assert program == "chinook-sim"
     return command(*arguments)
 

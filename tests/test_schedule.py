@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, cases, one_of_each, parameters
+from processes import Popen
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -64,7 +65,7 @@ def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command
 def test_eight_processes_at_once_make_one_night(shop: Shop) -> None:
     night = [sys.executable, "-m", "chinook_sim", "generate", "200", "--once", "--json"]
     processes = [
-        subprocess.Popen(
+        Popen(
             night,
             env={**os.environ, "DATABASE_URL": shop.text},
             stdout=subprocess.PIPE,
@@ -168,7 +169,7 @@ def test_a_real_deadlock_is_survived(shop: Shop) -> None:
         # So that it is the batch that notices, and is taken back.
         other.execute("SET deadlock_timeout = '1min'")
         other.autocommit = False
-        process = subprocess.Popen(
+        process = Popen(
             [sys.executable, "-m", "chinook_sim", "generate", "9", "--json"],
             env={**os.environ, "DATABASE_URL": shop.text},
             stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import by_turns, one_of_each, parameters
+from processes import Popen
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -613,7 +614,7 @@ def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Comma
         )
     )
     period = ("undo", "--backfill", str(first), str(DAY))
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-m", "chinook_sim", *period],
         env={**os.environ, "DATABASE_URL": shop.text},
         stdout=subprocess.PIPE,

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from processes import Popen, run
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -30,7 +32,7 @@ class Terminal:
     ) -> None:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        self.process = subprocess.Popen(
+        self.process = Popen(
             [sys.executable, "-m", "chinook_sim", *arguments],
             cwd=directory,
             env={name: it for name, it in os.environ.items() if name != "COLUMNS"},
@@ -108,12 +110,10 @@ def test_nobody_who_asks_for_quiet_is_told(tmp_path: Path) -> None:
 
 
 def test_reports_fit_the_terminal(stocked: Path, tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "chinook_sim"]
-    subprocess.run([*run, "generate", "5", "--once", "--quiet"], cwd=stocked.parent, check=True)
+    command = [sys.executable, "-m", "chinook_sim"]
+    run([*command, "generate", "5", "--once", "--quiet"], cwd=stocked.parent, check=True)
     for arguments in (("status",), ("verify", "--expect", "6")):
-        piped = subprocess.run(
-            [*run, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False
-        ).stdout
+        piped = run([*command, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True).stdout
         assert max(map(len, piped.splitlines())) > 70
         terminal = Terminal(tmp_path, *arguments, columns=70, results=True)
         terminal.end()
