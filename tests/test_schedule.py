@@ -98,7 +98,7 @@ def test_status_lists_runs_and_undo_takes_one_out(shop: Shop, command: Command) 
     moved = answer(command("align", "--json", DATABASE_URL=shop.text))
     assert (moved["invoices"], moved["existed"]) == (30, False)
     shown = command("align", DATABASE_URL=shop.text)
-    assert f"was moved already, by run {moved['run']}" in shown.stdout
+    assert f"was already moved by run {moved['run']}" in shown.stdout
     status = answer(command("status", "--json", DATABASE_URL=shop.text))
     assert status["runs"] == 2
     by_kind = {run["kind"]: run for run in status["latest_runs"]}

@@ -28,10 +28,10 @@ __all__ = ["align"]
 @common_options
 @timeout_options
 def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
-    """Move the whole history by days, so that its last day is D-2. Only once.
+    """Move the dates of the history so that its last day is D-2. This is done only once.
 
-    The invoices of a Chinook end years ago. Simulated sales stay where they are. `undo` takes it
-    back.
+    The invoices of a Chinook end years ago. The dates of simulated sales stay. `undo` moves the
+    history back.
     """
     from chinook_sim.operations.align import align as move
 
@@ -51,7 +51,7 @@ def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
         "run": made.run_id,
     }
     if made.existed:
-        said = f"the history of {location.shown} was moved already, by run {made.run_id}"
+        said = f"the history of {location.shown} was already moved by run {made.run_id}"
     elif not made.days:
         said = f"nothing to move in {location.shown}"
     else:

@@ -43,11 +43,11 @@ CHANGES = {
     "moves": "customers",
     "price_changes": "tracks",
 }
-"""What may change besides new sales, and what is chosen from."""
+"""The changes besides new sales, and the candidates that they are chosen from."""
 
 
 LONG = 20_000
-"""Sales from which a progress bar is worth its line: about a second of work."""
+"""From this number of sales on there is a progress bar: about a second of work."""
 
 
 @click.command(cls=Command)
@@ -133,9 +133,9 @@ def generate(
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
 
-    Without N it is read from standard input, or asked for on a terminal; "N U C" there are sales,
-    updates and cancellations. Where no database is named and there is none yet, chinook.db is made
-    first, with a stand-in Chinook.
+    Without N, the number is read from standard input; on a terminal, the command asks for it.
+    "N U C" means sales, updates and cancellations. If no database is named, and chinook.db does
+    not exist, it is made first, with a stand-in Chinook.
     """
     from chinook_sim.operations.run_batch import generate_day, plan_day
 
@@ -178,22 +178,22 @@ def generate(
         made = getattr(batch, name)
         if made < wanted[name]:
             settings.say(
-                f"{called(name)}: {made:,} and not {wanted[name]:,}, as there are no more "
+                f"{called(name)}: {made:,} instead of {wanted[name]:,}, since there are no more "
                 f"{candidates} to choose from"
             )
-    # Each is the customer of one sale, and there are as many sales as were asked for.
+    # Each new customer buys once, so there must be as many sales.
     idle = batch.new_customers - batch.count
     if idle > 0:
         settings.say(
             f"new customers: {idle:,} of {batch.new_customers:,} "
-            f"{'buys' if idle == 1 else 'buy'} nothing yet, as there "
+            f"{'buys' if idle == 1 else 'buy'} nothing yet, since there "
             f"{'is' if batch.count == 1 else 'are'} only {counted(batch.count, 'sale')}"
         )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
 
 def called(change: str) -> str:
-    """Return what a change is called in a sentence."""
+    """Return the name of a change for a sentence."""
     return change.replace("_", " ")
 
 
@@ -214,13 +214,13 @@ def merge_counts(
 
 
 def ask_count() -> str:
-    """Read the number of sales from standard input, or ask for it on a terminal."""
+    """Read the number of sales from standard input; on a terminal, ask for it."""
     if sys.stdin is None or sys.stdin.closed:
         return ""
     if sys.stdin.isatty():
         answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
         return answer
-    # A number fits; a file given by mistake is not worth reading to its end.
+    # Enough for numbers. A large file that was given by mistake is not read to its end.
     given = sys.stdin.buffer.read(1024)
     if given.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InvalidInput("the number of sales on standard input must be UTF-8, got UTF-16")
@@ -230,7 +230,7 @@ def ask_count() -> str:
 def show_batch(
     settings: CliContext, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
 ) -> None:
-    """Print what was added, and how it lies over the day."""
+    """Print what was added, and how it is distributed over the day."""
     ids = batch.invoice_ids
     changed = ", ".join(
         counted(getattr(batch, name), called(name).removesuffix("s"))

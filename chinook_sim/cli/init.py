@@ -1,4 +1,4 @@
-"""`init`: making a database ready; and what it holds then."""
+"""`init`: create or migrate a database, and describe it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["describe", "init", "make_missing_file"]
 T = TypeVar("T")
 
 ROWS = 15_600
-"""Rows of the stand-in Chinook at scale 1, for its progress bar."""
+"""Rows of the stand-in Chinook at scale 1, for the progress bar."""
 
 
 def largest_scale() -> int:
@@ -44,7 +44,7 @@ def largest_scale() -> int:
     type=Integer("the scale", largest_scale, least=1),
     metavar="NUMBER",
     default=1,
-    help="Size of the stand-in, in times the real Chinook.",
+    help="Size of the stand-in, as a multiple of the real Chinook.",
 )
 @option(
     "--from",
@@ -52,7 +52,7 @@ def largest_scale() -> int:
     # It may be a URL, so the library looks for the file. The type completes names of files.
     type=click.Path(readable=False),
     metavar="FILE|URL",
-    help="Load a real Chinook, not the stand-in.",
+    help="Load a real Chinook instead of the stand-in.",
 )
 @option(
     "--spelling",
@@ -76,11 +76,11 @@ def init(
 ) -> None:
     """Make a database ready.
 
-    A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
+    An existing Chinook is migrated; its own tables are not changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
     spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
-    ledger; the other commands find it by themselves.
+    ledger; the other commands find it without the option.
     """
     from tempfile import TemporaryDirectory
 
@@ -94,7 +94,7 @@ def init(
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)
-        # If another process made the file first, it may not be what was asked for.
+        # If another process made the file first, it may not be what was requested.
         if made in (None, "nothing"):
             from chinook_sim.provisioning.initialise import initialise
 
@@ -128,7 +128,7 @@ def init(
 
 
 def fetch_source(location: Location, source: str, directory: Path) -> Path:
-    """Bring the file that a Chinook is to be made from, and see that it fits the database."""
+    """Fetch the file to load a Chinook from, and check that it fits the database."""
     from chinook_sim.provisioning.source_file import fetch, kind
 
     path = fetch(source, directory)
@@ -149,7 +149,7 @@ def make_missing_file(
     source: Path | None = None,
     spelling: Spelling | None = None,
 ) -> Made | None:
-    """Make the SQLite file where there is none; return what was made, or None."""
+    """Make the SQLite file if it is missing; return what was made, or None."""
     path = location.path
     if path is None or not location.missing:
         return None
@@ -165,9 +165,9 @@ def make_missing_file(
 
 
 def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
-    """Return which Chinook a database holds, what D-1 is there, and what is installed.
+    """Describe a database: its Chinook, its D-1, and the installed revision.
 
-    Instead of what the role may not read there is a line that says so.
+    A value that the role may not read is replaced by a text with the missing privilege.
     """
     from sqlalchemy import func, select
 
@@ -204,7 +204,7 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
 
 
 def read(connection: Connection, question: Callable[[], T]) -> T | str:
-    """Return the answer to a question, or which privilege is missing for it."""
+    """Return the result of a query, or which privilege is missing for it."""
     from sqlalchemy.exc import DBAPIError
 
     from chinook_sim.database.error_messages import refusal_of

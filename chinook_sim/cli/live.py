@@ -1,4 +1,4 @@
-"""`live`: sales that never stop."""
+"""`live`: a stream of sales until it is stopped."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["live"]
 
 SLOW = 2.0
-"""Seconds behind from which on it is said that the database is."""
+"""How many seconds the database may lag behind before a notice says so."""
 
 FINE = 1.02
-"""Latencies are told to within this factor, however many there are."""
+"""Latencies are counted in buckets; each is this factor wider than the one before."""
 
 
 @click.command(cls=Command)
@@ -87,10 +87,10 @@ def live(
     timezone: str | None,
     profile: Profile,
 ) -> None:
-    """Sell for as long as the shop is open: sales dated now, arriving at random.
+    """Add sales that arrive at random and are dated now, until stopped.
 
-    What has arrived since the transaction before makes the next one. Ctrl-C ends it after the one
-    that is running; a second Ctrl-C at once. A connection that is lost is opened again.
+    Each transaction contains what has arrived since the one before. Ctrl-C stops the stream after
+    the current transaction, a second Ctrl-C at once. A lost connection is opened again.
     """
     from chinook_sim.operations.options import draw_seed
 
@@ -140,14 +140,14 @@ def sell(
     say: Callable[[str], None],
     wanted: dict[str, Any],
 ) -> LiveStream:
-    """Make the stream, with the patience that the command was given."""
+    """Create the stream, with the timeouts of the command."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.operations.live.api import live as stream
 
     engine = make_engine(location, writing=True, patience=settings.lock_timeout)
 
     def connect() -> Connection:
-        # The stream itself is patient, and tells of it, once it has begun.
+        # Once the stream has begun, it retries and reports lost connections itself.
         if made.open:
             return open_connection(engine, location, say=lambda _: None, patience=0)
         return open_connection(engine, location, say=say)
@@ -165,11 +165,11 @@ def sell(
 
 @contextmanager
 def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
-    """Let the first interruption of a stream that has begun set an event; any other interrupts."""
+    """Set an event on the first interruption of a stream that has begun. Any other interrupts."""
     asked = False
 
     def told(number: int, frame: FrameType | None) -> None:
-        # Not asking the event: a second signal may come while the first is in `set`, with its lock.
+        # `stop.is_set` cannot tell: a second signal may come while `set` holds the lock.
         nonlocal asked
         if asked or not stream.open:
             signal.default_int_handler(number, frame)
@@ -185,18 +185,18 @@ def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
 
 
 class Tally:
-    """What a stream came to."""
+    """Totals of a stream."""
 
     def __init__(self, stream: LiveStream) -> None:
         self.stream = stream
         self.transactions = self.sales = self.updates = self.cancellations = self.arrivals = 0
         self.revenue = Decimal("0.00")
         self._shown = 0
-        # By their logarithm, so that a stream may go on for ever.
+        # Counted by their logarithm, so that memory does not grow with the stream.
         self._latencies: Counter[int] = Counter()
 
     def add(self, batch: LiveBatch) -> None:
-        """Count a transaction."""
+        """Add a transaction."""
         made = batch.made
         self.transactions += 1
         self.sales += made.count
@@ -208,7 +208,7 @@ class Tally:
             self._latencies[round(math.log(max(seconds, 1e-6), FINE))] += 1
 
     def latency(self, share: float) -> float | None:
-        """Return the milliseconds within which a share of the arrivals were committed."""
+        """Return a percentile of the latency in milliseconds; a share of 0.5 is the median."""
         wanted = share * self._latencies.total()
         for step in sorted(self._latencies):
             wanted -= self._latencies[step]
@@ -217,7 +217,7 @@ class Tally:
         return None
 
     def line(self, passed: float) -> str:
-        """Say how it goes, with the rate of the seconds that have passed since it was said."""
+        """Return the status line, with the rate over the seconds since the last one."""
         rate, self._shown = (self.arrivals - self._shown) / passed, self.arrivals
         left_out = self.stream.left_out
         return ", ".join(
@@ -233,21 +233,19 @@ class Tally:
         )
 
     def kept(self) -> str:
-        """Say what stays."""
-        return (
-            f"what was committed before stays: {counted(self.sales, 'sale')} of {self.stream.name}"
-        )
+        """Return what remains committed."""
+        return f"what was committed remains: {counted(self.sales, 'sale')} of {self.stream.name}"
 
 
 class Notices:
-    """What is said when the database falls behind, and when it has caught up."""
+    """Messages when the database falls behind, and when it has caught up."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._behind = self._left_out = False
 
     def tell(self, batch: LiveBatch, rate: float) -> None:
-        """Say what has changed with a transaction."""
+        """Write a message if the state changes with a transaction."""
         behind = batch.behind > SLOW
         if batch.left_out and not self._left_out:
             self._say(
@@ -255,15 +253,15 @@ class Notices:
                 f"long are left out, {batch.left_out:,} so far"
             )
         elif behind and not self._behind:
-            self._say(f"the database is {batch.behind:.1f} s behind {rate:g} a second")
+            self._say(f"the database is {batch.behind:.1f} s behind {rate:g} arrivals per second")
         elif self._behind and not behind and not batch.left_out:
-            self._say(f"the database has caught up with {rate:g} a second")
+            self._say(f"the database has caught up with {rate:g} arrivals per second")
         self._left_out = batch.left_out > 0 or (self._left_out and behind)
         self._behind = behind or batch.left_out > 0
 
 
 def show(settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
-    """Print what the stream came to."""
+    """Print the totals of the stream."""
     stream = tally.stream
     record = {
         "stream": stream.name if tally.transactions else None,

@@ -1,4 +1,4 @@
-"""`status`: what a database holds, what was run, and where an invoice comes from."""
+"""`status`: a database, its runs, and the history of an invoice."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def status(
     invoice: int | None,
     timezone: str | None,
 ) -> None:
-    """Show which database is meant, which Chinook it holds, what D-1 is, and what was run.
+    """Show the database, its Chinook, the date of D-1, and the runs.
 
-    The runs are listed with the latest first. A stream is one row; with --day the row counts the
-    transactions of that day. With --invoice, one invoice is shown instead. The exit status is 0
-    also if there is no such invoice.
+    The latest runs are listed first. A stream is one row; with --day, the row counts the
+    transactions of that day. With --invoice, one invoice is shown instead. If there is no such
+    invoice, the exit status is 0 too.
     """
     if invoice is not None:
         refuse_with_invoice()
@@ -95,7 +95,7 @@ def status(
 
 
 def refuse_with_invoice() -> None:
-    """Refuse options that select runs, if they are on the command line beside --invoice."""
+    """Refuse options that select runs, if they are on the command line together with --invoice."""
     context = click.get_current_context()
     for name in ("day", "kinds", "limit"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -106,7 +106,7 @@ def refuse_with_invoice() -> None:
 def list_runs(
     connection: Connection, limit: int, day: date | None, kinds: Sequence[str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the latest runs and streams, the latest first, and how many match in all."""
+    """Return the latest runs and streams, latest first, and how many match in total."""
     from chinook_sim.ledger.listing import count_listings, latest_runs
 
     runs = [
@@ -129,14 +129,14 @@ def list_runs(
         }
         for row in latest_runs(connection, limit or None, day=day, kinds=kinds)
     ]
-    # All are listed: there is nothing to count.
+    # All are listed, so there is nothing to count.
     if not limit or len(runs) < limit:
         return runs, len(runs)
     return runs, count_listings(connection, day=day, kinds=kinds)
 
 
 def columns(runs: list[dict[str, Any]]) -> list[str]:
-    """Lay out runs, one a line, by what a person looks for."""
+    """Format runs as a table."""
     from chinook_sim.models import LIVE
 
     if not runs:
@@ -151,7 +151,7 @@ def columns(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def aligned(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
-    """Lay out cells in columns, some of them to the right."""
+    """Align cells in columns; those in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  "
@@ -164,7 +164,7 @@ def aligned(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[st
 
 
 def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) -> list[str]:
-    """Say how many runs match in all, and how to see the others."""
+    """Return how many runs match in total, and how to list the others."""
     if not matching and day is None and not kinds:
         return []
     selected = " or ".join(dict.fromkeys(kinds))
@@ -180,7 +180,7 @@ def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) 
 
 
 def show_invoice(settings: CliContext, invoice_id: int) -> None:
-    """Print where an invoice comes from, and what changed it."""
+    """Print which run made an invoice, and what changed it."""
     from chinook_sim.ledger.history import invoice_history
 
     location = settings.find()
@@ -224,7 +224,7 @@ def run_record(run: InvoiceRun) -> dict[str, Any]:
 
 
 def sentence(found: InvoiceHistory) -> str:
-    """Say what became of an invoice."""
+    """Describe the state of an invoice."""
     if found.cancelled_by is not None:
         return f"cancelled by run {found.cancelled_by.run_id[:8]}"
     return {
@@ -236,7 +236,7 @@ def sentence(found: InvoiceHistory) -> str:
 
 
 def details(found: InvoiceHistory) -> list[str]:
-    """Lay out where an invoice comes from, and what changed it, one change a line."""
+    """Format which run made an invoice, and its changes as a table."""
     if found.state == "unknown":
         return []
     made = {
@@ -264,7 +264,7 @@ def details(found: InvoiceHistory) -> list[str]:
 
 
 def run_cells(run: InvoiceRun) -> tuple[str, str, str]:
-    """Return the beginning of a run's id, its day, and its time."""
+    """Return the first characters of a run's id, its day and its time."""
     return run.run_id[:8], str(run.day), shown_time(run.at) or ""
 
 
@@ -274,5 +274,5 @@ def undone_cell(run: InvoiceRun) -> str:
 
 
 def shown_time(moment: datetime | None) -> str | None:
-    """Write a time of the ledger to the second."""
+    """Format a timestamp of the ledger, to the second."""
     return None if moment is None else str(moment)[:19]

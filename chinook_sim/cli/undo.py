@@ -1,4 +1,4 @@
-"""`undo`: taking runs out again."""
+"""`undo`: remove what runs have made, and restore what they changed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["undo"]
 
 RUNS = 30
-"""Runs of a backfill that are undone in one transaction."""
+"""How many runs of a backfill are undone in one transaction."""
 
 
 @click.command(cls=Command)
 @click.argument("run", required=False)
-# Not from the environment: CHINOOK_SIM_DAY is set for other commands, and must not delete a day.
+# Not from the environment: CHINOOK_SIM_DAY may be set for other commands.
 @click.option("--key", cls=Option, metavar="KEY", help="Undo the run with this key.")
 @click.option(
     "--day", cls=Option, type=Day(), metavar="YYYY-MM-DD", help="Undo all runs of this day."
@@ -43,7 +43,7 @@ RUNS = 30
     type=Day(),
     metavar="START END",
     nargs=2,
-    help="Undo what `backfill` and `generate --once` made of the days from START to END.",
+    help="Undo what `backfill` and `generate --once` made for the days START to END.",
 )
 @common_options
 @timeout_options
@@ -59,12 +59,11 @@ def undo(
     RUN is a run's id or its first characters, its key, or the name of a stream, such as
     live-3f9a1c2e; `status` lists them. The alignment of the history is undone only as RUN.
 
-    All runs are undone in one transaction, but for --backfill, which undoes the latest runs first,
-    30 in a transaction. If it is interrupted, the same command continues.
+    All runs are undone in one transaction. Only --backfill uses several transactions, of
+    30 runs each, the latest first. If it is interrupted, run the same command again to continue.
 
-    Refused, with nothing undone, if what the runs made was changed since by others, or if other
-    rows refer to it. What was undone before is exit status 0; if there never was such a run, it
-    is 2.
+    Nothing is undone if others have changed what the runs made, or if other rows refer to it. The
+    exit status is 0 if the runs were undone before, and 2 if there never was such a run.
     """
     given = {"RUN": run, "--key": key, "--day": day, "--backfill": backfill}
     chosen = [name for name, value in given.items() if value is not None]
@@ -108,7 +107,7 @@ def undo(
 
 
 def undo_backfill(settings: CliContext, first: date, last: date) -> None:
-    """Undo the days of a range, some in each transaction."""
+    """Undo the runs of a range of days, 30 in each transaction."""
     location = settings.find()
     total = Total()
     status = StatusLine(settings)
@@ -168,11 +167,12 @@ def undo_some(
 
 @dataclass
 class Total:
-    """What was undone in all.
+    """Totals over the transactions that are committed.
 
     Attributes:
-        left: the number of runs that are still to be undone; 1 at first, as it is not known.
-        last: what the last transaction undid, until it is added.
+        left: number of runs that remain to be undone; 1 at first, since it is not known.
+        existed: whether the whole range was undone before.
+        last: the result of the last transaction, until it is added.
     """
 
     runs: int = 0
@@ -184,14 +184,14 @@ class Total:
     last: UndoResult | None = None
 
     def add_last(self) -> None:
-        """Add what the last transaction undid, once it is committed."""
+        """Add the result of the last transaction, which is committed."""
         made, self.last = self.last, None
         if made is None:
             return
         self.existed = made.existed and not self.runs
         self.left = made.left
         if made.existed and self.runs:
-            # Another process undid the rest.
+            # Another process has undone the rest.
             return
         self.runs += len(made.runs)
         self.sales += made.sales
@@ -199,12 +199,12 @@ class Total:
         self.revenue += made.revenue
 
     def line(self, passed: float) -> str:
-        """Say how it goes, after so many seconds, and how long the rest will take."""
+        """Return the status line after `passed` seconds, with an estimate of the time left."""
         left = round(self.left * passed / self.runs)
         return f"{self.runs:,} of {counted(self.runs + self.left, 'run')} undone, {left:,} s left"
 
     def so_far(self) -> str:
-        """Say what is undone, and how to go on."""
+        """Return how many runs are undone, and how to continue."""
         return (
             f"{self.runs:,} of {counted(self.runs + self.left, 'run')} "
             f"{'is' if self.runs == 1 else 'are'} undone; run the same command to continue"
