@@ -50,9 +50,9 @@ def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command
     second = answer(command(*night, "--json", DATABASE_URL=shop.text))
     assert second == {**first, "existed": True}
     shown = command(*night, DATABASE_URL=shop.text)
-    assert "already there: 30 sales" in shown.stdout
+    assert "already generated: 30 sales" in shown.stdout
     dry = command(*night, "--dry-run", DATABASE_URL=shop.text)
-    assert "already there: 30 sales" in dry.stdout
+    assert "already generated: 30 sales" in dry.stdout
     other = command("generate", "31", *night[2:], DATABASE_URL=shop.text)
     assert other.returncode == 2
     assert "number of sales 30, not 31" in other.stderr

@@ -86,7 +86,7 @@ def main() -> NoReturn:
             try:
                 load_dotenv(working_directory())
             except InvalidInput as error:
-                settings.unreadable = error
+                settings.dotenv_error = error
             code = cli.main(obj=settings, standalone_mode=False) or DONE
     except click.exceptions.NoArgsIsHelpError as error:
         # The command line has no command, and nothing wrong in it.
@@ -103,7 +103,7 @@ def main() -> NoReturn:
             # click could not print a help text. An error about a file has a file name.
             discard_output()
             error = OutputFailed(f"the text could not be printed: {error.strerror}")
-        if settings.done and isinstance(error, KeyboardInterrupt | click.Abort):
+        if settings.committed and isinstance(error, KeyboardInterrupt | click.Abort):
             settings.warn("interrupted after everything was committed")
             code = DONE
         else:

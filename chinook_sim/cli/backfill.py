@@ -70,30 +70,30 @@ def backfill(
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     if per_day is None:
         raise InvalidInput("the number of sales per day is missing; give --per-day")
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded:
         make_missing_file(settings, location)
     days = (end - start).days + 1
-    total = Total()
+    total = Totals()
     status = StatusLine(settings)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
-        for day in fill(settings, location, start, end, per_day, seed, profile, status.say):
+        for day in make_days(settings, location, start, end, per_day, seed, profile, status.say):
             total.add(day)
             if status.due() is not None:
-                status.show(total.line(days, time.monotonic() - begun))
+                status.show(total.status_line(days, time.monotonic() - started))
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if total.days:
-            error.add_note(so_far(total.days, days))
+            error.add_note(days_done(total.days, days))
         raise
     except KeyboardInterrupt:
         status.end()
-        settings.interrupted = f"interrupted; {so_far(total.days, days)}"
+        settings.interrupted = f"interrupted; {days_done(total.days, days)}"
         raise
-    settings.done = True
-    seconds = time.monotonic() - begun
+    settings.committed = True
+    seconds = time.monotonic() - started
     if total.first_different is not None:
         # Also with --quiet: the days are not what was requested.
         settings.warn(warning(total.different, days, total.first_different))
@@ -135,7 +135,7 @@ def backfill(
 
 
 @dataclass
-class Total:
+class Totals:
     """Totals over the days that are done.
 
     Attributes:
@@ -176,7 +176,7 @@ class Total:
         """How many days were made now."""
         return self.days - self.existed - self.different
 
-    def line(self, days: int, passed: float) -> str:
+    def status_line(self, days: int, passed: float) -> str:
         """Return the status line after `passed` seconds, with an estimate of the time left."""
         made = self.made
         # Days that existed took no time, so the estimate uses the others.
@@ -191,7 +191,7 @@ class Total:
 
 def warning(different: int, days: int, first: BatchSummary) -> str:
     """Return a warning: how many days differ from the request, how the first does, what to do."""
-    told = "; ".join(
+    details = "; ".join(
         f"{counted(was, 'sale')}, not {asked:,}"
         if isinstance(was, int) and isinstance(asked, int) and name == "number of sales"
         else f"{name} {was}, not {asked}"
@@ -200,7 +200,7 @@ def warning(different: int, days: int, first: BatchSummary) -> str:
     exist, were = ("exists", "was") if different == 1 else ("exist", "were")
     return (
         f"Warning: {different:,} of {counted(days, 'day')} {exist} with sales that differ from "
-        f"this request and {were} not changed; the first: {first.day} has {told}; to replace a "
+        f"this request and {were} not changed; the first: {first.day} has {details}; to replace a "
         f"day, run `chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
     )
 
@@ -211,13 +211,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
-def so_far(done: int, days: int) -> str:
+def days_done(done: int, days: int) -> str:
     """Return how many days are done, and how to continue."""
     are = "is" if done == 1 else "are"
     return f"{done:,} of {counted(days, 'day')} {are} done; run the same command to continue"
 
 
-def fill(
+def make_days(
     settings: CliContext,
     location: Location,
     first: date,

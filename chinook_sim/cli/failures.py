@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from chinook_sim.cli.output import OutputFailed, deliver, to_json
+from chinook_sim.cli.output import OutputFailed, to_json, write_result
 from chinook_sim.errors import (
     LOCK_NOT_AVAILABLE,
     ChinookSimError,
@@ -53,15 +53,15 @@ class Failure(NamedTuple):
 def failure_of(error: BaseException, settings: CliContext) -> Failure:
     """Return the failure that an error is reported as."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return Failure("interrupted", settings.clean(settings.interrupted), INTERRUPTED)
+        return Failure("interrupted", settings.one_line(settings.interrupted), INTERRUPTED)
     if isinstance(error, click.ClickException):
         context = error.ctx if isinstance(error, click.UsageError) else None
         said = error.format_message().rstrip(".")
         command = context.command_path if context else "chinook-sim"
         return Failure(
-            "usage_error", settings.clean(f"{said}; see `{command} --help`"), WRONG_USAGE
+            "usage_error", settings.one_line(f"{said}; see `{command} --help`"), WRONG_USAGE
         )
-    message = settings.clean("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    message = settings.one_line("; ".join([str(error), *getattr(error, "__notes__", ())]))
     if not isinstance(error, ChinookSimError):
         return Failure("unexpected", f"unexpected {type(error).__name__}: {message}", FAILED)
     status = FAILED
@@ -97,7 +97,7 @@ def print_failure(settings: CliContext, failure: Failure) -> None:
     if not (settings.as_json or _json_requested()):
         return
     try:
-        deliver(to_json({"error": failure._asdict()}))
+        write_result(to_json({"error": failure._asdict()}))
     except OutputFailed:
         # The message on standard error and the exit status still report it.
         return

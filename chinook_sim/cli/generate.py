@@ -18,7 +18,7 @@ from chinook_sim.cli.options import (
     timeout_options,
     timezone_option,
 )
-from chinook_sim.cli.output import counted, picture, progress_bar
+from chinook_sim.cli.output import counted, progress_bar, sparkline
 from chinook_sim.cli.param_types import Count, Integer, Key, SaleCounts, Seed, Share
 from chinook_sim.cli.transactions import run_read_only, with_retries
 from chinook_sim.errors import InvalidInput
@@ -159,7 +159,7 @@ def generate(
     }
     if once and key is not None:
         raise InvalidInput("--once and --key cannot be combined; give one of them")
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded and not dry_run:
         make_missing_file(settings, location)
 
@@ -242,7 +242,7 @@ def show_batch(
     if changed and not batch.count:
         headline = f"{'would change' if dry_run else 'changed'} {location.shown}"
     if batch.existed:
-        headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
+        headline = f"already generated: {counted(batch.count, 'sale')} in {location.shown}"
     record = {
         "database": location.shown,
         "dry_run": dry_run,
@@ -280,7 +280,7 @@ def show_batch(
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),
-            f"  hours    {picture(batch.hours)}",
+            f"  hours    {sparkline(batch.hours)}",
             f"           {'0     6     12    18':24}",
         ],
     )

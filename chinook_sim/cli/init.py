@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from chinook_sim.database.settings import Location
     from chinook_sim.provisioning.initialise import Made
 
-__all__ = ["describe", "init", "make_missing_file"]
+__all__ = ["describe_database", "init", "make_missing_file"]
 
 T = TypeVar("T")
 
-ROWS = 15_600
+SAMPLE_ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for the progress bar."""
 
 
@@ -86,7 +86,7 @@ def init(
 
     from chinook_sim.database.introspection import recognise
 
-    location = settings.find()
+    location = settings.find_database()
     if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
         raise InvalidInput(
             f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
@@ -100,7 +100,7 @@ def init(
 
             with (
                 transaction(settings, location, writing=True) as connection,
-                progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step,
+                progress_bar(settings, "rows", SAMPLE_ROWS * scale if scale > 1 else 0) as step,
             ):
                 made = initialise(
                     connection,
@@ -110,16 +110,16 @@ def init(
                     ledger_schema=ledger_schema,
                     progress=step,
                 )
-    settings.done = True
+    settings.committed = True
     with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection)
+        shop = describe_database(connection)
         left_out = recognise(connection).other_defaults
     if left_out:
         settings.say(f"the SQL functions are left out: they cannot take ids from {left_out}")
     happened = {
         "nothing": "already has a Chinook, which was not changed",
         "stand-in": "is a new stand-in Chinook",
-        "copy": "is a copy of the Chinook given",
+        "copy": "is a copy of the given Chinook",
     }[made]
     settings.print(
         {"database": location.shown, "made": made, **shop},
@@ -158,13 +158,13 @@ def make_missing_file(
     settings.say(
         f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
     )
-    with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
+    with progress_bar(settings, "rows", SAMPLE_ROWS * scale if scale > 1 else 0) as step:
         return make_file(
             location, path, scale=scale, source=source, spelling=spelling, progress=step
         )
 
 
-def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
+def describe_database(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
     """Describe a database: its Chinook, its D-1, and the installed revision.
 
     A value that the role may not read is replaced by a text with the missing privilege.
@@ -184,26 +184,28 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     start, end = bounds(day)
     sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
 
-    def ask(question: Select[Any]) -> Any:
-        return read(connection, lambda: connection.scalar(question))
+    def scalar(query: Select[Any]) -> Any:
+        return read_if_allowed(connection, lambda: connection.scalar(query))
 
-    last = ask(select(func.max(Invoice.invoice_date)))
+    last = scalar(select(func.max(Invoice.invoice_date)))
     return {
         "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
         "ids": chinook.invoice_ids.shown,
-        "customers": ask(select(func.count()).select_from(Customer)),
-        "tracks": ask(select(func.count()).select_from(Track)),
-        "invoices": ask(select(func.count()).select_from(Invoice)),
+        "customers": scalar(select(func.count()).select_from(Customer)),
+        "tracks": scalar(select(func.count()).select_from(Track)),
+        "invoices": scalar(select(func.count()).select_from(Invoice)),
         "last_invoice": None if last is None else str(last),
         "d1": str(day),
-        "sales_of_d1": ask(sold),
-        "revision": read(connection, lambda: installed(connection)),
-        "runs": read(connection, lambda: count_runs(connection)) if chinook.ledger else None,
+        "sales_of_d1": scalar(sold),
+        "revision": read_if_allowed(connection, lambda: installed(connection)),
+        "runs": read_if_allowed(connection, lambda: count_runs(connection))
+        if chinook.ledger
+        else None,
     }
 
 
-def read(connection: Connection, question: Callable[[], T]) -> T | str:
+def read_if_allowed(connection: Connection, query: Callable[[], T]) -> T | str:
     """Return the result of a query, or which privilege is missing for it."""
     from sqlalchemy.exc import DBAPIError
 
@@ -211,10 +213,10 @@ def read(connection: Connection, question: Callable[[], T]) -> T | str:
     from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
 
     if connection.dialect.name != "postgresql":
-        return question()
+        return query()
     try:
         with connection.begin_nested():
-            return question()
+            return query()
     except DBAPIError as error:
         refusal = refusal_of(error)
         if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:

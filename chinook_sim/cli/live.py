@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["live"]
 
-SLOW = 2.0
+LAG_NOTICED = 2.0
 """How many seconds the database may lag behind before a notice says so."""
 
-FINE = 1.02
+LATENCY_STEP = 1.02
 """Latencies are counted in buckets; each is this factor wider than the one before."""
 
 
@@ -102,38 +102,38 @@ def live(
         "timezone": timezone,
         "profile": profile,
     }
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded:
         make_missing_file(settings, location)
     status = StatusLine(settings)
     stop = threading.Event()
-    stream = sell(settings, location, stop, status.say, wanted)
+    stream = open_stream(settings, location, stop, status.say, wanted)
     tally = Tally(stream)
-    notices = Notices(status.say)
+    notices = LagNotices(status.say)
     try:
-        with stopping(stop, stream):
+        with stop_on_signal(stop, stream):
             for batch in stream:
                 tally.add(batch)
                 notices.tell(batch, wanted["rate"])
                 passed = status.due()
                 if passed is not None:
-                    status.show(tally.line(passed))
-            settings.done = True
+                    status.show(tally.status_line(passed))
+            settings.committed = True
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if tally.transactions:
-            error.add_note(tally.kept())
+            error.add_note(tally.what_remains())
         raise
     except KeyboardInterrupt:
         status.end()
         if tally.transactions:
-            settings.interrupted = f"interrupted; {tally.kept()}"
+            settings.interrupted = f"interrupted; {tally.what_remains()}"
         raise
     status.end()
-    show(settings, location, tally, wanted)
+    print_totals(settings, location, tally, wanted)
 
 
-def sell(
+def open_stream(
     settings: CliContext,
     location: Location,
     stop: threading.Event,
@@ -164,19 +164,19 @@ def sell(
 
 
 @contextmanager
-def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
+def stop_on_signal(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
     """Set an event on the first interruption of a stream that has begun. Any other interrupts."""
-    asked = False
+    interrupted = False
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         # `stop.is_set` cannot tell: a second signal may come while `set` holds the lock.
-        nonlocal asked
-        if asked or not stream.open:
+        nonlocal interrupted
+        if interrupted or not stream.open:
             signal.default_int_handler(number, frame)
-        asked = True
+        interrupted = True
         stop.set()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -205,7 +205,7 @@ class Tally:
         self.revenue += made.revenue
         self.arrivals += batch.arrivals
         for seconds in batch.latencies:
-            self._latencies[round(math.log(max(seconds, 1e-6), FINE))] += 1
+            self._latencies[round(math.log(max(seconds, 1e-6), LATENCY_STEP))] += 1
 
     def latency(self, share: float) -> float | None:
         """Return a percentile of the latency in milliseconds; a share of 0.5 is the median."""
@@ -213,10 +213,10 @@ class Tally:
         for step in sorted(self._latencies):
             wanted -= self._latencies[step]
             if wanted <= 0:
-                return round(float(FINE**step) * 1_000, 1)
+                return round(float(LATENCY_STEP**step) * 1_000, 1)
         return None
 
-    def line(self, passed: float) -> str:
+    def status_line(self, passed: float) -> str:
         """Return the status line, with the rate over the seconds since the last one."""
         rate, self._shown = (self.arrivals - self._shown) / passed, self.arrivals
         left_out = self.stream.left_out
@@ -232,12 +232,12 @@ class Tally:
             ]
         )
 
-    def kept(self) -> str:
+    def what_remains(self) -> str:
         """Return what remains committed."""
         return f"what was committed remains: {counted(self.sales, 'sale')} of {self.stream.name}"
 
 
-class Notices:
+class LagNotices:
     """Messages when the database falls behind, and when it has caught up."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -246,7 +246,7 @@ class Notices:
 
     def tell(self, batch: LiveBatch, rate: float) -> None:
         """Write a message if the state changes with a transaction."""
-        behind = batch.behind > SLOW
+        behind = batch.behind > LAG_NOTICED
         if batch.left_out and not self._left_out:
             self._say(
                 f"the database is slower than {rate:g} arrivals per second; those that waited too "
@@ -260,7 +260,9 @@ class Notices:
         self._behind = behind or batch.left_out > 0
 
 
-def show(settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
+def print_totals(
+    settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]
+) -> None:
     """Print the totals of the stream."""
     stream = tally.stream
     record = {

@@ -27,22 +27,22 @@ __all__ = [
     "StatusLine",
     "bar",
     "counted",
-    "deliver",
     "discard_output",
-    "fitted",
-    "picture",
     "progress_bar",
+    "sparkline",
     "table",
     "to_json",
+    "wrap_lines",
+    "write_result",
 ]
 
 BAR = 40
 """Length of the longest bar, in characters."""
 
-NARROWEST = 20
+MIN_WRAP_WIDTH = 20
 """Characters that a column must have so that its text is wrapped inside it."""
 
-SHOWN, LOGGED = 1.0, 10.0
+TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
 """Seconds between two status lines, on a terminal and elsewhere."""
 
 
@@ -55,7 +55,7 @@ def to_json(record: dict[str, Any]) -> str:
     return json.dumps(record)
 
 
-def deliver(text: str) -> None:
+def write_result(text: str) -> None:
     """Write a result to standard output.
 
     If the reader has closed the pipe, as `| head -1` does, that is no error.
@@ -109,7 +109,7 @@ class StatusLine:
     def due(self) -> float | None:
         """Return the seconds since it was last shown, if it is time to show it again."""
         passed = time.monotonic() - self._shown
-        return passed if passed >= (SHOWN if self._terminal else LOGGED) else None
+        return passed if passed >= (TERMINAL_INTERVAL if self._terminal else LOG_INTERVAL) else None
 
     def show(self, line: str) -> None:
         """Show a new text."""
@@ -139,7 +139,7 @@ class StatusLine:
         self._settings.say(line)
 
 
-def fitted(lines: Iterable[str]) -> list[str]:
+def wrap_lines(lines: Iterable[str]) -> list[str]:
     """Wrap lines that are wider than the terminal, between words.
 
     The rest of a line is indented to its last column that is wide enough. If the output is no
@@ -148,14 +148,14 @@ def fitted(lines: Iterable[str]) -> list[str]:
     if not sys.stdout.isatty():
         return list(lines)
     width = shutil.get_terminal_size().columns
-    return [part for line in lines for part in _broken(line, width)]
+    return [part for line in lines for part in _wrap_line(line, width)]
 
 
-def _broken(line: str, width: int) -> list[str]:
+def _wrap_line(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
     columns = [gap.end() for gap in re.finditer("  +(?=[^ ])", line)]
-    indent = max((start for start in columns if start <= width - NARROWEST), default=0)
+    indent = max((start for start in columns if start <= width - MIN_WRAP_WIDTH), default=0)
     return textwrap.wrap(
         line,
         width,
@@ -182,9 +182,9 @@ def table(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def picture(hours: Sequence[float]) -> str:
+def sparkline(hours: Sequence[float]) -> str:
     """Draw the sales of each hour as a row of bars, one character each."""
-    bars = drawable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
+    bars = if_encodable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
     most = max(hours, default=0) or 1
     # Rounded up, so that a single sale is visible.
     return "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in hours)
@@ -192,10 +192,10 @@ def picture(hours: Sequence[float]) -> str:
 
 def bar(part: float) -> str:
     """Draw a fraction, 0 to 1, as one bar."""
-    return drawable("█", "#") * math.ceil(part * BAR)
+    return if_encodable("█", "#") * math.ceil(part * BAR)
 
 
-def drawable(characters: str, instead: str) -> str:
+def if_encodable(characters: str, instead: str) -> str:
     """Return the characters if the encoding of the output has them, otherwise a substitute."""
     try:
         characters.encode(getattr(sys.stdout, "encoding", None) or "ascii")

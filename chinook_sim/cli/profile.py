@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chinook_sim.cli.options import Command, common_options
-from chinook_sim.cli.output import bar, picture
+from chinook_sim.cli.output import bar, sparkline
 from chinook_sim.cli.param_types import ProfileFile
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def show(settings: CliContext, shape: Profile) -> None:
         [
             shape.name,
             "",
-            f"  hours      {picture(hours)}",
+            f"  hours      {sparkline(hours)}",
             f"             {'0     6     12    18':24}",
             "",
             *bars("weekdays", DAYS, weekdays, "{:.2f}"),
@@ -97,10 +97,10 @@ def bars(title: str, names: Sequence[str], values: Sequence[float], shown: str) 
 def popularity(what: str, exponent: float) -> str:
     """Describe an exponent of Zipf's law."""
     if not exponent:
-        return "all alike"
+        return "uniform"
     weights = [rank**-exponent for rank in range(1, CHINOOK[what] + 1)]
     first, tenth = (sum(weights[:top]) / sum(weights) for top in (1, len(weights) // 10))
     return (
-        f"Zipf {exponent:g}: of {len(weights):,}, the first is chosen {first:.1%} of the times, "
+        f"Zipf {exponent:g}: of {len(weights):,}, the first is chosen {first:.1%} of the time, "
         f"the first tenth {tenth:.0%}"
     )

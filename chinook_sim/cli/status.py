@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.init import describe
+from chinook_sim.cli.init import describe_database
 from chinook_sim.cli.options import Command, common_options, option, timezone_option
 from chinook_sim.cli.output import table
 from chinook_sim.cli.param_types import Day, Integer
@@ -79,22 +79,22 @@ def status(
     invoice, the exit status is 0 too.
     """
     if invoice is not None:
-        refuse_with_invoice()
+        refuse_run_filters()
         show_invoice(settings, invoice)
         return
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection, timezone)
+        shop = describe_database(connection, timezone)
         readable = isinstance(shop["runs"], int) and shop["runs"]
         runs, matching = list_runs(connection, limit, day, kinds) if readable else ([], 0)
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
-        [*table(record), *columns(runs), *summary(len(runs), matching, day, kinds)],
+        [*table(record), *run_table(runs), *summary(len(runs), matching, day, kinds)],
     )
 
 
-def refuse_with_invoice() -> None:
+def refuse_run_filters() -> None:
     """Refuse options that select runs, if they are on the command line together with --invoice."""
     context = click.get_current_context()
     for name in ("day", "kinds", "limit"):
@@ -135,7 +135,7 @@ def list_runs(
     return runs, count_listings(connection, day=day, kinds=kinds)
 
 
-def columns(runs: list[dict[str, Any]]) -> list[str]:
+def run_table(runs: list[dict[str, Any]]) -> list[str]:
     """Format runs as a table."""
     from chinook_sim.models import LIVE
 
@@ -147,10 +147,10 @@ def columns(runs: list[dict[str, Any]]) -> list[str]:
         figures = (f"{run['sales']:,}", run["revenue"])
         name = run["run"] if run["kind"] == LIVE else run["run"][:8]
         shown.append((name, run["day"], *figures, run["at"], kind, run["key"] or ""))
-    return ["", *aligned(shown, right=(2, 3))]
+    return ["", *align_columns(shown, right=(2, 3))]
 
 
-def aligned(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+def align_columns(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
     """Align cells in columns; those in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
@@ -183,7 +183,7 @@ def show_invoice(settings: CliContext, invoice_id: int) -> None:
     """Print which run made an invoice, and what changed it."""
     from chinook_sim.ledger.history import invoice_history
 
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
         found = invoice_history(connection, invoice_id)
     record = {
@@ -207,7 +207,10 @@ def show_invoice(settings: CliContext, invoice_id: int) -> None:
     }
     settings.print(
         {"database": location.shown, **record},
-        [f"invoice {invoice_id} of {location.shown}: {sentence(found)}", *details(found)],
+        [
+            f"invoice {invoice_id} of {location.shown}: {describe_state(found)}",
+            *history_lines(found),
+        ],
     )
 
 
@@ -223,7 +226,7 @@ def run_record(run: InvoiceRun) -> dict[str, Any]:
     }
 
 
-def sentence(found: InvoiceHistory) -> str:
+def describe_state(found: InvoiceHistory) -> str:
     """Describe the state of an invoice."""
     if found.cancelled_by is not None:
         return f"cancelled by run {found.cancelled_by.run_id[:8]}"
@@ -235,7 +238,7 @@ def sentence(found: InvoiceHistory) -> str:
     }[found.state]
 
 
-def details(found: InvoiceHistory) -> list[str]:
+def history_lines(found: InvoiceHistory) -> list[str]:
     """Format which run made an invoice, and its changes as a table."""
     if found.state == "unknown":
         return []
@@ -260,7 +263,7 @@ def details(found: InvoiceHistory) -> list[str]:
     for moved in found.alignments:
         kind = f"{moved.days:+,} day{'' if abs(moved.days) == 1 else 's'}"
         lines.append((kind, *run_cells(moved.run), "", "", undone_cell(moved.run)))
-    return ["", *table(shown), *(["", *aligned(lines, right=(4, 5))] if lines[1:] else [])]
+    return ["", *table(shown), *(["", *align_columns(lines, right=(4, 5))] if lines[1:] else [])]
 
 
 def run_cells(run: InvoiceRun) -> tuple[str, str, str]:

@@ -74,7 +74,7 @@ def commit(settings: CliContext, connection: Connection) -> None:
 
     try:
         connection.commit()
-        settings.done = True
+        settings.committed = True
         logger.debug("committed")
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
@@ -184,5 +184,5 @@ def find_outcome(
             "the connection was lost while committing: not committed, nothing was written; "
             "run it again"
         ) from unanswered
-    settings.done = True
+    settings.committed = True
     settings.say(f"run {run_id}: committed")

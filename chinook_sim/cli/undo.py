@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["undo"]
 
-RUNS = 30
+RUNS_PER_TRANSACTION = 30
 """How many runs of a backfill are undone in one transaction."""
 
 
@@ -73,64 +73,64 @@ def undo(
     if backfill is not None:
         undo_backfill(settings, *backfill)
         return
-    location = settings.find()
+    location = settings.find_database()
 
-    def take_out(session: Session) -> UndoResult:
+    def remove(session: Session) -> UndoResult:
         from chinook_sim.operations.undo import undo as undo_runs
 
         return undo_runs(session, run, key=key, day=day)
 
-    gone, _ = with_retries(settings, location, take_out, undoing=True)
+    result, _ = with_retries(settings, location, remove, undoing=True)
     record = {
-        "run": gone.run_id,
-        "kind": gone.kind,
-        "day": str(gone.day),
-        "runs": len(gone.runs),
-        "sales": gone.sales,
-        "lines": gone.lines,
-        "revenue": str(gone.revenue),
+        "run": result.run_id,
+        "kind": result.kind,
+        "day": str(result.day),
+        "runs": len(result.runs),
+        "sales": result.sales,
+        "lines": result.lines,
+        "revenue": str(result.revenue),
     }
-    if gone.run_id is not None:
-        said = f"run {gone.run_id} of {location.shown} "
-        said += "was undone before" if gone.existed else "is undone"
-    elif gone.existed:
-        said = f"what was run for {day} in {location.shown} was undone before"
+    if result.run_id is not None:
+        headline = f"run {result.run_id} of {location.shown} "
+        headline += "was undone before" if result.existed else "is undone"
+    elif result.existed:
+        headline = f"the runs of {day} in {location.shown} were undone before"
     else:
-        said = f"undid {counted(len(gone.runs), 'run')} of {day} in {location.shown}"
-    hidden = {"runs"} if len(gone.runs) < 2 else set()
-    hidden |= set() if gone.run_id else {"run", "kind"}
+        headline = f"undid {counted(len(result.runs), 'run')} of {day} in {location.shown}"
+    hidden = {"runs"} if len(result.runs) < 2 else set()
+    hidden |= set() if result.run_id else {"run", "kind"}
     shown = {name: value for name, value in record.items() if name not in hidden}
     settings.print(
-        {"database": location.shown, **record, "existed": gone.existed},
-        [said, "", *table(shown)],
+        {"database": location.shown, **record, "existed": result.existed},
+        [headline, "", *table(shown)],
     )
 
 
 def undo_backfill(settings: CliContext, first: date, last: date) -> None:
     """Undo the runs of a range of days, 30 in each transaction."""
-    location = settings.find()
-    total = Total()
+    location = settings.find_database()
+    total = Totals()
     status = StatusLine(settings)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         while total.left:
-            settings.done = False
+            settings.committed = False
             undo_some(settings, location, first, last, total)
             if total.left and status.due() is not None:
-                status.show(total.line(time.monotonic() - begun))
+                status.show(total.status_line(time.monotonic() - started))
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if total.runs:
-            error.add_note(total.so_far())
+            error.add_note(total.runs_done())
         raise
     except KeyboardInterrupt:
         status.end()
-        if settings.done:
+        if settings.committed:
             total.add_last()
-        settings.done = settings.done and not total.left
+        settings.committed = settings.committed and not total.left
         if total.runs:
-            settings.interrupted = f"interrupted; {total.so_far()}"
+            settings.interrupted = f"interrupted; {total.runs_done()}"
         raise
     record = {
         "start": str(first),
@@ -139,34 +139,34 @@ def undo_backfill(settings: CliContext, first: date, last: date) -> None:
         "sales": total.sales,
         "lines": total.lines,
         "revenue": str(total.revenue),
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(time.monotonic() - started, 1),
     }
-    said = f"undid {counted(total.runs, 'run')} of {first} to {last} in {location.shown}"
+    headline = f"undid {counted(total.runs, 'run')} of {first} to {last} in {location.shown}"
     if total.existed:
-        said = f"the backfill of {first} to {last} in {location.shown} was undone before"
+        headline = f"the backfill of {first} to {last} in {location.shown} was undone before"
     settings.print(
         {"database": location.shown, **record, "existed": total.existed},
-        [said] if total.existed else [said, "", *table(record)],
+        [headline] if total.existed else [headline, "", *table(record)],
     )
 
 
 def undo_some(
-    settings: CliContext, location: Location, first: date, last: date, total: Total
+    settings: CliContext, location: Location, first: date, last: date, total: Totals
 ) -> None:
     """Undo the latest runs of a range, in one transaction."""
 
-    def take_out(session: Session) -> UndoResult:
+    def remove(session: Session) -> UndoResult:
         from chinook_sim.operations.undo import undo as undo_runs
 
-        total.last = undo_runs(session, backfill=(first, last), limit=RUNS)
+        total.last = undo_runs(session, backfill=(first, last), limit=RUNS_PER_TRANSACTION)
         return total.last
 
-    with_retries(settings, location, take_out, undoing=True)
+    with_retries(settings, location, remove, undoing=True)
     total.add_last()
 
 
 @dataclass
-class Total:
+class Totals:
     """Totals over the transactions that are committed.
 
     Attributes:
@@ -198,12 +198,12 @@ class Total:
         self.lines += made.lines
         self.revenue += made.revenue
 
-    def line(self, passed: float) -> str:
+    def status_line(self, passed: float) -> str:
         """Return the status line after `passed` seconds, with an estimate of the time left."""
         left = round(self.left * passed / self.runs)
         return f"{self.runs:,} of {counted(self.runs + self.left, 'run')} undone, {left:,} s left"
 
-    def so_far(self) -> str:
+    def runs_done(self) -> str:
         """Return how many runs are undone, and how to continue."""
         return (
             f"{self.runs:,} of {counted(self.runs + self.left, 'run')} "

@@ -76,7 +76,7 @@ def verify(
     if everything and day is not None:
         raise InvalidInput("--day and --all cannot be combined; give one of them")
     declared = load_profile(profile) if shape and profile is not None else None
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
         take_snapshot(connection)
         if everything:
