@@ -529,8 +529,8 @@ def test_the_command_takes_three_numbers(shop: Shop, command: Command) -> None:
         "generate", "0", *day, "--updates", "1", "--cancellations", "100", DATABASE_URL=shop.text
     )
     assert "  changes  38 cancellations" in done.stdout
-    assert "cancellations: 38 and not 100" in done.stderr
-    assert "updates: 0 and not 1" in done.stderr
+    assert "cancellations: 38 instead of 100" in done.stderr
+    assert "updates: 0 instead of 1" in done.stderr
     assert command("undo", told["run"], DATABASE_URL=shop.text).returncode == 4
     verified = command("verify", *day, "--expect", "40", DATABASE_URL=shop.text)
     assert verified.returncode == 0

@@ -719,7 +719,7 @@ def test_a_second_interruption_does_not_wait(shop: Shop) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"what was committed before stays" in said
+    assert b"what was committed remains" in said
     assert len(said.splitlines()) == 2  # the first is where ^C stands
 
 
@@ -764,8 +764,8 @@ def test_it_waits_for_a_lock_as_long_as_it_takes(shop: Shop) -> None:
     assert told["left_out"] == told["waiting"] == 0
     lines = said.decode().splitlines()
     assert lines.count("waiting for a lock that another transaction holds") == 1
-    assert any("s behind 50 a second" in line for line in lines)
-    assert "the database has caught up with 50 a second" in lines
+    assert any("s behind 50 arrivals per second" in line for line in lines)
+    assert "the database has caught up with 50 arrivals per second" in lines
 
 
 @on_postgresql

@@ -26,7 +26,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import errors, generate_d1
 from chinook_sim.cli.context import CliContext
 from chinook_sim.cli.failures import failure_of
-from chinook_sim.cli.output import OutputFailed, _broken
+from chinook_sim.cli.output import OutputFailed, _wrap_line
 from chinook_sim.database.engine import make_engine, open_connection
 from chinook_sim.database.settings import find_database
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
@@ -348,7 +348,7 @@ def test_json_has_numbers_where_text_has_sentences(command: Command, stocked: Pa
     ("arguments", "said"),
     [
         (("generate", "1"), "added 1 sale to"),
-        (("generate", "1", "--once"), "already there: 1 sale in"),
+        (("generate", "1", "--once"), "already generated: 1 sale in"),
         (("generate", "0", "--new-customers", "1"), "1 new customer\n"),
         (("generate", "0", "--price-changes", "2", "--moves", "1"), "1 move, 2 price changes\n"),
         (("backfill", "2026-01-01", "2026-01-01", "--per-day", "1"), "made 1 of 1 day in"),
@@ -364,12 +364,12 @@ def test_one_is_singular(
 
 def test_long_lines_are_broken_between_words() -> None:
     line = "  ok      a check   one two three four five six"
-    assert _broken(line, 44) == ["  ok      a check   one two three four five", " " * 20 + "six"]
+    assert _wrap_line(line, 44) == ["  ok      a check   one two three four five", " " * 20 + "six"]
     # Where the last column is too narrow, the rest stands below one before it.
-    assert _broken(line, 30) == ["  ok      a check   one two", " " * 10 + "three four five six"]
-    assert _broken("/a/long/path-with-hyphens", 10) == ["/a/long/path-with-hyphens"]
+    assert _wrap_line(line, 30) == ["  ok      a check   one two", " " * 10 + "three four five six"]
+    assert _wrap_line("/a/long/path-with-hyphens", 10) == ["/a/long/path-with-hyphens"]
     for width in range(1, 60):
-        assert " ".join(_broken(line, width)).split() == line.split()
+        assert " ".join(_wrap_line(line, width)).split() == line.split()
 
 
 SECONDS = re.compile(r"\d+\.\d{3} s \(\+\d+\.\d{3}\): ")

@@ -51,9 +51,9 @@ def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command
     second = answer(command(*night, "--json", DATABASE_URL=shop.text))
     assert second == {**first, "existed": True}
     shown = command(*night, DATABASE_URL=shop.text)
-    assert "already there: 30 sales" in shown.stdout
+    assert "already generated: 30 sales" in shown.stdout
     dry = command(*night, "--dry-run", DATABASE_URL=shop.text)
-    assert "already there: 30 sales" in dry.stdout
+    assert "already generated: 30 sales" in dry.stdout
     other = command("generate", "31", *night[2:], DATABASE_URL=shop.text)
     assert other.returncode == 2
     assert "number of sales 30, not 31" in other.stderr
@@ -99,7 +99,7 @@ def test_status_lists_runs_and_undo_takes_one_out(shop: Shop, command: Command) 
     moved = answer(command("align", "--json", DATABASE_URL=shop.text))
     assert (moved["invoices"], moved["existed"]) == (30, False)
     shown = command("align", DATABASE_URL=shop.text)
-    assert f"was moved already, by run {moved['run']}" in shown.stdout
+    assert f"was already moved by run {moved['run']}" in shown.stdout
     status = answer(command("status", "--json", DATABASE_URL=shop.text))
     assert status["runs"] == 2
     by_kind = {run["kind"]: run for run in status["latest_runs"]}

@@ -549,7 +549,7 @@ def test_undo_takes_a_day_a_key_and_a_backfill(shop: Shop, command: Command) -> 
     gone = answer(command("undo", "--day", str(DAY), "--json", DATABASE_URL=url))
     assert (gone["runs"], gone["sales"], gone["run"], gone["existed"]) == (2, 8, None, False)
     shown = command("undo", "--day", str(DAY), DATABASE_URL=url)
-    assert (shown.returncode, "was undone before" in shown.stdout) == (0, True)
+    assert (shown.returncode, "were undone before" in shown.stdout) == (0, True)
     period = ("--backfill", str(START), str(DAY))
     gone = answer(command("undo", *period, "--json", DATABASE_URL=url))
     assert (gone["runs"], gone["sales"], gone["existed"]) == (4, 20, False)

@@ -468,7 +468,7 @@ def test_the_command_changes_people_and_prices(shop: Shop, command: Command) -> 
     night = ("generate", "2", "--day", str(DAY), "--new-customers")
     for dry in ((), ("--dry-run",)):
         done = command(*night, "5", *dry, DATABASE_URL=shop.text)
-        assert "3 of 5 buy nothing yet, as there are only 2 sales" in done.stderr
+        assert "3 of 5 buy nothing yet, since there are only 2 sales" in done.stderr
         assert done.stderr.count("\n") == 1
         assert command(*night, "2", *dry, DATABASE_URL=shop.text).stderr == ""
     for name in ("new-customers", "moves", "price-changes"):

@@ -1,8 +1,8 @@
-"""The command: parse, open one transaction, call the library once, print.
+"""The command line: parse, open one transaction, call the library once, print.
 
-Only this package prints, reads standard input, and ends the process. Results go to standard
-output, everything else to standard error. Whatever takes long to import is imported by the command
-that needs it, so that `--help` answers at once.
+Only this package prints, reads standard input and ends the process. Results go to standard output,
+everything else to standard error. Modules that take long to import are imported in the functions
+that need them, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ __all__ = ["cli", "main"]
 @click.version_option(package_name="chinook-sim")
 @common_options
 def cli(_: CliContext) -> None:
-    """Make the Chinook music shop live: yesterday's sales, in one transaction.
+    """Simulate sales of the Chinook music shop: those of yesterday, in one transaction.
 
-    The database is the first of: --database-url, CHINOOK_SIM_DATABASE_URL, DATABASE_URL, libpq's
-    PGHOST or PGSERVICE, NEON_PROJECT_ID, and else chinook.db, a SQLite file made on first use. A
-    file .env in the working directory is read; the environment wins over it.
+    The database is the first that is set of: --database-url, CHINOOK_SIM_DATABASE_URL,
+    DATABASE_URL, libpq's PGHOST or PGSERVICE, NEON_PROJECT_ID. The default is chinook.db, a SQLite
+    file that is made on first use. A file .env in the working directory is read too; it does not
+    override the environment.
 
-    Exit status: 0 done; 1 a check found something wrong; 2 wrong usage or input; 3 the database
-    could not be reached or refused; 4 the batch failed and was rolled back, or the result could
-    not be printed; 130 interrupted and rolled back. With --json an error is a JSON object.
+    Exit status: 0 done; 1 a check failed; 2 wrong usage or input; 3 the database could not be
+    reached, or refused the request; 4 the batch failed and was rolled back, or the result could
+    not be printed; 130 interrupted and rolled back. With --json, an error is a JSON object.
     """
 
 
@@ -62,22 +63,22 @@ for command in (generate, init, verify, align, backfill, live, undo, status, pro
 
 
 def main() -> NoReturn:
-    """Run the command, and end the process with its exit status."""
-    # A terminated job shall cancel its statement and its transaction, like an interrupted one.
+    """Run the command and exit with its status."""
+    # SIGTERM cancels the statement and rolls the transaction back, as SIGINT does.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     sys.unraisablehook = interrupt_again
-    # Their warnings, of a connection that is given up, are reported in our own words.
+    # They warn about connections that are given up. The command reports those itself.
     for name in ("psycopg", "sqlalchemy"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     if sys.stdout is None:
-        # It is closed. click would print a help text to nowhere; this one fails when it is written
-        # to, and keeps its number from a database file.
+        # It is closed. click would print a help text to nowhere, and a database file could get its
+        # file descriptor. Writing to this one fails.
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A character that a terminal has not must not fail what is committed.
+            # A character that the encoding lacks must not be an error after a commit.
             stream.reconfigure(errors="backslashreplace")
     settings = CliContext()
     try:
@@ -85,48 +86,48 @@ def main() -> NoReturn:
             try:
                 load_dotenv(working_directory())
             except InvalidInput as error:
-                settings.unreadable = error
+                settings.dotenv_error = error
             code = cli.main(obj=settings, standalone_mode=False) or DONE
     except click.exceptions.NoArgsIsHelpError as error:
-        # Nothing is wrong with what was given; there is only no command in it.
+        # The command line has no command, and nothing wrong in it.
         with suppress(OSError):
             click.echo(error.format_message(), err=True)
         code = WRONG_USAGE
         print_failure(settings, Failure("usage_error", "no command is given", WRONG_USAGE))
     except SystemExit:
-        # Only where the reader of a help text has left, or for shell completion. click's status for
-        # the first is 1, which means a failed check here.
+        # Raised only for shell completion, and if the reader of a help text has closed the pipe.
+        # click's status for the second is 1, which means a failed check here.
         code = DONE
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, OSError) and settings.location is None and error.filename is None:
-            # Of a help text, which click prints; an error of a file names it.
+            # click could not print a help text. An error about a file has a file name.
             discard_output()
             error = OutputFailed(f"the text could not be printed: {error.strerror}")
-        if settings.done and isinstance(error, KeyboardInterrupt | click.Abort):
-            settings.warn("interrupted when all was done, and committed")
+        if settings.committed and isinstance(error, KeyboardInterrupt | click.Abort):
+            settings.warn("interrupted after everything was committed")
             code = DONE
         else:
             code = report(settings, failure_of(error, settings))
-    # The exit status is settled: a signal while Python takes itself down must not change it.
+    # A signal while Python shuts down must not change the exit status.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     finish_output()
-    # With `python -m`, a KeyboardInterrupt that came while a string was executed, as dataclasses do
-    # when they are made, would end the process by SIGINT, also where it was handled. The next
-    # string that is executed resets that.
+    # `python -m` ends the process by SIGINT if a KeyboardInterrupt was raised while a string was
+    # executed, as when a dataclass is defined, even if it was handled. Executing another string
+    # resets that.
     exec("")  # noqa: S102
     sys.exit(code)
 
 
 def interrupt_again(ignored: UnraisableHookArgs) -> None:
-    """Interrupt the command soon where an interruption was lost in a destructor."""
+    """Interrupt the command again if a destructor has lost an interruption."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        # Not from here, where it would be lost as well.
+        # Raised here, it would be lost as well.
         threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
 
 
 def finish_output() -> None:
-    """Write what is left in the buffer; if it cannot be written, let it not change the status."""
+    """Flush standard output. An error does not change the exit status."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -28,20 +28,20 @@ __all__ = ["align"]
 @common_options
 @timeout_options
 def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
-    """Move the whole history by days, so that its last day is D-2. Only once.
+    """Move the dates of the history so that its last day is D-2. This is done only once.
 
-    The invoices of a Chinook end years ago. Simulated sales stay where they are. `undo` takes it
-    back.
+    The invoices of a Chinook end years ago. The dates of simulated sales stay. `undo` moves the
+    history back.
     """
-    from chinook_sim.operations.align import align as move
+    from chinook_sim.operations.align import align as move_history
 
-    location = settings.find()
+    location = settings.find_database()
     if dry_run:
         made = run_read_only(
-            settings, location, lambda it: move(it, timezone=timezone, dry_run=True)
+            settings, location, lambda it: move_history(it, timezone=timezone, dry_run=True)
         )
     else:
-        made, _ = with_retries(settings, location, lambda it: move(it, timezone=timezone))
+        made, _ = with_retries(settings, location, lambda it: move_history(it, timezone=timezone))
     record = {
         "days": made.days,
         "invoices": made.invoices,
@@ -51,12 +51,12 @@ def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
         "run": made.run_id,
     }
     if made.existed:
-        said = f"the history of {location.shown} was moved already, by run {made.run_id}"
+        headline = f"the history of {location.shown} was already moved by run {made.run_id}"
     elif not made.days:
-        said = f"nothing to move in {location.shown}"
+        headline = f"nothing to move in {location.shown}"
     else:
-        said = f"{'would move' if dry_run else 'moved'} the history of {location.shown}"
+        headline = f"{'would move' if dry_run else 'moved'} the history of {location.shown}"
     settings.print(
         {"database": location.shown, "dry_run": dry_run, "existed": made.existed, **record},
-        [said, "", *table(record)],
+        [headline, "", *table(record)],
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["backfill"]
 
 SEEDS_LISTED = 10
-"""The most seeds that are listed: only days of many separate requests have more."""
+"""How many seeds the JSON lists. Only days of many separate requests have more."""
 
 
 @click.command(cls=Command)
@@ -60,8 +60,8 @@ def backfill(
 ) -> None:
     """Add N sales to each day from START to END, each day in a transaction of its own.
 
-    A day is made once: what is there, by this command or by `generate --once`, is passed over. So
-    stop it whenever you like, run it again, or run several at the same time, with the same --seed.
+    A day is made once. Days that this command or `generate --once` has made are skipped. So it can
+    be stopped and run again, or run several times in parallel with the same --seed.
 
     Days that exist with another number of sales, profile or given seed are not changed. A warning
     counts them, and the exit status is 0.
@@ -70,30 +70,30 @@ def backfill(
         raise InvalidInput(f"the last day, {end}, is before the first, {start}; swap them")
     if per_day is None:
         raise InvalidInput("the number of sales per day is missing; give --per-day")
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded:
         make_missing_file(settings, location)
     days = (end - start).days + 1
-    total = Total()
+    total = Totals()
     status = StatusLine(settings)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
-        for day in fill(settings, location, start, end, per_day, seed, profile, status.say):
+        for day in make_days(settings, location, start, end, per_day, seed, profile, status.say):
             total.add(day)
             if status.due() is not None:
-                status.show(total.line(days, time.monotonic() - begun))
+                status.show(total.status_line(days, time.monotonic() - started))
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if total.days:
-            error.add_note(so_far(total.days, days))
+            error.add_note(days_done(total.days, days))
         raise
     except KeyboardInterrupt:
         status.end()
-        settings.interrupted = f"interrupted; {so_far(total.days, days)}"
+        settings.interrupted = f"interrupted; {days_done(total.days, days)}"
         raise
-    settings.done = True
-    seconds = time.monotonic() - begun
+    settings.committed = True
+    seconds = time.monotonic() - started
     if total.first_different is not None:
         # Also with --quiet: the days are not what was requested.
         settings.warn(warning(total.different, days, total.first_different))
@@ -135,15 +135,16 @@ def backfill(
 
 
 @dataclass
-class Total:
-    """What was made in all, and what exists.
+class Totals:
+    """Totals over the days that are done.
 
     Attributes:
-        days: days that are done.
-        existed: those of them that existed as requested.
-        different: those of them that existed with sales that differ from the request.
+        days: number of days that are done.
+        existed: how many of them existed as requested.
+        different: how many of them existed with sales that differ from the request.
         first_different: the earliest of these.
         seeds: the seeds of all days, each once, in the order in which the days were done.
+        sales: number of sales that were made now; so are lines and revenue.
     """
 
     days: int = 0
@@ -156,7 +157,7 @@ class Total:
     revenue: Decimal = Decimal("0.00")
 
     def add(self, day: BatchSummary) -> None:
-        """Count a day, and its sales if they were made now."""
+        """Add a day, and its sales if they were made now."""
         self.days += 1
         self.seeds[day.seed] = None
         if day.differences:
@@ -172,21 +173,25 @@ class Total:
 
     @property
     def made(self) -> int:
-        """Number of days that were made now."""
+        """How many days were made now."""
         return self.days - self.existed - self.different
 
-    def line(self, days: int, passed: float) -> str:
-        """Say how it goes, after so many seconds, and how long the rest will take."""
+    def status_line(self, days: int, passed: float) -> str:
+        """Return the status line after `passed` seconds, with an estimate of the time left."""
         made = self.made
-        # Days that were there took no time, and say nothing of the others.
-        left = f"{duration((days - self.days) * passed / made)} left" if made else "passing over"
+        # Days that existed took no time, so the estimate uses the others.
+        left = (
+            f"{duration((days - self.days) * passed / made)} left"
+            if made
+            else "skipping days that exist"
+        )
         rate = counted(round(self.sales / passed), "sale")
         return f"{self.days:,} of {counted(days, 'day')}, {rate} a second, {left}"
 
 
 def warning(different: int, days: int, first: BatchSummary) -> str:
-    """Say how many days have other sales than requested, what differs, and what to do."""
-    told = "; ".join(
+    """Return a warning: how many days differ from the request, how the first does, what to do."""
+    details = "; ".join(
         f"{counted(was, 'sale')}, not {asked:,}"
         if isinstance(was, int) and isinstance(asked, int) and name == "number of sales"
         else f"{name} {was}, not {asked}"
@@ -195,24 +200,24 @@ def warning(different: int, days: int, first: BatchSummary) -> str:
     exist, were = ("exists", "was") if different == 1 else ("exist", "were")
     return (
         f"Warning: {different:,} of {counted(days, 'day')} {exist} with sales that differ from "
-        f"this request and {were} not changed; the first: {first.day} has {told}; to replace a "
+        f"this request and {were} not changed; the first: {first.day} has {details}; to replace a "
         f"day, run `chinook-sim undo {(first.run_id or '')[:8]}` and this command again"
     )
 
 
 def duration(seconds: float) -> str:
-    """Write a number of seconds as hours, minutes and seconds."""
+    """Format seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
-def so_far(done: int, days: int) -> str:
-    """Say how far it came, and how it goes on."""
+def days_done(done: int, days: int) -> str:
+    """Return how many days are done, and how to continue."""
     are = "is" if done == 1 else "are"
     return f"{done:,} of {counted(days, 'day')} {are} done; run the same command to continue"
 
 
-def fill(
+def make_days(
     settings: CliContext,
     location: Location,
     first: date,
@@ -222,7 +227,7 @@ def fill(
     profile: Profile,
     say: Callable[[str], None],
 ) -> Iterator[BatchSummary]:
-    """Make the days, with the patience that the command was given."""
+    """Make the days, with the timeouts of the command."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.operations.backfill import backfill as fill_days
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chinook_sim.cli.output import OutputFailed, deliver, fitted, to_json
+from chinook_sim.cli.output import OutputFailed, to_json, wrap_lines, write_result
 from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import InvalidInput
 
@@ -28,11 +28,11 @@ class CliContext:
     """The options that all commands have, and the state that error messages depend on.
 
     Attributes:
-        location: the database, once `find` has found it.
-        unreadable: why `.env` could not be read. `--help` works all the same.
+        location: the database, once `find_database` has found it.
+        dotenv_error: why `.env` could not be read. `--help` works all the same.
         lock_timeout: seconds; 0 waits forever.
         statement_timeout: seconds; None leaves the database's own.
-        done: whether everything that was requested is committed.
+        committed: whether everything that was requested is committed.
         interrupted: the message of an interruption.
     """
 
@@ -41,13 +41,13 @@ class CliContext:
     quiet: bool = False
     verbose: bool = False
     location: Location | None = None
-    unreadable: InvalidInput | None = None
+    dotenv_error: InvalidInput | None = None
     lock_timeout: int = 30
     statement_timeout: int | None = None
-    done: bool = False
+    committed: bool = False
     interrupted: str = "interrupted; nothing was written"
 
-    def find(self) -> Location:
+    def find_database(self) -> Location:
         """Find the database that the options and the environment name."""
         self.location = find_database(
             os.environ, option=self.database_url, directory=working_directory()
@@ -64,17 +64,17 @@ class CliContext:
         """Write one line to standard error, without secrets."""
         # Standard error may be closed or full. The command goes on without it.
         with suppress(OSError):
-            click.echo(self.clean(line), err=True)
+            click.echo(self.one_line(line), err=True)
 
-    def clean(self, text: str) -> str:
+    def one_line(self, text: str) -> str:
         """Return a text as one line, without secrets."""
         return scrub(" ".join(text.split()), self.location.secrets if self.location else ())
 
-    def follow(self) -> None:
+    def log_to_stderr(self) -> None:
         """Write the library's log records to standard error."""
-        followed = logging.getLogger("chinook_sim")
-        followed.handlers[:] = [StderrHandler(self)]
-        followed.setLevel(logging.DEBUG)
+        library = logging.getLogger("chinook_sim")
+        library.handlers[:] = [StderrHandler(self)]
+        library.setLevel(logging.DEBUG)
 
     def print(self, record: dict[str, Any], lines: list[str]) -> None:
         """Print a result: a record as JSON if --json is given, otherwise lines of text.
@@ -85,9 +85,9 @@ class CliContext:
         if self.quiet and not self.as_json:
             return
         try:
-            deliver(to_json(record) if self.as_json else "\n".join(fitted(lines)))
+            write_result(to_json(record) if self.as_json else "\n".join(wrap_lines(lines)))
         except OutputFailed as error:
-            if not self.done:
+            if not self.committed:
                 raise
             self.warn(f"done, but {error}")
 

@@ -18,7 +18,7 @@ from chinook_sim.cli.options import (
     timeout_options,
     timezone_option,
 )
-from chinook_sim.cli.output import counted, picture, progress_bar
+from chinook_sim.cli.output import counted, progress_bar, sparkline
 from chinook_sim.cli.param_types import Count, Integer, Key, SaleCounts, Seed, Share
 from chinook_sim.cli.transactions import run_read_only, with_retries
 from chinook_sim.errors import InvalidInput
@@ -40,11 +40,11 @@ __all__ = ["generate"]
 CANDIDATES = {"invoice": "sales of the last 90 days", "customer": "customers", "track": "tracks"}
 
 CHANGES = {kind.field: CANDIDATES[kind.subject] for kind in ChangeKind}
-"""What may change besides new sales, and what is chosen from."""
+"""The changes besides new sales, and the candidates that they are chosen from."""
 
 
 LONG = 20_000
-"""Sales from which a progress bar is worth its line: about a second of work."""
+"""From this number of sales on there is a progress bar: about a second of work."""
 
 
 @click.command(cls=Command)
@@ -130,9 +130,9 @@ def generate(
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
 
-    Without N it is read from standard input, or asked for on a terminal; "N U C" there are sales,
-    updates and cancellations. Where no database is named and there is none yet, chinook.db is made
-    first, with a stand-in Chinook.
+    Without N, the number is read from standard input; on a terminal, the command asks for it.
+    "N U C" means sales, updates and cancellations. If no database is named, and chinook.db does
+    not exist, it is made first, with a stand-in Chinook.
     """
     from chinook_sim.operations.options import BatchOptions, backdating_rule
     from chinook_sim.operations.run_batch import BatchContext, plan_batch, run_batch
@@ -153,7 +153,7 @@ def generate(
         backdating=backdating_rule(late, late_days),
         profile=profile,
     )
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded and not dry_run:
         make_missing_file(settings, location)
 
@@ -172,22 +172,22 @@ def generate(
         made, asked = getattr(batch, name), getattr(wanted, name)
         if made < asked:
             settings.say(
-                f"{called(name)}: {made:,} and not {asked:,}, as there are no more "
+                f"{called(name)}: {made:,} instead of {asked:,}, since there are no more "
                 f"{candidates} to choose from"
             )
-    # Each is the customer of one sale, and there are as many sales as were asked for.
+    # Each new customer buys once, so there must be as many sales.
     idle = batch.new_customers - batch.count
     if idle > 0:
         settings.say(
             f"new customers: {idle:,} of {batch.new_customers:,} "
-            f"{'buys' if idle == 1 else 'buy'} nothing yet, as there "
+            f"{'buys' if idle == 1 else 'buy'} nothing yet, since there "
             f"{'is' if batch.count == 1 else 'are'} only {counted(batch.count, 'sale')}"
         )
     show_batch(settings, location, batch, dry_run=dry_run, retries=retries)
 
 
 def called(change: str) -> str:
-    """Return what a change is called in a sentence."""
+    """Return the name of a change for a sentence."""
     return change.replace("_", " ")
 
 
@@ -208,13 +208,13 @@ def merge_counts(
 
 
 def ask_count() -> str:
-    """Read the number of sales from standard input, or ask for it on a terminal."""
+    """Read the number of sales from standard input; on a terminal, ask for it."""
     if sys.stdin is None or sys.stdin.closed:
         return ""
     if sys.stdin.isatty():
         answer: str = click.prompt("How many sales?", prompt_suffix=" ", err=True)
         return answer
-    # A number fits; a file given by mistake is not worth reading to its end.
+    # Enough for numbers. A large file that was given by mistake is not read to its end.
     given = sys.stdin.buffer.read(1024)
     if given.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InvalidInput("the number of sales on standard input must be UTF-8, got UTF-16")
@@ -224,7 +224,7 @@ def ask_count() -> str:
 def show_batch(
     settings: CliContext, location: Location, batch: BatchSummary, *, dry_run: bool, retries: int
 ) -> None:
-    """Print what was added, and how it lies over the day."""
+    """Print what was added, and how it is distributed over the day."""
     ids = batch.invoice_ids
     changed = ", ".join(
         counted(getattr(batch, name), called(name).removesuffix("s"))
@@ -236,7 +236,7 @@ def show_batch(
     if changed and not batch.count:
         headline = f"{'would change' if dry_run else 'changed'} {location.shown}"
     if batch.existed:
-        headline = f"already there: {counted(batch.count, 'sale')} in {location.shown}"
+        headline = f"already generated: {counted(batch.count, 'sale')} in {location.shown}"
     record = {
         "database": location.shown,
         "dry_run": dry_run,
@@ -274,7 +274,7 @@ def show_batch(
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),
-            f"  hours    {picture(batch.hours)}",
+            f"  hours    {sparkline(batch.hours)}",
             f"           {'0     6     12    18':24}",
         ],
     )

@@ -1,4 +1,4 @@
-"""`init`: making a database ready; and what it holds then."""
+"""`init`: create or migrate a database, and describe it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from chinook_sim.database.settings import Location
     from chinook_sim.provisioning.initialise import Made
 
-__all__ = ["describe", "init", "make_missing_file"]
+__all__ = ["describe_database", "init", "make_missing_file"]
 
 T = TypeVar("T")
 
-ROWS = 15_600
-"""Rows of the stand-in Chinook at scale 1, for its progress bar."""
+SAMPLE_ROWS = 15_600
+"""Rows of the stand-in Chinook at scale 1, for the progress bar."""
 
 
 def largest_scale() -> int:
@@ -44,7 +44,7 @@ def largest_scale() -> int:
     type=Integer("the scale", largest_scale, least=1),
     metavar="NUMBER",
     default=1,
-    help="Size of the stand-in, in times the real Chinook.",
+    help="Size of the stand-in, as a multiple of the real Chinook.",
 )
 @option(
     "--from",
@@ -52,7 +52,7 @@ def largest_scale() -> int:
     # It may be a URL, so the library looks for the file. The type completes names of files.
     type=click.Path(readable=False),
     metavar="FILE|URL",
-    help="Load a real Chinook, not the stand-in.",
+    help="Load a real Chinook instead of the stand-in.",
 )
 @option(
     "--spelling",
@@ -76,17 +76,17 @@ def init(
 ) -> None:
     """Make a database ready.
 
-    A Chinook that is there is migrated, and nothing of it is changed. An empty database gets the
+    An existing Chinook is migrated; its own tables are not changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
     spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
-    ledger; the other commands find it by themselves.
+    ledger; the other commands find it without the option.
     """
     from tempfile import TemporaryDirectory
 
     from chinook_sim.database.introspection import recognise
 
-    location = settings.find()
+    location = settings.find_database()
     if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
         raise InvalidInput(
             f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
@@ -94,13 +94,13 @@ def init(
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)
-        # If another process made the file first, it may not be what was asked for.
+        # If another process made the file first, it may not be what was requested.
         if made in (None, "nothing"):
             from chinook_sim import initialise
 
             with (
                 transaction(settings, location, writing=True) as connection,
-                progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step,
+                progress_bar(settings, "rows", SAMPLE_ROWS * scale if scale > 1 else 0) as step,
             ):
                 made = initialise(
                     connection,
@@ -110,16 +110,16 @@ def init(
                     ledger_schema=ledger_schema,
                     progress=step,
                 ).made
-    settings.done = True
+    settings.committed = True
     with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection)
+        shop = describe_database(connection)
         left_out = recognise(connection).other_defaults
     if left_out:
         settings.say(f"the SQL functions are left out: they cannot take ids from {left_out}")
     happened = {
         "nothing": "already has a Chinook, which was not changed",
         "stand-in": "is a new stand-in Chinook",
-        "copy": "is a copy of the Chinook given",
+        "copy": "is a copy of the given Chinook",
     }[made]
     settings.print(
         {"database": location.shown, "made": made, **shop},
@@ -128,7 +128,7 @@ def init(
 
 
 def fetch_source(location: Location, source: str, directory: Path) -> Path:
-    """Bring the file that a Chinook is to be made from, and see that it fits the database."""
+    """Fetch the file to load a Chinook from, and check that it fits the database."""
     from chinook_sim.provisioning.source_file import fetch, kind
 
     path = fetch(source, directory)
@@ -149,7 +149,7 @@ def make_missing_file(
     source: Path | None = None,
     spelling: Spelling | None = None,
 ) -> Made | None:
-    """Make the SQLite file where there is none; return what was made, or None."""
+    """Make the SQLite file if it is missing; return what was made, or None."""
     path = location.path
     if path is None or not location.missing:
         return None
@@ -158,16 +158,16 @@ def make_missing_file(
     settings.say(
         f"making {path.name}: {'a copy of ' + source.name if source else 'a stand-in Chinook'}"
     )
-    with progress_bar(settings, "rows", ROWS * scale if scale > 1 else 0) as step:
+    with progress_bar(settings, "rows", SAMPLE_ROWS * scale if scale > 1 else 0) as step:
         return make_file(
             location, path, scale=scale, source=source, spelling=spelling, progress=step
         )
 
 
-def describe(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
-    """Return which Chinook a database holds, what D-1 is there, and what is installed.
+def describe_database(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
+    """Describe a database: its Chinook, its D-1, and the installed revision.
 
-    Instead of what the role may not read there is a line that says so.
+    A value that the role may not read is replaced by a text with the missing privilege.
     """
     from sqlalchemy import func, select
 
@@ -184,27 +184,29 @@ def describe(connection: Connection, timezone: str | None = None) -> dict[str, A
     start, end = bounds(day)
     sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
 
-    def ask(question: Select[Any]) -> Any:
-        return read(connection, lambda: connection.scalar(question))
+    def scalar(query: Select[Any]) -> Any:
+        return read_if_allowed(connection, lambda: connection.scalar(query))
 
-    last = ask(select(func.max(Invoice.invoice_date)))
+    last = scalar(select(func.max(Invoice.invoice_date)))
     return {
         "spelling": SPELLING_NAMES[chinook.spelling],
         "schema": chinook.schema,
         "ids": chinook.invoice_ids.shown,
-        "customers": ask(select(func.count()).select_from(Customer)),
-        "tracks": ask(select(func.count()).select_from(Track)),
-        "invoices": ask(select(func.count()).select_from(Invoice)),
+        "customers": scalar(select(func.count()).select_from(Customer)),
+        "tracks": scalar(select(func.count()).select_from(Track)),
+        "invoices": scalar(select(func.count()).select_from(Invoice)),
         "last_invoice": None if last is None else str(last),
         "d1": str(day),
-        "sales_of_d1": ask(sold),
-        "revision": read(connection, lambda: installed(connection)),
-        "runs": read(connection, lambda: count_runs(connection)) if chinook.ledger else None,
+        "sales_of_d1": scalar(sold),
+        "revision": read_if_allowed(connection, lambda: installed(connection)),
+        "runs": read_if_allowed(connection, lambda: count_runs(connection))
+        if chinook.ledger
+        else None,
     }
 
 
-def read(connection: Connection, question: Callable[[], T]) -> T | str:
-    """Return the answer to a question, or which privilege is missing for it."""
+def read_if_allowed(connection: Connection, query: Callable[[], T]) -> T | str:
+    """Return the result of a query, or which privilege is missing for it."""
     from sqlalchemy.exc import DBAPIError
 
     from chinook_sim.database.backends import backend_for
@@ -212,10 +214,10 @@ def read(connection: Connection, question: Callable[[], T]) -> T | str:
     from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
 
     if not backend_for(connection).has_roles:
-        return question()
+        return query()
     try:
         with connection.begin_nested():
-            return question()
+            return query()
     except DBAPIError as error:
         refusal = describe_driver_error(error)
         if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:

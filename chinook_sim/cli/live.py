@@ -1,4 +1,4 @@
-"""`live`: sales that never stop."""
+"""`live`: a stream of sales until it is stopped."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["live"]
 
-SLOW = 2.0
-"""Seconds behind from which on it is said that the database is."""
+LAG_NOTICED = 2.0
+"""How many seconds the database may lag behind before a notice says so."""
 
-FINE = 1.02
-"""Latencies are told to within this factor, however many there are."""
+LATENCY_STEP = 1.02
+"""Latencies are counted in buckets; each is this factor wider than the one before."""
 
 
 @click.command(cls=Command)
@@ -87,10 +87,10 @@ def live(
     timezone: str | None,
     profile: Profile,
 ) -> None:
-    """Sell for as long as the shop is open: sales dated now, arriving at random.
+    """Add sales that arrive at random and are dated now, until stopped.
 
-    What has arrived since the transaction before makes the next one. Ctrl-C ends it after the one
-    that is running; a second Ctrl-C at once. A connection that is lost is opened again.
+    Each transaction contains what has arrived since the one before. Ctrl-C stops the stream after
+    the current transaction, a second Ctrl-C at once. A lost connection is opened again.
     """
     from chinook_sim.operations.options import draw_seed
 
@@ -102,52 +102,52 @@ def live(
         "timezone": timezone,
         "profile": profile,
     }
-    location = settings.find()
+    location = settings.find_database()
     if location.embedded:
         make_missing_file(settings, location)
     status = StatusLine(settings)
     stop = threading.Event()
-    stream = sell(settings, location, stop, status.say, wanted)
+    stream = open_stream(settings, location, stop, status.say, wanted)
     tally = Tally(stream)
-    notices = Notices(status.say)
+    notices = LagNotices(status.say)
     try:
-        with stopping(stop, stream):
+        with stop_on_signal(stop, stream):
             for batch in stream:
                 tally.add(batch)
                 notices.tell(batch, wanted["rate"])
                 passed = status.due()
                 if passed is not None:
-                    status.show(tally.line(passed))
-            settings.done = True
+                    status.show(tally.status_line(passed))
+            settings.committed = True
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if tally.transactions:
-            error.add_note(tally.kept())
+            error.add_note(tally.what_remains())
         raise
     except KeyboardInterrupt:
         status.end()
         if tally.transactions:
-            settings.interrupted = f"interrupted; {tally.kept()}"
+            settings.interrupted = f"interrupted; {tally.what_remains()}"
         raise
     status.end()
-    show(settings, location, tally, wanted)
+    print_totals(settings, location, tally, wanted)
 
 
-def sell(
+def open_stream(
     settings: CliContext,
     location: Location,
     stop: threading.Event,
     say: Callable[[str], None],
     wanted: dict[str, Any],
 ) -> LiveStream:
-    """Make the stream, with the patience that the command was given."""
+    """Create the stream, with the timeouts of the command."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.operations.live.api import live as stream
 
     engine = make_engine(location, writing=True, patience=settings.lock_timeout)
 
     def connect() -> Connection:
-        # The stream itself is patient, and tells of it, once it has begun.
+        # Once the stream has begun, it retries and reports lost connections itself.
         if made.open:
             return open_connection(engine, location, say=lambda _: None, patience=0)
         return open_connection(engine, location, say=say)
@@ -164,19 +164,19 @@ def sell(
 
 
 @contextmanager
-def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
-    """Let the first interruption of a stream that has begun set an event; any other interrupts."""
-    asked = False
+def stop_on_signal(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
+    """Set an event on the first interruption of a stream that has begun. Any other interrupts."""
+    interrupted = False
 
-    def told(number: int, frame: FrameType | None) -> None:
-        # Not asking the event: a second signal may come while the first is in `set`, with its lock.
-        nonlocal asked
-        if asked or not stream.open:
+    def handle(number: int, frame: FrameType | None) -> None:
+        # `stop.is_set` cannot tell: a second signal may come while `set` holds the lock.
+        nonlocal interrupted
+        if interrupted or not stream.open:
             signal.default_int_handler(number, frame)
-        asked = True
+        interrupted = True
         stop.set()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -185,18 +185,18 @@ def stopping(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
 
 
 class Tally:
-    """What a stream came to."""
+    """Totals of a stream."""
 
     def __init__(self, stream: LiveStream) -> None:
         self.stream = stream
         self.transactions = self.sales = self.updates = self.cancellations = self.arrivals = 0
         self.revenue = Decimal("0.00")
         self._shown = 0
-        # By their logarithm, so that a stream may go on for ever.
+        # Counted by their logarithm, so that memory does not grow with the stream.
         self._latencies: Counter[int] = Counter()
 
     def add(self, batch: LiveBatch) -> None:
-        """Count a transaction."""
+        """Add a transaction."""
         made = batch.made
         self.transactions += 1
         self.sales += made.count
@@ -205,19 +205,19 @@ class Tally:
         self.revenue += made.revenue
         self.arrivals += batch.arrivals
         for seconds in batch.latencies:
-            self._latencies[round(math.log(max(seconds, 1e-6), FINE))] += 1
+            self._latencies[round(math.log(max(seconds, 1e-6), LATENCY_STEP))] += 1
 
     def latency(self, share: float) -> float | None:
-        """Return the milliseconds within which a share of the arrivals were committed."""
+        """Return a percentile of the latency in milliseconds; a share of 0.5 is the median."""
         wanted = share * self._latencies.total()
         for step in sorted(self._latencies):
             wanted -= self._latencies[step]
             if wanted <= 0:
-                return round(float(FINE**step) * 1_000, 1)
+                return round(float(LATENCY_STEP**step) * 1_000, 1)
         return None
 
-    def line(self, passed: float) -> str:
-        """Say how it goes, with the rate of the seconds that have passed since it was said."""
+    def status_line(self, passed: float) -> str:
+        """Return the status line, with the rate over the seconds since the last one."""
         rate, self._shown = (self.arrivals - self._shown) / passed, self.arrivals
         left_out = self.stream.left_out
         return ", ".join(
@@ -232,38 +232,38 @@ class Tally:
             ]
         )
 
-    def kept(self) -> str:
-        """Say what stays."""
-        return (
-            f"what was committed before stays: {counted(self.sales, 'sale')} of {self.stream.name}"
-        )
+    def what_remains(self) -> str:
+        """Return what remains committed."""
+        return f"what was committed remains: {counted(self.sales, 'sale')} of {self.stream.name}"
 
 
-class Notices:
-    """What is said when the database falls behind, and when it has caught up."""
+class LagNotices:
+    """Messages when the database falls behind, and when it has caught up."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._behind = self._left_out = False
 
     def tell(self, batch: LiveBatch, rate: float) -> None:
-        """Say what has changed with a transaction."""
-        behind = batch.behind > SLOW
+        """Write a message if the state changes with a transaction."""
+        behind = batch.behind > LAG_NOTICED
         if batch.left_out and not self._left_out:
             self._say(
                 f"the database is slower than {rate:g} arrivals per second; those that waited too "
                 f"long are left out, {batch.left_out:,} so far"
             )
         elif behind and not self._behind:
-            self._say(f"the database is {batch.behind:.1f} s behind {rate:g} a second")
+            self._say(f"the database is {batch.behind:.1f} s behind {rate:g} arrivals per second")
         elif self._behind and not behind and not batch.left_out:
-            self._say(f"the database has caught up with {rate:g} a second")
+            self._say(f"the database has caught up with {rate:g} arrivals per second")
         self._left_out = batch.left_out > 0 or (self._left_out and behind)
         self._behind = behind or batch.left_out > 0
 
 
-def show(settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]) -> None:
-    """Print what the stream came to."""
+def print_totals(
+    settings: CliContext, location: Location, tally: Tally, wanted: dict[str, Any]
+) -> None:
+    """Print the totals of the stream."""
     stream = tally.stream
     record = {
         "stream": stream.name if tally.transactions else None,

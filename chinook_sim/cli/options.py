@@ -9,6 +9,7 @@ import click
 
 from chinook_sim.cli.context import CliContext
 from chinook_sim.cli.param_types import Day, Integer, ProfileFile, TimeZone
+from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,16 @@ class Command(click.Command):
 
     cloup and rich-click can do this too, but `--help` then takes 1.7 and 1.3 times as long.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; if it fails and `.env` is unreadable, report `.env` first."""
+        try:
+            return super().parse_args(ctx, args)
+        except InvalidInput:
+            settings = ctx.find_object(CliContext)
+            if settings is not None and settings.dotenv_error is not None:
+                raise settings.dotenv_error from None
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, grouped by heading."""
@@ -110,9 +121,9 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         for name in ("database_url", "as_json", "quiet", "verbose"):
             setattr(settings, name, options.pop(name) or getattr(settings, name))
         if settings.verbose:
-            settings.follow()
-        if settings.unreadable and not isinstance(context.command, click.Group):
-            raise settings.unreadable
+            settings.log_to_stderr()
+        if settings.dotenv_error and not isinstance(context.command, click.Group):
+            raise settings.dotenv_error
         command(settings, **options)
 
     decorated: Callable[..., None] = with_common

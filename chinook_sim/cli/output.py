@@ -1,4 +1,4 @@
-"""How results and progress look to a person."""
+"""Results and progress, as text for people or as JSON."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = [
     "StatusLine",
     "bar",
     "counted",
-    "deliver",
     "discard_output",
-    "fitted",
-    "picture",
     "progress_bar",
+    "sparkline",
     "table",
     "to_json",
+    "wrap_lines",
+    "write_result",
 ]
 
 BAR = 40
-"""Characters of the longest bar."""
+"""Length of the longest bar, in characters."""
 
-NARROWEST = 20
-"""Characters that a column must have for its text to be continued below it."""
+MIN_WRAP_WIDTH = 20
+"""Characters that a column must have so that its text is wrapped inside it."""
 
-SHOWN, LOGGED = 1.0, 10.0
-"""Seconds between one status line and the next, on a terminal and elsewhere."""
+TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
+"""Seconds between two status lines, on a terminal and elsewhere."""
 
 
 class OutputFailed(ChinookSimError):
@@ -55,10 +55,10 @@ def to_json(record: dict[str, Any]) -> str:
     return json.dumps(record)
 
 
-def deliver(text: str) -> None:
+def write_result(text: str) -> None:
     """Write a result to standard output.
 
-    A reader who has left has what it wanted, as in `| head -1`.
+    If the reader has closed the pipe, as `| head -1` does, that is no error.
 
     Raises:
         OutputFailed: it could not be written.
@@ -73,16 +73,16 @@ def deliver(text: str) -> None:
 
 
 def discard_output() -> None:
-    """Let nothing more be written to standard output, what is in its buffer included.
+    """Redirect standard output to nowhere, including what is in its buffer.
 
-    Otherwise Python writes the buffer when it exits, fails again, and changes the exit status.
+    Otherwise Python would flush the buffer at exit, fail again and change the exit status.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def progress_bar(settings: CliContext, unit: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Show how far long work is, on a terminal only; length 0 is work too short for it."""
+    """Show a progress bar, on a terminal only. Length 0 shows none."""
     if settings.verbose or settings.quiet:
         length = 0
     if not length or sys.stderr is None or not sys.stderr.isatty():
@@ -93,33 +93,33 @@ def progress_bar(settings: CliContext, unit: str, length: int) -> Iterator[Calla
 
 
 class StatusLine:
-    """A line that tells how it goes: the same line again and again on a terminal, else a new one.
+    """A status line. On a terminal it is overwritten; elsewhere each one is a new line.
 
-    Messages go through `say`, so that they do not come in the middle of it.
+    Messages go through `say`, so that they are not printed into the middle of it.
     """
 
     def __init__(self, settings: CliContext) -> None:
         self._settings = settings
-        # What is logged would come in the middle of it.
+        # Log records would be printed into the middle of it.
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self._terminal = terminal and not settings.verbose
         self._shown = time.monotonic()
         self._width = 0
 
     def due(self) -> float | None:
-        """Return the seconds since it was shown last, if it is time to show it again."""
+        """Return the seconds since it was last shown, if it is time to show it again."""
         passed = time.monotonic() - self._shown
-        return passed if passed >= (SHOWN if self._terminal else LOGGED) else None
+        return passed if passed >= (TERMINAL_INTERVAL if self._terminal else LOG_INTERVAL) else None
 
     def show(self, line: str) -> None:
-        """Show it."""
+        """Show a new text."""
         self._shown = time.monotonic()
         if self._settings.quiet:
             return
         if not self._terminal:
             self._settings.say(line)
             return
-        # A line that is too long would go on in the next, and stay there.
+        # A longer line would wrap, and its first part could not be overwritten.
         columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         line = line[: columns - 1]
         with suppress(OSError):
@@ -127,35 +127,35 @@ class StatusLine:
         self._width = len(line)
 
     def end(self) -> None:
-        """Leave the line, so that another can follow."""
+        """End the line, so that another can follow."""
         if self._width:
             with suppress(OSError):
                 click.echo(err=True)
             self._width = 0
 
     def say(self, line: str) -> None:
-        """Tell a person something, on a line of its own."""
+        """Write a message on a line of its own."""
         self.end()
         self._settings.say(line)
 
 
-def fitted(lines: Iterable[str]) -> list[str]:
-    """Break lines that are wider than the terminal, between words.
+def wrap_lines(lines: Iterable[str]) -> list[str]:
+    """Wrap lines that are wider than the terminal, between words.
 
-    The rest of a line stands below its last column that is wide enough. If the output is no
-    terminal, lines stay as they are, whatever their length.
+    The rest of a line is indented to its last column that is wide enough. If the output is no
+    terminal, lines are not changed.
     """
     if not sys.stdout.isatty():
         return list(lines)
     width = shutil.get_terminal_size().columns
-    return [part for line in lines for part in _broken(line, width)]
+    return [part for line in lines for part in _wrap_line(line, width)]
 
 
-def _broken(line: str, width: int) -> list[str]:
+def _wrap_line(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
     columns = [gap.end() for gap in re.finditer("  +(?=[^ ])", line)]
-    indent = max((start for start in columns if start <= width - NARROWEST), default=0)
+    indent = max((start for start in columns if start <= width - MIN_WRAP_WIDTH), default=0)
     return textwrap.wrap(
         line,
         width,
@@ -173,7 +173,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def table(record: dict[str, Any]) -> list[str]:
-    """Lay out names and values in two columns."""
+    """Format names and values as two columns."""
     names = {name: name.replace("_", " ").replace("d1", "D-1") for name in record}
     width = max(map(len, names.values()))
     return [
@@ -182,21 +182,21 @@ def table(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def picture(hours: Sequence[float]) -> str:
-    """Draw the sales of each hour as a row of bars."""
-    bars = drawable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
+def sparkline(hours: Sequence[float]) -> str:
+    """Draw the sales of each hour as a row of bars, one character each."""
+    bars = if_encodable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
     most = max(hours, default=0) or 1
-    # Any sale at all shows.
+    # Rounded up, so that a single sale is visible.
     return "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in hours)
 
 
 def bar(part: float) -> str:
-    """Draw a part of the whole, 0 to 1, as one bar."""
-    return drawable("█", "#") * math.ceil(part * BAR)
+    """Draw a fraction, 0 to 1, as one bar."""
+    return if_encodable("█", "#") * math.ceil(part * BAR)
 
 
-def drawable(characters: str, instead: str) -> str:
-    """Return the characters if the terminal has them."""
+def if_encodable(characters: str, instead: str) -> str:
+    """Return the characters if the encoding of the output has them, otherwise a substitute."""
     try:
         characters.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`profile`: the shapes that sales can have."""
+"""`profile`: show the profiles of sales."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chinook_sim.cli.options import Command, common_options
-from chinook_sim.cli.output import bar, picture
+from chinook_sim.cli.output import bar, sparkline
 from chinook_sim.cli.param_types import ProfileFile
 
 if TYPE_CHECKING:
@@ -23,22 +23,22 @@ DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 CHINOOK = {"customers": 59, "tracks": 3_503}
-"""How many of each the Chinook has, to show what an exponent means."""
+"""How many of each the real Chinook has, to show what an exponent means."""
 
 
 @click.group()
 def profile() -> None:
-    """Show the shape that sales can be given with --profile."""
+    """Show the profiles that --profile can name."""
 
 
 @profile.command(cls=Command)
 @click.argument("shape", metavar="NAME", type=ProfileFile())
 @common_options
 def show(settings: CliContext, shape: Profile) -> None:
-    """Draw the curves of a profile: `uniform`, `realistic`, or a TOML file."""
+    """Show the distributions of a profile: `uniform`, `realistic`, or a TOML file."""
     from chinook_sim.sampling.profile import relative
 
-    # As few decimal places as say what counts.
+    # Rounded: more digits mean nothing.
     weekdays, months = (
         [round(factor, 4) for factor in relative(weights)]
         for weights in (shape.weekdays, shape.months)
@@ -64,7 +64,7 @@ def show(settings: CliContext, shape: Profile) -> None:
         [
             shape.name,
             "",
-            f"  hours      {picture(hours)}",
+            f"  hours      {sparkline(hours)}",
             f"             {'0     6     12    18':24}",
             "",
             *bars("weekdays", DAYS, weekdays, "{:.2f}"),
@@ -85,7 +85,7 @@ def show(settings: CliContext, shape: Profile) -> None:
 
 
 def bars(title: str, names: Sequence[str], values: Sequence[float], shown: str) -> list[str]:
-    """Draw values one below the other, the largest as long as can be."""
+    """Draw values as horizontal bars, scaled to the largest."""
     most = max(values)
     labels = [title, *[""] * len(names)]
     return [
@@ -95,12 +95,12 @@ def bars(title: str, names: Sequence[str], values: Sequence[float], shown: str) 
 
 
 def popularity(what: str, exponent: float) -> str:
-    """Say what an exponent of Zipf's law means."""
+    """Describe an exponent of Zipf's law."""
     if not exponent:
-        return "all alike"
+        return "uniform"
     weights = [rank**-exponent for rank in range(1, CHINOOK[what] + 1)]
     first, tenth = (sum(weights[:top]) / sum(weights) for top in (1, len(weights) // 10))
     return (
-        f"Zipf {exponent:g}: of {len(weights):,}, the first is chosen {first:.1%} of the times, "
+        f"Zipf {exponent:g}: of {len(weights):,}, the first is chosen {first:.1%} of the time, "
         f"the first tenth {tenth:.0%}"
     )

@@ -1,4 +1,4 @@
-"""`status`: what a database holds, what was run, and where an invoice comes from."""
+"""`status`: a database, its runs, and the history of an invoice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.init import describe
+from chinook_sim.cli.init import describe_database
 from chinook_sim.cli.options import Command, common_options, option, timezone_option
 from chinook_sim.cli.output import table
 from chinook_sim.cli.param_types import Day, Integer
@@ -73,30 +73,30 @@ def status(
     invoice: int | None,
     timezone: str | None,
 ) -> None:
-    """Show which database is meant, which Chinook it holds, what D-1 is, and what was run.
+    """Show the database, its Chinook, the date of D-1, and the runs.
 
-    The runs are listed with the latest first. A stream is one row; with --day the row counts the
-    transactions of that day. With --invoice, one invoice is shown instead. The exit status is 0
-    also if there is no such invoice.
+    The latest runs are listed first. A stream is one row; with --day, the row counts the
+    transactions of that day. With --invoice, one invoice is shown instead. If there is no such
+    invoice, the exit status is 0 too.
     """
     if invoice is not None:
-        refuse_with_invoice()
+        refuse_run_filters()
         show_invoice(settings, invoice)
         return
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
-        shop = describe(connection, timezone)
+        shop = describe_database(connection, timezone)
         readable = isinstance(shop["runs"], int) and shop["runs"]
         runs, matching = list_runs(connection, limit, day, kinds) if readable else ([], 0)
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
-        [*table(record), *columns(runs), *summary(len(runs), matching, day, kinds)],
+        [*table(record), *run_table(runs), *summary(len(runs), matching, day, kinds)],
     )
 
 
-def refuse_with_invoice() -> None:
-    """Refuse options that select runs, if they are on the command line beside --invoice."""
+def refuse_run_filters() -> None:
+    """Refuse options that select runs, if they are on the command line together with --invoice."""
     context = click.get_current_context()
     for name in ("day", "kinds", "limit"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -107,7 +107,7 @@ def refuse_with_invoice() -> None:
 def list_runs(
     connection: Connection, limit: int, day: date | None, kinds: Sequence[str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the latest runs and streams, the latest first, and how many match in all."""
+    """Return the latest runs and streams, latest first, and how many match in total."""
     from chinook_sim.ledger.listing import count_listings, latest_runs
 
     runs = [
@@ -130,14 +130,14 @@ def list_runs(
         }
         for row in latest_runs(connection, limit or None, day=day, kinds=kinds)
     ]
-    # All are listed: there is nothing to count.
+    # All are listed, so there is nothing to count.
     if not limit or len(runs) < limit:
         return runs, len(runs)
     return runs, count_listings(connection, day=day, kinds=kinds)
 
 
-def columns(runs: list[dict[str, Any]]) -> list[str]:
-    """Lay out runs, one a line, by what a person looks for."""
+def run_table(runs: list[dict[str, Any]]) -> list[str]:
+    """Format runs as a table."""
     if not runs:
         return []
     shown = [("run", "day", "sales", "revenue", "at", "kind", "key")]
@@ -146,11 +146,11 @@ def columns(runs: list[dict[str, Any]]) -> list[str]:
         figures = (f"{run['sales']:,}", run["revenue"])
         name = run["run"] if run["kind"] == RunKind.LIVE else run["run"][:8]
         shown.append((name, run["day"], *figures, run["at"], kind, run["key"] or ""))
-    return ["", *aligned(shown, right=(2, 3))]
+    return ["", *align_columns(shown, right=(2, 3))]
 
 
-def aligned(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
-    """Lay out cells in columns, some of them to the right."""
+def align_columns(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+    """Align cells in columns; those in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  "
@@ -163,7 +163,7 @@ def aligned(lines: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[st
 
 
 def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) -> list[str]:
-    """Say how many runs match in all, and how to see the others."""
+    """Return how many runs match in total, and how to list the others."""
     if not matching and day is None and not kinds:
         return []
     selected = " or ".join(dict.fromkeys(kinds))
@@ -179,10 +179,10 @@ def summary(listed: int, matching: int, day: date | None, kinds: Sequence[str]) 
 
 
 def show_invoice(settings: CliContext, invoice_id: int) -> None:
-    """Print where an invoice comes from, and what changed it."""
+    """Print which run made an invoice, and what changed it."""
     from chinook_sim.ledger.history import invoice_history
 
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
         found = invoice_history(connection, invoice_id)
     record = {
@@ -206,7 +206,10 @@ def show_invoice(settings: CliContext, invoice_id: int) -> None:
     }
     settings.print(
         {"database": location.shown, **record},
-        [f"invoice {invoice_id} of {location.shown}: {sentence(found)}", *details(found)],
+        [
+            f"invoice {invoice_id} of {location.shown}: {describe_state(found)}",
+            *history_lines(found),
+        ],
     )
 
 
@@ -222,8 +225,8 @@ def run_record(run: InvoiceRun) -> dict[str, Any]:
     }
 
 
-def sentence(found: InvoiceHistory) -> str:
-    """Say what became of an invoice."""
+def describe_state(found: InvoiceHistory) -> str:
+    """Describe the state of an invoice."""
     if found.cancelled_by is not None:
         return f"cancelled by run {found.cancelled_by.run_id[:8]}"
     return {
@@ -234,8 +237,8 @@ def sentence(found: InvoiceHistory) -> str:
     }[found.state]
 
 
-def details(found: InvoiceHistory) -> list[str]:
-    """Lay out where an invoice comes from, and what changed it, one change a line."""
+def history_lines(found: InvoiceHistory) -> list[str]:
+    """Format which run made an invoice, and its changes as a table."""
     if found.state == "unknown":
         return []
     made = {
@@ -259,11 +262,11 @@ def details(found: InvoiceHistory) -> list[str]:
     for moved in found.alignments:
         kind = f"{moved.days:+,} day{'' if abs(moved.days) == 1 else 's'}"
         lines.append((kind, *run_cells(moved.run), "", "", undone_cell(moved.run)))
-    return ["", *table(shown), *(["", *aligned(lines, right=(4, 5))] if lines[1:] else [])]
+    return ["", *table(shown), *(["", *align_columns(lines, right=(4, 5))] if lines[1:] else [])]
 
 
 def run_cells(run: InvoiceRun) -> tuple[str, str, str]:
-    """Return the beginning of a run's id, its day, and its time."""
+    """Return the first characters of a run's id, its day and its time."""
     return run.run_id[:8], str(run.day), shown_time(run.at) or ""
 
 
@@ -273,5 +276,5 @@ def undone_cell(run: InvoiceRun) -> str:
 
 
 def shown_time(moment: datetime | None) -> str | None:
-    """Write a time of the ledger to the second."""
+    """Format a timestamp of the ledger, to the second."""
     return None if moment is None else str(moment)[:19]

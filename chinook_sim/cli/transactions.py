@@ -1,4 +1,4 @@
-"""Transactions: a command opens one, and does not guess where the answer to COMMIT is lost."""
+"""Transactions of commands: opened once, retried, and looked up if the answer to COMMIT is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @contextmanager
 def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
-    """Open the one transaction of a command, and commit it if all went well."""
+    """Open a transaction, and commit it if the block succeeds and `writing` is true."""
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 
@@ -45,7 +45,7 @@ def transaction(settings: CliContext, location: Location, *, writing: bool) -> I
             if writing:
                 commit(settings, connection)
     except Exception as error:
-        # COPY speaks to the driver itself, so its errors are not SQLAlchemy's.
+        # COPY uses the driver directly, so its errors are not SQLAlchemy's.
         refusal = describe_driver_error(error)
         if refusal is None:
             raise
@@ -65,12 +65,16 @@ def transaction(settings: CliContext, location: Location, *, writing: bool) -> I
 
 
 def commit(settings: CliContext, connection: Connection) -> None:
-    """Commit, and do not guess where the answer is lost."""
+    """Commit.
+
+    Raises:
+        CommitUnanswered: the answer was lost, so the transaction may have been committed.
+    """
     from sqlalchemy.exc import DBAPIError
 
     try:
         connection.commit()
-        settings.done = True
+        settings.committed = True
         logger.debug("committed")
     except (DBAPIError, KeyboardInterrupt) as error:
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
@@ -82,7 +86,7 @@ def commit(settings: CliContext, connection: Connection) -> None:
 
 
 def run_read_only(settings: CliContext, location: Location, work: Callable[[Session], T]) -> T:
-    """Do something that writes nothing, in a transaction of its own."""
+    """Call a function that writes nothing, in a transaction of its own."""
     from sqlalchemy.orm import Session
 
     with (
@@ -99,10 +103,10 @@ def with_retries(
     *,
     undoing: bool = False,
 ) -> tuple[T, int]:
-    """Do something in one transaction; all of it again while others come in its way, and told.
+    """Call a function in a transaction; retry the whole transaction if others got in its way.
 
     Returns:
-        What `work` returned, and how often it was begun again.
+        What `work` returned, and the number of retries.
     """
     from chinook_sim.database.retries import ATTEMPTS, backoff
 
@@ -121,7 +125,7 @@ def with_retries(
 def commit_once(
     settings: CliContext, location: Location, work: Callable[[Session], T], *, undoing: bool
 ) -> T:
-    """Do something in one transaction; where the answer to COMMIT is lost, find out."""
+    """Call a function in a transaction. If the answer to COMMIT is lost, look the run up."""
     from sqlalchemy.orm import Session
 
     from chinook_sim.ledger.commit_outcome import server_transaction_of
@@ -150,10 +154,10 @@ def find_outcome(
     *,
     undone: bool,
 ) -> None:
-    """Find out, over a new connection, whether a run was committed; return if it was.
+    """Look up over a new connection whether a run was committed; return if it was.
 
     Raises:
-        CommitUnanswered: it could not be found out.
+        CommitUnanswered: the lookup failed.
         BatchFailed: it was not committed.
     """
     from sqlalchemy.exc import DBAPIError
@@ -180,5 +184,5 @@ def find_outcome(
             "the connection was lost while committing: not committed, nothing was written; "
             "run it again"
         ) from unanswered
-    settings.done = True
+    settings.committed = True
     settings.say(f"run {run_id}: committed")

@@ -1,4 +1,4 @@
-"""`undo`: taking runs out again."""
+"""`undo`: remove what runs have made, and restore what they changed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["undo"]
 
-RUNS = 30
-"""Runs of a backfill that are undone in one transaction."""
+RUNS_PER_TRANSACTION = 30
+"""How many runs of a backfill are undone in one transaction."""
 
 
 @click.command(cls=Command)
 @click.argument("run", required=False)
-# Not from the environment: CHINOOK_SIM_DAY is set for other commands, and must not delete a day.
+# Not from the environment: CHINOOK_SIM_DAY may be set for other commands.
 @click.option("--key", cls=Option, metavar="KEY", help="Undo the run with this key.")
 @click.option(
     "--day", cls=Option, type=Day(), metavar="YYYY-MM-DD", help="Undo all runs of this day."
@@ -43,7 +43,7 @@ RUNS = 30
     type=Day(),
     metavar="START END",
     nargs=2,
-    help="Undo what `backfill` and `generate --once` made of the days from START to END.",
+    help="Undo what `backfill` and `generate --once` made for the days START to END.",
 )
 @common_options
 @timeout_options
@@ -59,12 +59,11 @@ def undo(
     RUN is a run's id or its first characters, its key, or the name of a stream, such as
     live-3f9a1c2e; `status` lists them. The alignment of the history is undone only as RUN.
 
-    All runs are undone in one transaction, but for --backfill, which undoes the latest runs first,
-    30 in a transaction. If it is interrupted, the same command continues.
+    All runs are undone in one transaction. Only --backfill uses several transactions, of
+    30 runs each, the latest first. If it is interrupted, run the same command again to continue.
 
-    Refused, with nothing undone, if what the runs made was changed since by others, or if other
-    rows refer to it. What was undone before is exit status 0; if there never was such a run, it
-    is 2.
+    Nothing is undone if others have changed what the runs made, or if other rows refer to it. The
+    exit status is 0 if the runs were undone before, and 2 if there never was such a run.
     """
     given = {"RUN": run, "--key": key, "--day": day, "--backfill": backfill}
     chosen = [name for name, value in given.items() if value is not None]
@@ -74,64 +73,64 @@ def undo(
     if backfill is not None:
         undo_backfill(settings, *backfill)
         return
-    location = settings.find()
+    location = settings.find_database()
 
-    def take_out(session: Session) -> UndoResult:
+    def remove(session: Session) -> UndoResult:
         from chinook_sim.operations.undo import undo as undo_runs
 
         return undo_runs(session, run, key=key, day=day)
 
-    gone, _ = with_retries(settings, location, take_out, undoing=True)
+    result, _ = with_retries(settings, location, remove, undoing=True)
     record = {
-        "run": gone.run_id,
-        "kind": gone.kind,
-        "day": str(gone.day),
-        "runs": len(gone.runs),
-        "sales": gone.sales,
-        "lines": gone.lines,
-        "revenue": str(gone.revenue),
+        "run": result.run_id,
+        "kind": result.kind,
+        "day": str(result.day),
+        "runs": len(result.runs),
+        "sales": result.sales,
+        "lines": result.lines,
+        "revenue": str(result.revenue),
     }
-    if gone.run_id is not None:
-        said = f"run {gone.run_id} of {location.shown} "
-        said += "was undone before" if gone.existed else "is undone"
-    elif gone.existed:
-        said = f"what was run for {day} in {location.shown} was undone before"
+    if result.run_id is not None:
+        headline = f"run {result.run_id} of {location.shown} "
+        headline += "was undone before" if result.existed else "is undone"
+    elif result.existed:
+        headline = f"the runs of {day} in {location.shown} were undone before"
     else:
-        said = f"undid {counted(len(gone.runs), 'run')} of {day} in {location.shown}"
-    hidden = {"runs"} if len(gone.runs) < 2 else set()
-    hidden |= set() if gone.run_id else {"run", "kind"}
+        headline = f"undid {counted(len(result.runs), 'run')} of {day} in {location.shown}"
+    hidden = {"runs"} if len(result.runs) < 2 else set()
+    hidden |= set() if result.run_id else {"run", "kind"}
     shown = {name: value for name, value in record.items() if name not in hidden}
     settings.print(
-        {"database": location.shown, **record, "existed": gone.existed},
-        [said, "", *table(shown)],
+        {"database": location.shown, **record, "existed": result.existed},
+        [headline, "", *table(shown)],
     )
 
 
 def undo_backfill(settings: CliContext, first: date, last: date) -> None:
-    """Undo the days of a range, some in each transaction."""
-    location = settings.find()
-    total = Total()
+    """Undo the runs of a range of days, 30 in each transaction."""
+    location = settings.find_database()
+    total = Totals()
     status = StatusLine(settings)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         while total.left:
-            settings.done = False
+            settings.committed = False
             undo_some(settings, location, first, last, total)
             if total.left and status.due() is not None:
-                status.show(total.line(time.monotonic() - begun))
+                status.show(total.status_line(time.monotonic() - started))
         status.end()
     except (BatchFailed, DatabaseUnavailable) as error:
         status.end()
         if total.runs:
-            error.add_note(total.so_far())
+            error.add_note(total.runs_done())
         raise
     except KeyboardInterrupt:
         status.end()
-        if settings.done:
+        if settings.committed:
             total.add_last()
-        settings.done = settings.done and not total.left
+        settings.committed = settings.committed and not total.left
         if total.runs:
-            settings.interrupted = f"interrupted; {total.so_far()}"
+            settings.interrupted = f"interrupted; {total.runs_done()}"
         raise
     record = {
         "start": str(first),
@@ -140,39 +139,40 @@ def undo_backfill(settings: CliContext, first: date, last: date) -> None:
         "sales": total.sales,
         "lines": total.lines,
         "revenue": str(total.revenue),
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(time.monotonic() - started, 1),
     }
-    said = f"undid {counted(total.runs, 'run')} of {first} to {last} in {location.shown}"
+    headline = f"undid {counted(total.runs, 'run')} of {first} to {last} in {location.shown}"
     if total.existed:
-        said = f"the backfill of {first} to {last} in {location.shown} was undone before"
+        headline = f"the backfill of {first} to {last} in {location.shown} was undone before"
     settings.print(
         {"database": location.shown, **record, "existed": total.existed},
-        [said] if total.existed else [said, "", *table(record)],
+        [headline] if total.existed else [headline, "", *table(record)],
     )
 
 
 def undo_some(
-    settings: CliContext, location: Location, first: date, last: date, total: Total
+    settings: CliContext, location: Location, first: date, last: date, total: Totals
 ) -> None:
     """Undo the latest runs of a range, in one transaction."""
 
-    def take_out(session: Session) -> UndoResult:
+    def remove(session: Session) -> UndoResult:
         from chinook_sim.operations.undo import undo as undo_runs
 
-        total.last = undo_runs(session, backfill=(first, last), limit=RUNS)
+        total.last = undo_runs(session, backfill=(first, last), limit=RUNS_PER_TRANSACTION)
         return total.last
 
-    with_retries(settings, location, take_out, undoing=True)
+    with_retries(settings, location, remove, undoing=True)
     total.add_last()
 
 
 @dataclass
-class Total:
-    """What was undone in all.
+class Totals:
+    """Totals over the transactions that are committed.
 
     Attributes:
-        left: the number of runs that are still to be undone; 1 at first, as it is not known.
-        last: what the last transaction undid, until it is added.
+        left: number of runs that remain to be undone; 1 at first, since it is not known.
+        existed: whether the whole range was undone before.
+        last: the result of the last transaction, until it is added.
     """
 
     runs: int = 0
@@ -184,27 +184,27 @@ class Total:
     last: UndoResult | None = None
 
     def add_last(self) -> None:
-        """Add what the last transaction undid, once it is committed."""
+        """Add the result of the last transaction, which is committed."""
         made, self.last = self.last, None
         if made is None:
             return
         self.existed = made.existed and not self.runs
         self.left = made.left
         if made.existed and self.runs:
-            # Another process undid the rest.
+            # Another process has undone the rest.
             return
         self.runs += len(made.runs)
         self.sales += made.sales
         self.lines += made.lines
         self.revenue += made.revenue
 
-    def line(self, passed: float) -> str:
-        """Say how it goes, after so many seconds, and how long the rest will take."""
+    def status_line(self, passed: float) -> str:
+        """Return the status line after `passed` seconds, with an estimate of the time left."""
         left = round(self.left * passed / self.runs)
         return f"{self.runs:,} of {counted(self.runs + self.left, 'run')} undone, {left:,} s left"
 
-    def so_far(self) -> str:
-        """Say what is undone, and how to go on."""
+    def runs_done(self) -> str:
+        """Return how many runs are undone, and how to continue."""
         return (
             f"{self.runs:,} of {counted(self.runs + self.left, 'run')} "
             f"{'is' if self.runs == 1 else 'are'} undone; run the same command to continue"

@@ -1,4 +1,4 @@
-"""`verify`: checks on the sales."""
+"""`verify`: check the sales."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 CHECK_FAILED = 1
-"""The exit status."""
+"""The exit status if a check has failed."""
 
 RUNS_SHOWN = 10
-"""Runs that differ that are shown to people; JSON has all of them."""
+"""How many runs with differences the text shows. The JSON has all of them."""
 
 
 @click.command(cls=Command)
@@ -62,11 +62,11 @@ def verify(
     shape: bool,
     profile: str | None,
 ) -> None:
-    """Check the sales of a day, by default D-1, with SQL of its own.
+    """Check the sales of a day, D-1 by default.
 
     The sales are compared with the ledger, run by run. With --all, all sales and runs are checked.
 
-    Exit status 1 if any check fails. Without --expect, a day without sales fails.
+    The exit status is 1 if a check fails. Without --expect, a day without sales fails.
     """
     from chinook_sim import verify as run_checks
     from chinook_sim.sampling.profile import load_profile
@@ -75,7 +75,7 @@ def verify(
     if everything and day is not None:
         raise InvalidInput("--day and --all cannot be combined; give one of them")
     declared = load_profile(profile) if shape and profile is not None else None
-    location = settings.find()
+    location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:
         take_snapshot(connection)
         result = run_checks(
@@ -107,7 +107,7 @@ def verify(
         ],
     )
     if settings.quiet and not settings.as_json:
-        # Whoever wants no results wants to know of errors all the same.
+        # --quiet suppresses the result, not the reasons for exit status 1.
         for check in result.failed:
             settings.warn(f"check failed: {check.name}: {check.figure}")
     if failed:
@@ -115,7 +115,7 @@ def verify(
 
 
 def _record(check: Check) -> dict[str, Any]:
-    """Return a check for machines."""
+    """Return a check as a record for JSON."""
     return {
         "name": check.name,
         "passed": check.passed,
@@ -144,12 +144,12 @@ def _record(check: Check) -> dict[str, Any]:
 
 
 def _number(value: object) -> object:
-    """Return a value for JSON, where amounts are text, as everywhere."""
+    """Return a figure for JSON. Amounts are strings, as in all output."""
     return str(value) if isinstance(value, Decimal) else value
 
 
 def _lines(check: Check, width: int) -> list[str]:
-    """Return a check for people; each run that differs on a line of its own."""
+    """Return a check as lines of text, with each run that differs on lines of its own."""
     result = "note" if check.remark else "ok" if check.passed else "FAILED"
     if not check.runs:
         return [f"  {result:6}  {check.name:{width}}  {check.figure}"]
