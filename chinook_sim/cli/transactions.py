@@ -135,12 +135,12 @@ def commit_once(
         with transaction(settings, location, writing=True) as connection:
             with Session(connection) as session:
                 done.append(work(session))
-            backend = server_transaction_of(connection)
+            written_by = server_transaction_of(connection)
     except CommitUnanswered as error:
         run_id = done[0].witness if undoing else done[0].run_id
         if run_id is None:
             raise
-        find_outcome(settings, location, error, run_id, backend, undone=undoing)
+        find_outcome(settings, location, error, run_id, written_by, undone=undoing)
     result: T = done[0]
     return result
 
@@ -150,7 +150,7 @@ def find_outcome(
     location: Location,
     unanswered: CommitUnanswered,
     run_id: str,
-    backend: ServerTransaction | None,
+    written_by: ServerTransaction | None,
     *,
     undone: bool,
 ) -> None:
@@ -172,7 +172,7 @@ def find_outcome(
         with open_connection(engine, location, say=settings.say) as connection:
             recognise(connection)
             connection.rollback()
-            committed = resolve_commit_outcome(connection, run_id, backend, undone=undone)
+            committed = resolve_commit_outcome(connection, run_id, written_by, undone=undone)
     except (ChinookSimError, DBAPIError, KeyboardInterrupt):
         raise unanswered from None
     if committed is None:

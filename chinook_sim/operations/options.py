@@ -67,8 +67,8 @@ class BatchOptions:
         per_day: the average that the number of sales follows from, where days differ.
 
     Raises:
-        InvalidInput: a value is of the wrong type or out of range, or `once` and `key` are both
-            given.
+        InvalidInput: a value is of the wrong type or out of range, `once` and `key` are both
+            given, or sales could be dated before the first day that there is.
     """
 
     kind: RunKind = RunKind.GENERATE
@@ -104,6 +104,8 @@ class BatchOptions:
             checked["key"] = check_key(self.key)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.day is not None:
+            self._check_days_back(self.day)
 
     def resolve(self, n: int, connection: Connection, chinook: Chinook) -> RunRequest:
         """Return the request for n sales, with the day that only the database knows.
@@ -118,11 +120,7 @@ class BatchOptions:
         else:
             # As `d1` returns it, without another round trip.
             day = chinook.today - timedelta(days=1)
-        if self.backdating.parts and day.toordinal() <= self.backdating.days:
-            raise InvalidInput(
-                f"the number of days back must be less than {day.toordinal():,} for {day}, "
-                f"got {self.backdating.days:,}"
-            )
+        self._check_days_back(day)
         return RunRequest(
             kind=self.kind,
             day=day,
@@ -133,6 +131,14 @@ class BatchOptions:
             profile=self.profile.name,
             parameters=self._parameters(),
         )
+
+    def _check_days_back(self, day: date) -> None:
+        """Refuse sales that could be dated before the first day that there is."""
+        if self.backdating.parts and day.toordinal() <= self.backdating.days:
+            raise InvalidInput(
+                f"the number of days back must be less than {day.toordinal():,} for {day}, "
+                f"got {self.backdating.days:,}"
+            )
 
     def _parameters(self) -> dict[str, object]:
         """Return what differs from the default and has no column in the ledger."""

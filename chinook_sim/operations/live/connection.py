@@ -39,13 +39,13 @@ class PendingCommit(NamedTuple):
         made: what it did.
         plan: what its sales were made of.
         arrivals: how many arrivals it made.
-        backend: the server's side of it.
+        written_by: the server process and the transaction on it that wrote the run.
     """
 
     made: BatchSummary
     plan: SalePlan
     arrivals: int
-    backend: ServerTransaction | None
+    written_by: ServerTransaction | None
 
 
 @dataclass(slots=True)
@@ -179,7 +179,7 @@ class LiveConnection:
         while self._connection is not None and found is None:
             try:
                 found = resolve_commit_outcome(
-                    self._connection, str(sent.made.run_id), sent.backend
+                    self._connection, str(sent.made.run_id), sent.written_by
                 )
             except DBAPIError:
                 if self._time.stopping or self._time.passed > self._time.end + LAST_ATTEMPT:

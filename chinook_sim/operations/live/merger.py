@@ -69,7 +69,7 @@ class RunMerger:
 
     def _merge_group(self, group: Group, *, ended: bool) -> None:
         """Merge a group in a transaction of its own. If that fails, its rows stay."""
-        run_id = backend = None
+        run_id = written_by = None
         try:
             with (
                 translated(),
@@ -83,7 +83,7 @@ class RunMerger:
                     self._allowed = self._may_merge(connection, schema.chinook)
                 if self._allowed:
                     run_id = merge(connection, group)
-                    backend = server_transaction_of(connection)
+                    written_by = server_transaction_of(connection)
         except BatchFailed as error:
             self._cache.forget()
             if self._connection.is_open:
@@ -96,7 +96,7 @@ class RunMerger:
                 self._connection.reconnect(None)
                 if run_id is not None:
                     with suppress(DBAPIError):
-                        resolve_commit_outcome(self._connection.current, run_id, backend)
+                        resolve_commit_outcome(self._connection.current, run_id, written_by)
 
     def _may_merge(self, connection: Connection, chinook: Chinook) -> bool:
         """Return whether the role may merge; if not, say which privileges are missing."""

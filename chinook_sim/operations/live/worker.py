@@ -272,7 +272,7 @@ class Worker:
                 day = moments[0].date()
                 of_day = [it for it, at in zip(due, moments, strict=True) if at.date() == day]
                 self._sent = self._write_day(session, schema, of_day, moments)
-                self._sent = self._sent._replace(backend=server_transaction_of(connection))
+                self._sent = self._sent._replace(written_by=server_transaction_of(connection))
             done, self._sent = self._sent, None
         self._cache.add(done.made.invoice_ids)
         return done
