@@ -16,7 +16,7 @@ from chinook_sim.provisioning.sample_loader import fill
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from postgres import Server as Server  # the tests' own
+from support.postgres_server import Server as Server  # the tests' own
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import by_turns, parameters
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect
 
 from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.models import Base, Run
 from chinook_sim.provisioning.migration_runner import include_object
+from support.cases import on_each_shape
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
 THEIRS = MetaData()
 Table("stock", THEIRS, Column("id", Integer, primary_key=True))
 
 
-def proposed(shop: Shop, metadata: MetaData | list[MetaData], **options: Any) -> list[Any]:
+def proposed(
+    shop: ChinookDatabase, metadata: MetaData | list[MetaData], **options: Any
+) -> list[Any]:
     """Return what autogenerate would do."""
     with shop.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
@@ -29,9 +31,11 @@ def proposed(shop: Shop, metadata: MetaData | list[MetaData], **options: Any) ->
         return list(found)
 
 
-@pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+@on_each_shape
 @pytest.mark.parametrize("target", ["ours", "theirs", "both"])
-def test_autogenerate_leaves_the_shop_and_the_ledger_alone(shop: Shop, target: str) -> None:
+def test_autogenerate_leaves_the_shop_and_the_ledger_alone(
+    shop: ChinookDatabase, target: str
+) -> None:
     shop.execute("CREATE TABLE stock (id INTEGER NOT NULL PRIMARY KEY)")
     targets = {"ours": [Base.metadata], "theirs": [THEIRS], "both": [THEIRS, Base.metadata]}
 
@@ -42,8 +46,10 @@ def test_autogenerate_leaves_the_shop_and_the_ledger_alone(shop: Shop, target: s
     assert [(change[0], change[1].name) for change in found] == dropped
 
 
-@pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-def test_autogenerate_still_compares_a_table_of_chinook_that_they_declare(shop: Shop) -> None:
+@on_each_shape
+def test_autogenerate_still_compares_a_table_of_chinook_that_they_declare(
+    shop: ChinookDatabase,
+) -> None:
     metadata = MetaData()
     name = shop.sql("[Genre]").strip('"')
     Table(
@@ -60,8 +66,10 @@ def test_autogenerate_still_compares_a_table_of_chinook_that_they_declare(shop: 
     ]
 
 
-@pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-def test_the_models_declare_all_that_the_migrations_make_in_the_ledger(shop: Shop) -> None:
+@on_each_shape
+def test_the_models_declare_all_that_the_migrations_make_in_the_ledger(
+    shop: ChinookDatabase,
+) -> None:
     def of_ours(_: object, name: str | None, kind: str, *__: object) -> bool:
         return kind != "table" or (
             (name or "").startswith("chinook_sim_") and name != VERSION_TABLE

@@ -15,37 +15,43 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
-from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from wire import Side, Wire
 
 from chinook_sim import InvalidInput, NoLedger, Profile, backfill, generate_d1, undo
 from chinook_sim.verification import verify_day
+from support.cases import (
+    alternating_versions,
+    on_all_migrated,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    parameters,
+)
+from support.processes import Popen
+from support.tcp_proxy import Side, TcpProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Command, Shop
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 START = date(2025, 12, 20)
 END = date(2026, 1, 8)
 DAYS = [START + timedelta(days=number) for number in range(20)]
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major][::3]), indirect=True
+    "shop",
+    parameters([case for case in alternating_versions(migrated=True) if case.major][::3]),
+    indirect=True,
 )
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 
-def made(shop: Shop) -> dict[str, int]:
+def made(shop: ChinookDatabase) -> dict[str, int]:
     """Sales of each day, as they are in the tables; the ledger must say the same."""
     day = "CAST([InvoiceDate] AS date)" if shop.server else "date([InvoiceDate])"
     found = {
@@ -62,7 +68,7 @@ def made(shop: Shop) -> dict[str, int]:
     return found
 
 
-def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
+def start(shop: ChinookDatabase, *arguments: str) -> subprocess.Popen[bytes]:
     command = ("backfill", str(START), str(END), "--per-day", *arguments)
     return Popen(
         [sys.executable, "-m", "chinook_sim", *command],
@@ -72,8 +78,8 @@ def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-@each
-def test_each_day_is_made_once_in_a_run_of_its_own(shop: Shop) -> None:
+@on_all_migrated
+def test_each_day_is_made_once_in_a_run_of_its_own(shop: ChinookDatabase) -> None:
     done = list(backfill(shop.engine, START, END, 7, seed=3))
     assert [day.day for day in done] == DAYS
     assert not any(day.existed for day in done)
@@ -96,8 +102,8 @@ def test_each_day_is_made_once_in_a_run_of_its_own(shop: Shop) -> None:
             assert all(check.passed for check in verify_day(connection, day, expect=7))
 
 
-@in_turns
-def test_a_day_is_the_one_that_its_seed_makes(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_is_the_one_that_its_seed_makes(shop: ChinookDatabase) -> None:
     done = {day.day: day for day in backfill(shop.engine, START, START + timedelta(days=2), 9)}
     (seed,) = {day.seed for day in done.values()}
     with Session(shop.engine) as session:
@@ -106,8 +112,8 @@ def test_a_day_is_the_one_that_its_seed_makes(shop: Shop) -> None:
         session.rollback()
 
 
-@in_turns
-def test_days_that_exist_and_days_that_were_undone(shop: Shop) -> None:
+@on_each_shape
+def test_days_that_exist_and_days_that_were_undone(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         mine = generate_d1(session, 3, day=DAYS[4], once=True)
         other = generate_d1(session, 4, day=DAYS[5], once=True)
@@ -126,8 +132,8 @@ def test_days_that_exist_and_days_that_were_undone(shop: Shop) -> None:
     assert [tuple(row) for row in counts] == [(2, 1), (3, 1), (5, 19)]
 
 
-@in_turns
-def test_only_days_that_exist_with_other_sales_differ(shop: Shop) -> None:
+@on_each_shape
+def test_only_days_that_exist_with_other_sales_differ(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 5, day=DAYS[2], once=True, updates=1)
         generate_d1(session, 3, day=DAYS[4], once=True)
@@ -141,8 +147,8 @@ def test_only_days_that_exist_with_other_sales_differ(shop: Shop) -> None:
     assert [day for day, it in done.items() if it.existed] == [DAYS[2], DAYS[4], DAYS[5]]
 
 
-@in_turns
-def test_a_day_of_a_calendar_is_compared_by_its_own_seed(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_of_a_calendar_is_compared_by_its_own_seed(shop: ChinookDatabase) -> None:
     weekly = Profile("weekly", weekdays=(1, 1, 1, 1, 1.3, 1.7, 1.1))
     done = list(backfill(shop.engine, START, END, 5, seed=3, profile=weekly))
     # Numbers are rounded up or down by the seed, which is not what was requested otherwise.
@@ -155,8 +161,8 @@ def test_a_day_of_a_calendar_is_compared_by_its_own_seed(shop: Shop) -> None:
     assert [dict(day.differences) for day in other] == 20 * [{"seed": (3, 4)}]
 
 
-@in_turns
-def test_a_day_that_another_made_meanwhile_is_compared_too(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_that_another_made_meanwhile_is_compared_too(shop: ChinookDatabase) -> None:
     days = backfill(shop.engine, START, DAYS[2], 5)
     next(days)
     with Session(shop.engine) as session, session.begin():
@@ -166,8 +172,10 @@ def test_a_day_that_another_made_meanwhile_is_compared_too(shop: Shop) -> None:
     assert found == [(True, {"number of sales": (4, 5)}), (True, {})]
 
 
-@in_turns
-def test_without_a_seed_it_continues_with_the_one_of_the_days_that_exist(shop: Shop) -> None:
+@on_each_shape
+def test_without_a_seed_it_continues_with_the_one_of_the_days_that_exist(
+    shop: ChinookDatabase,
+) -> None:
     first = list(backfill(shop.engine, START, DAYS[4], 5))
     (seed,) = {day.seed for day in first}
     # A day with another number of sales is not one of this backfill.
@@ -188,8 +196,8 @@ def test_without_a_seed_it_continues_with_the_one_of_the_days_that_exist(shop: S
     assert len({day.seed for day in last} - {1, 2, seed}) == 1
 
 
-@in_turns
-def test_it_can_stop_after_any_day(shop: Shop) -> None:
+@on_each_shape
+def test_it_can_stop_after_any_day(shop: ChinookDatabase) -> None:
     days = backfill(shop.engine, START, END, 5)
     for _ in range(3):
         next(days)
@@ -199,8 +207,8 @@ def test_it_can_stop_after_any_day(shop: Shop) -> None:
     assert made(shop) == {str(day): 5 for day in DAYS}
 
 
-@unmigrated
-def test_without_a_ledger_there_is_no_once(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_there_is_no_once(shop: ChinookDatabase) -> None:
     with pytest.raises(NoLedger, match="init"):
         next(backfill(shop.engine, START, END, 5))
 
@@ -214,9 +222,9 @@ def test_what_cannot_be_is_refused_at_once(start: date, end: Any, count: int, se
         backfill(create_engine("sqlite://"), start, end, count, seed=seed)
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> None:
+def test_whoever_ends_it_the_same_command_goes_on(shop: ChinookDatabase, ending: int) -> None:
     process = start(shop, "1500")
     until = time.monotonic() + 60
     while not shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'generate'"):
@@ -240,8 +248,8 @@ def test_whoever_ends_it_the_same_command_goes_on(shop: Shop, ending: int) -> No
     assert made(shop) == {str(day): 1500 for day in DAYS}
 
 
-@both
-def test_several_processes_share_the_days(shop: Shop) -> None:
+@on_both_databases
+def test_several_processes_share_the_days(shop: ChinookDatabase) -> None:
     processes = [start(shop, "200", "--json") for _ in range(4)]
     told = []
     for process in processes:
@@ -261,9 +269,11 @@ def test_several_processes_share_the_days(shop: Shop) -> None:
 
 @on_postgresql
 @pytest.mark.parametrize("side", ["request", "answer"])
-def test_connections_cut_at_every_turn_lose_no_day_and_double_none(shop: Shop, side: Side) -> None:
+def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
+    shop: ChinookDatabase, side: Side
+) -> None:
     assert shop.server is not None
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
         done, cuts = [], 0
         for number, day in enumerate(backfill(engine, START, END, 20), 1):
@@ -278,10 +288,10 @@ def test_connections_cut_at_every_turn_lose_no_day_and_double_none(shop: Shop, s
 
 
 @on_postgresql
-def test_round_trips_of_a_day_do_not_grow_with_it(shop: Shop) -> None:
+def test_round_trips_of_a_day_do_not_grow_with_it(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     turns = []
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         for count in (2, 3000):
             engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
             first = START if count == 2 else END
@@ -295,8 +305,8 @@ def test_round_trips_of_a_day_do_not_grow_with_it(shop: Shop) -> None:
     assert turns[0] == turns[1] <= 15
 
 
-@both
-def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
+@on_both_databases
+def test_a_shop_that_changes_meanwhile_is_read_again(shop: ChinookDatabase) -> None:
     days = backfill(shop.engine, START, END, 200)
     next(days)
     # Nobody can buy what is gone: the day is made again, of what is there.
@@ -311,8 +321,10 @@ def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
     assert not any(day.existed for day in rest)
 
 
-@in_turns
-def test_a_day_that_fails_is_named_and_the_others_stay(shop: Shop, command: Command) -> None:
+@on_each_shape
+def test_a_day_that_fails_is_named_and_the_others_stay(
+    shop: ChinookDatabase, command: Command
+) -> None:
     list(backfill(shop.engine, START, DAYS[4], 5))
     shop.execute("UPDATE [Track] SET [UnitPrice] = 0.995") if not shop.server else shop.execute(
         "ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more CHECK ([Quantity] = 0) NOT VALID"

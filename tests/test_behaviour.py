@@ -7,8 +7,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ALL, DRIVERS, cases, parameters
-from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Session
@@ -27,24 +25,27 @@ from chinook_sim import (
     recognise,
 )
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import ALL, DRIVERS, cases, parameters
+from support.chinook_variants import CUSTOMERS, TRACKS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Ground, Shop
-
     from chinook_sim import BatchSummary
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
 DAY = date(2026, 1, 31)
 
 
-def generate(shop: Shop, n: int, *, driver: str | None = None, seed: int = 7) -> BatchSummary:
+def generate(
+    shop: ChinookDatabase, n: int, *, driver: str | None = None, seed: int = 7
+) -> BatchSummary:
     engine = shop.engine_for(driver) if driver else shop.engine
     with Session(engine) as session, session.begin():
         return generate_d1(session, n, day=DAY, seed=seed)
 
 
-def sales(shop: Shop) -> list[tuple[object, ...]]:
+def sales(shop: ChinookDatabase) -> list[tuple[object, ...]]:
     """Return all sales of the day, with their tracks."""
     return shop.rows(
         "SELECT i.[InvoiceId], i.[CustomerId], i.[InvoiceDate], i.[Total], l.[TrackId], "
@@ -54,7 +55,7 @@ def sales(shop: Shop) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_batch_is_there_and_right(shop: Shop, driver: str) -> None:
+def test_a_batch_is_there_and_right(shop: ChinookDatabase, driver: str) -> None:
     batch = generate(shop, 200, driver=driver)
     assert batch.count == 200
     assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 200
@@ -70,7 +71,7 @@ def test_a_batch_is_there_and_right(shop: Shop, driver: str) -> None:
     assert [check for check in checks if not check.passed] == []
 
 
-def test_rows_that_were_there_are_untouched(shop: Shop, driver: str) -> None:
+def test_rows_that_were_there_are_untouched(shop: ChinookDatabase, driver: str) -> None:
     before = shop.snapshot()
     generate(shop, 50, driver=driver)
     after = shop.snapshot()
@@ -80,14 +81,14 @@ def test_rows_that_were_there_are_untouched(shop: Shop, driver: str) -> None:
             assert after[table] == rows
 
 
-def test_a_plain_insert_works_afterwards(shop: Shop, driver: str) -> None:
+def test_a_plain_insert_works_afterwards(shop: ChinookDatabase, driver: str) -> None:
     batch = generate(shop, 50, driver=driver)
     if shop.shape.gives_ids:
         assert shop.insert_by_default() not in batch.invoice_ids
         assert generate(shop, 5, driver=driver).count == 5
 
 
-def test_every_way_of_writing_leaves_the_same_rows(shop: Shop) -> None:
+def test_every_way_of_writing_leaves_the_same_rows(shop: ChinookDatabase) -> None:
     drivers = DRIVERS[shop.shape.postgresql]
     left = []
     for driver in drivers:
@@ -103,7 +104,7 @@ def test_every_way_of_writing_leaves_the_same_rows(shop: Shop) -> None:
     assert left.count(left[0]) == len(drivers)
 
 
-def test_the_billing_address_is_the_customers(shop: Shop, driver: str) -> None:
+def test_the_billing_address_is_the_customers(shop: ChinookDatabase, driver: str) -> None:
     generate(shop, 100, driver=driver)
     differ = shop.value(
         "SELECT count(*) FROM [Invoice] i JOIN [Customer] c ON c.[CustomerId] = i.[CustomerId] "
@@ -121,7 +122,7 @@ def describe(invoice: Invoice) -> tuple[object, ...]:
     return invoice.customer_id, invoice.invoice_date, invoice.total, invoice.billing_city, tracks
 
 
-def test_one_by_one_and_in_bulk_make_the_same_sales(shop: Shop) -> None:
+def test_one_by_one_and_in_bulk_make_the_same_sales(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=7)
         one_by_one = [factory.create(DAY) for _ in range(8)]
@@ -135,7 +136,7 @@ def test_one_by_one_and_in_bulk_make_the_same_sales(shop: Shop) -> None:
         assert told == [describe(invoice) for invoice in written]
 
 
-def test_a_factory_goes_on_where_it_was(shop: Shop) -> None:
+def test_a_factory_goes_on_where_it_was(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=7)
         factory.build(datetime(2026, 1, 31, 12))  # noqa: DTZ001
@@ -151,7 +152,7 @@ def test_a_factory_goes_on_where_it_was(shop: Shop) -> None:
         assert customers(rest) == customers(whole)[1:]
 
 
-def test_a_built_sale_is_transient_and_a_created_one_is_kept(shop: Shop) -> None:
+def test_a_built_sale_is_transient_and_a_created_one_is_kept(shop: ChinookDatabase) -> None:
     at = datetime(2026, 1, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=1)
@@ -168,7 +169,7 @@ def test_a_built_sale_is_transient_and_a_created_one_is_kept(shop: Shop) -> None
         assert shop.insert_by_default() > number
 
 
-def test_classes_query_any_spelling(shop: Shop) -> None:
+def test_classes_query_any_spelling(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         recognise(session)
         dear = (
@@ -190,7 +191,7 @@ def test_classes_query_any_spelling(shop: Shop) -> None:
         assert session.get_one(Track, TRACKS[0]).playlists
 
 
-def test_names_of_other_tables_are_left_alone(shop: Shop) -> None:
+def test_names_of_other_tables_are_left_alone(shop: ChinookDatabase) -> None:
     shop.execute(
         'CREATE TABLE "Own" ("Name" VARCHAR(10), "InvoiceId" INTEGER)',
         "INSERT INTO \"Own\" VALUES ('mine', 1)",
@@ -210,7 +211,7 @@ def test_names_of_other_tables_are_left_alone(shop: Shop) -> None:
         assert session.execute(select(inner.subquery())).one() == ("mine", 1)
 
 
-def take_no_more_lines(shop: Shop, *, after: int) -> None:
+def take_no_more_lines(shop: ChinookDatabase, *, after: int) -> None:
     """Let the database refuse new lines; SQLite's only beyond an id."""
     if shop.shape.postgresql:
         limit = "CHECK ([Quantity] = 0) NOT VALID"
@@ -222,7 +223,7 @@ def take_no_more_lines(shop: Shop, *, after: int) -> None:
         )
 
 
-def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> None:
+def test_a_failing_row_takes_the_whole_batch_back(shop: ChinookDatabase, driver: str) -> None:
     before = shop.snapshot()
     take_no_more_lines(shop, after=200)
     with Session(shop.engine_for(driver)) as session:
@@ -238,7 +239,7 @@ def test_a_failing_row_takes_the_whole_batch_back(shop: Shop, driver: str) -> No
     assert after == before
 
 
-def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: Shop) -> None:
+def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         factory = SaleFactory(session)
         factory.create(DAY)
@@ -259,7 +260,7 @@ def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: Shop) -> No
 @pytest.mark.parametrize(
     "shop", parameters([case for case in ALL if not case.shape.postgresql]), indirect=True
 )
-def test_no_sale_is_kept_by_half_where_every_statement_commits(shop: Shop) -> None:
+def test_no_sale_is_kept_by_half_where_every_statement_commits(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     with Session(shop.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
         factory = SaleFactory(session)
@@ -274,7 +275,7 @@ def test_no_sale_is_kept_by_half_where_every_statement_commits(shop: Shop) -> No
     assert shop.snapshot() == before
 
 
-def test_a_failing_sale_under_a_savepoint_takes_no_more_than_itself(shop: Shop) -> None:
+def test_a_failing_sale_under_a_savepoint_takes_no_more_than_itself(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     take_no_more_lines(shop, after=0)
     with Session(shop.engine) as session, session.begin():
@@ -287,7 +288,7 @@ def test_a_failing_sale_under_a_savepoint_takes_no_more_than_itself(shop: Shop) 
     assert after == before
 
 
-def test_the_callers_rollback_takes_the_batch_back(shop: Shop, driver: str) -> None:
+def test_the_callers_rollback_takes_the_batch_back(shop: ChinookDatabase, driver: str) -> None:
     before = shop.snapshot()
     with Session(shop.engine_for(driver)) as session:
         generate_d1(session, 20, day=DAY)
@@ -296,7 +297,7 @@ def test_the_callers_rollback_takes_the_batch_back(shop: Shop, driver: str) -> N
     assert shop.snapshot() == before
 
 
-def test_a_session_in_the_middle_of_its_work_is_welcome(shop: Shop) -> None:
+def test_a_session_in_the_middle_of_its_work_is_welcome(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         recognise(session)
         customer = session.scalars(select(Customer).limit(1)).one()
@@ -307,7 +308,7 @@ def test_a_session_in_the_middle_of_its_work_is_welcome(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + batch.count
 
 
-def test_d1_is_the_databases_yesterday(shop: Shop) -> None:
+def test_d1_is_the_databases_yesterday(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         batch = generate_d1(session, 40)
         session.commit()
@@ -320,7 +321,7 @@ def test_d1_is_the_databases_yesterday(shop: Shop) -> None:
     assert str(shop.value(f"SELECT {day}")) == str(batch.day)
 
 
-def test_no_sales_is_a_batch_too(shop: Shop) -> None:
+def test_no_sales_is_a_batch_too(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     batch = generate(shop, 0)
     assert (batch.count, batch.lines, batch.revenue) == (0, 0, Decimal(0))
@@ -328,7 +329,7 @@ def test_no_sales_is_a_batch_too(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop) -> None:
+def test_a_shop_with_few_tracks_sells_what_it_has(shop: ChinookDatabase) -> None:
     kept = ", ".join(map(str, TRACKS[:2]))
     shop.execute(
         "DELETE FROM [InvoiceLine]",
@@ -340,7 +341,7 @@ def test_a_shop_with_few_tracks_sells_what_it_has(shop: Shop) -> None:
     assert sizes == [(1,), (2,)]
 
 
-def test_an_empty_table_is_named(shop: Shop) -> None:
+def test_an_empty_table_is_named(shop: ChinookDatabase) -> None:
     shop.execute(*(f"DELETE FROM [{name}]" for name in ("InvoiceLine", "Invoice")))
     for table, others in (("Track", ["PlaylistTrack"]), ("Customer", [])):
         shop.execute(*(f"DELETE FROM [{name}]" for name in (*others, table)))
@@ -349,7 +350,7 @@ def test_an_empty_table_is_named(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 0
 
 
-def test_a_price_that_no_sale_can_be_made_of_is_named(shop: Shop) -> None:
+def test_a_price_that_no_sale_can_be_made_of_is_named(shop: ChinookDatabase) -> None:
     if shop.shape.postgresql:
         shop.execute("ALTER TABLE [Track] ALTER COLUMN [UnitPrice] DROP NOT NULL")
     else:
@@ -368,14 +369,14 @@ def test_a_price_that_no_sale_can_be_made_of_is_named(shop: Shop) -> None:
         assert shop.snapshot()[table] == before[table]
 
 
-def test_a_database_without_a_table_is_no_chinook(shop: Shop) -> None:
+def test_a_database_without_a_table_is_no_chinook(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [InvoiceLine]")
     with pytest.raises(NotAChinook, match=r"(?i)invoice_?line") as caught:
         generate(shop, 10)
     assert len(caught.value.missing) == 1
 
 
-def test_a_full_id_range_is_told_before_any_id_is_taken(shop: Shop) -> None:
+def test_a_full_id_range_is_told_before_any_id_is_taken(shop: ChinookDatabase) -> None:
     if shop.shape.ids not in ("", "PRIMARY KEY AUTOINCREMENT"):
         sequence = f"pg_get_serial_sequence('{shop.shape.spell('Invoice')}', 'invoice_id')"
         shop.execute(f"SELECT setval({sequence}, 2147483640)")
@@ -392,7 +393,7 @@ def test_a_full_id_range_is_told_before_any_id_is_taken(shop: Shop) -> None:
     assert generate(shop, 7).count == 7
 
 
-def test_ids_of_columns_that_were_widened_are_bound(shop: Shop) -> None:
+def test_ids_of_columns_that_were_widened_are_bound(shop: ChinookDatabase) -> None:
     if shop.shape.postgresql:
         shop.execute(
             "ALTER TABLE [Invoice] ALTER [InvoiceId] TYPE bigint",
@@ -418,14 +419,14 @@ def test_ids_of_columns_that_were_widened_are_bound(shop: Shop) -> None:
     assert made.invoice_ids[0] > top
 
 
-def test_the_same_seed_makes_the_same_batch_again(shop: Shop) -> None:
+def test_the_same_seed_makes_the_same_batch_again(shop: ChinookDatabase) -> None:
     one, other = generate(shop, 25), generate(shop, 25)
     assert one.digest == other.digest
     assert one.invoice_ids != other.invoice_ids
     assert generate(shop, 25, seed=8).digest != one.digest
 
 
-def test_without_a_seed_one_is_drawn_and_reported(shop: Shop) -> None:
+def test_without_a_seed_one_is_drawn_and_reported(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         drawn = generate_d1(session, 10, day=DAY)
         again = generate_d1(session, 10, day=DAY, seed=drawn.seed)
@@ -434,7 +435,7 @@ def test_without_a_seed_one_is_drawn_and_reported(shop: Shop) -> None:
     assert other.seed != drawn.seed
 
 
-def test_days_before_and_after_are_left_alone(shop: Shop) -> None:
+def test_days_before_and_after_are_left_alone(shop: ChinookDatabase) -> None:
     generate(shop, 300)
     start, end = DAY, DAY + timedelta(days=1)
     moments = shop.rows("SELECT min([InvoiceDate]), max([InvoiceDate]) FROM [Invoice] WHERE "
@@ -445,9 +446,9 @@ def test_days_before_and_after_are_left_alone(shop: Shop) -> None:
 
 @pytest.mark.parametrize("bound", [Base, Invoice, Invoice.__table__], ids=str)
 def test_a_session_may_keep_the_shop_by_class_or_by_table(
-    bound: Any, ground: Ground, tmp_path: Path
+    bound: Any, templates: DatabaseTemplates, tmp_path: Path
 ) -> None:
-    shop = ground.shop(next(case for case in cases() if case.major is None), tmp_path)
+    shop = templates.copy(next(case for case in cases() if case.major is None), tmp_path)
     with Session(binds={bound: shop.engine}) as session, session.begin():
         generate_d1(session, 3)
     assert shop.value("SELECT count(*) FROM [Invoice]") == 33

@@ -8,10 +8,8 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, parameters
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
-from wire import Wire
 
 from chinook_sim import (
     Invoice,
@@ -27,63 +25,66 @@ from chinook_sim.kinds import ChangeCounts
 from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import (
+    alternating_versions,
+    on_all_migrated,
+    on_each_postgresql_shape,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_each_sqlite_shape,
+    parameters,
+)
+from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Command, Shop
-
     from chinook_sim.sales.summary import BatchSummary
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
-on_sqlite = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if not case.major]), indirect=True
-)
 
-
-def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
 
 
-def change(shop: Shop, **wanted: Any) -> BatchSummary:
+def change(shop: ChinookDatabase, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return simulate_changes(session, **{"day": DAY, "seed": 8, **wanted})
 
 
-def take_back(shop: Shop, run: str | None) -> None:
+def take_back(shop: ChinookDatabase, run: str | None) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, run or "")
 
 
-def sales(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
+def sales(shop: ChinookDatabase) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of sales, with all columns, those too that Chinook does not have."""
     return {
         name: shop.rows(f"SELECT * FROM [{name}] ORDER BY 1") for name in ("Invoice", "InvoiceLine")
     }
 
 
-def tracks_of(shop: Shop) -> dict[int, set[int]]:
+def tracks_of(shop: ChinookDatabase) -> dict[int, set[int]]:
     tracks: dict[int, set[int]] = {}
     for invoice, track in shop.rows("SELECT [InvoiceId], [TrackId] FROM [InvoiceLine]"):
         tracks.setdefault(invoice, set()).add(track)
     return tracks
 
 
-def failed(shop: Shop, day: date | None = DAY) -> list[str]:
+def failed(shop: ChinookDatabase, day: date | None = DAY) -> list[str]:
     with shop.engine.connect() as connection:
         checks = verify_all(connection) if day is None else verify_day(connection, day)
     return [check.name for check in checks if not check.passed]
 
 
-@each
-def test_cancelled_sales_leave_no_lines_and_updated_ones_have_one_more(shop: Shop) -> None:
+@on_all_migrated
+def test_cancelled_sales_leave_no_lines_and_updated_ones_have_one_more(
+    shop: ChinookDatabase,
+) -> None:
     make(shop)
     before = tracks_of(shop)
     made = make(shop, updates=6, cancellations=4)
@@ -107,8 +108,8 @@ def test_cancelled_sales_leave_no_lines_and_updated_ones_have_one_more(shop: Sho
     )
 
 
-@each
-def test_undo_restores_exactly_what_was_there(shop: Shop) -> None:
+@on_all_migrated
+def test_undo_restores_exactly_what_was_there(shop: ChinookDatabase) -> None:
     make(shop)
     before = sales(shop)
     made = make(shop, updates=6, cancellations=4)
@@ -122,8 +123,8 @@ def test_undo_restores_exactly_what_was_there(shop: Shop) -> None:
     assert shop.rows(changed.format(again.run_id)) == shop.rows(changed.format(made.run_id))
 
 
-@each
-def test_changes_without_sales_are_a_run_of_their_own(shop: Shop) -> None:
+@on_all_migrated
+def test_changes_without_sales_are_a_run_of_their_own(shop: ChinookDatabase) -> None:
     make(shop)
     before = sales(shop)
     made = change(shop, updates=3, cancellations=2, once=True)
@@ -140,8 +141,8 @@ def test_changes_without_sales_are_a_run_of_their_own(shop: Shop) -> None:
     assert sales(shop)["Invoice"][:50] == before["Invoice"]
 
 
-@in_turns
-def test_the_ledger_keeps_what_was_and_what_became(shop: Shop) -> None:
+@on_each_shape
+def test_the_ledger_keeps_what_was_and_what_became(shop: ChinookDatabase) -> None:
     make(shop)
     lines = shop.rows(
         "SELECT [InvoiceId], [InvoiceLineId] FROM [InvoiceLine] ORDER BY [InvoiceLineId]"
@@ -169,8 +170,8 @@ def test_the_ledger_keeps_what_was_and_what_became(shop: Shop) -> None:
             )
 
 
-@in_turns
-def test_fewer_candidates_than_asked_are_all_there_are(shop: Shop) -> None:
+@on_each_shape
+def test_fewer_candidates_than_asked_are_all_there_are(shop: ChinookDatabase) -> None:
     # The history of these shops ended years ago.
     made = change(shop, updates=5, cancellations=5)
     assert (made.updates, made.cancellations) == (0, 0)
@@ -180,8 +181,8 @@ def test_fewer_candidates_than_asked_are_all_there_are(shop: Shop) -> None:
     assert failed(shop) == []
 
 
-@in_turns
-def test_only_the_last_ninety_days_and_the_day_change(shop: Shop) -> None:
+@on_each_shape
+def test_only_the_last_ninety_days_and_the_day_change(shop: ChinookDatabase) -> None:
     days = [DAY - timedelta(days=back) for back in (91, 90, 1, 0, -1)]
     ids = {day: set(make(shop, 3, day=day).invoice_ids) for day in days}
     made = change(shop, cancellations=100)
@@ -190,8 +191,8 @@ def test_only_the_last_ninety_days_and_the_day_change(shop: Shop) -> None:
     assert {day for day in days if ids[day] & left} == {days[0], days[-1]}
 
 
-@in_turns
-def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: Shop) -> None:
+@on_each_shape
+def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: ChinookDatabase) -> None:
     make(shop, 40)
     recent = {
         row[0]
@@ -210,8 +211,8 @@ def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: Shop) -> None
     assert failed(shop) == []
 
 
-@in_turns
-def test_an_invoice_with_every_track_gets_no_other(shop: Shop) -> None:
+@on_each_shape
+def test_an_invoice_with_every_track_gets_no_other(shop: ChinookDatabase) -> None:
     made = make(shop, 1)
     number = made.invoice_ids[0]
     have = tracks_of(shop)[number]
@@ -222,8 +223,8 @@ def test_an_invoice_with_every_track_gets_no_other(shop: Shop) -> None:
     assert change(shop, updates=1).updates == 0
 
 
-@in_turns
-def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: Shop) -> None:
+@on_each_shape
+def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: ChinookDatabase) -> None:
     made = make(shop, 5)
     kept = made.invoice_ids[2]
     line = shop.value(
@@ -243,10 +244,12 @@ def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: Shop) -> None
 
 @pytest.mark.parametrize(
     "shop",
-    parameters([it for it in by_turns(migrated=True) if it.shape.ids == "" and it.major]),
+    parameters(
+        [it for it in alternating_versions(migrated=True) if it.shape.ids == "" and it.major]
+    ),
     indirect=True,
 )
-def test_partitions_of_the_lines_are_tables_of_chinook(shop: Shop) -> None:
+def test_partitions_of_the_lines_are_tables_of_chinook(shop: ChinookDatabase) -> None:
     shop.execute(
         "ALTER TABLE [InvoiceLine] RENAME TO whole",
         "CREATE TABLE [InvoiceLine] (LIKE whole INCLUDING ALL) PARTITION BY HASH ([InvoiceLineId])",
@@ -268,8 +271,8 @@ def test_partitions_of_the_lines_are_tables_of_chinook(shop: Shop) -> None:
     assert sales(shop) == before
 
 
-@in_turns
-def test_runs_are_undone_in_the_reverse_order(shop: Shop) -> None:
+@on_each_shape
+def test_runs_are_undone_in_the_reverse_order(shop: ChinookDatabase) -> None:
     before = sales(shop)
     first = make(shop, 10)
     second = change(shop, updates=10, cancellations=0)
@@ -284,8 +287,8 @@ def test_runs_are_undone_in_the_reverse_order(shop: Shop) -> None:
     assert sales(shop) == before
 
 
-@in_turns
-def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: Shop) -> None:
+@on_each_shape
+def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: ChinookDatabase) -> None:
     make(shop, 10)
     made = change(shop, updates=3, cancellations=2)
     updated, cancelled = (
@@ -326,8 +329,8 @@ def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: Shop) ->
         take_back(shop, made.run_id)
 
 
-@in_turns
-def test_columns_of_the_owners_come_back_too(shop: Shop) -> None:
+@on_each_shape
+def test_columns_of_the_owners_come_back_too(shop: ChinookDatabase) -> None:
     shop.execute(
         "ALTER TABLE [Invoice] ADD COLUMN note TEXT DEFAULT 'none'",
         "ALTER TABLE [InvoiceLine] ADD COLUMN weight DOUBLE PRECISION",
@@ -349,8 +352,8 @@ def test_columns_of_the_owners_come_back_too(shop: Shop) -> None:
     assert after["InvoiceLine"] == before["InvoiceLine"]
 
 
-@on_postgresql
-def test_what_json_can_spell_in_many_ways_comes_back_as_it_was(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_what_json_can_spell_in_many_ways_comes_back_as_it_was(shop: ChinookDatabase) -> None:
     tables = ("Customer", "Invoice", "InvoiceLine")
     for table in tables:
         shop.execute(
@@ -381,8 +384,8 @@ def test_what_json_can_spell_in_many_ways_comes_back_as_it_was(shop: Shop) -> No
     assert spelled() == before
 
 
-@on_sqlite
-def test_infinities_come_back_too(shop: Shop) -> None:
+@on_each_sqlite_shape
+def test_infinities_come_back_too(shop: ChinookDatabase) -> None:
     for table in ("Invoice", "InvoiceLine"):
         shop.execute(f"ALTER TABLE [{table}] ADD COLUMN weight REAL DEFAULT 9e999")
     make(shop, 10)
@@ -396,8 +399,8 @@ def test_infinities_come_back_too(shop: Shop) -> None:
     assert failed(shop, None) == []
 
 
-@in_turns
-def test_ids_of_cancelled_sales_are_not_given_again(shop: Shop) -> None:
+@on_each_shape
+def test_ids_of_cancelled_sales_are_not_given_again(shop: ChinookDatabase) -> None:
     first = make(shop, 5)
     top = shop.value("SELECT max([InvoiceLineId]) FROM [InvoiceLine]")
     gone = change(shop, cancellations=5)
@@ -410,8 +413,8 @@ def test_ids_of_cancelled_sales_are_not_given_again(shop: Shop) -> None:
     assert {*first.invoice_ids, *second.invoice_ids} <= tracks_of(shop).keys()
 
 
-@in_turns
-def test_the_history_moves_between_a_change_and_its_undoing(shop: Shop) -> None:
+@on_each_shape
+def test_the_history_moves_between_a_change_and_its_undoing(shop: ChinookDatabase) -> None:
     last = shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")
     day = datetime.fromisoformat(str(last)).date()
     before = sales(shop)
@@ -429,8 +432,8 @@ def test_the_history_moves_between_a_change_and_its_undoing(shop: Shop) -> None:
     assert sales(shop) == before
 
 
-@in_turns
-def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: Shop) -> None:
+@on_each_shape
+def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: ChinookDatabase) -> None:
     make(shop)
     before = shop.snapshot()
     with Session(shop.engine) as session:
@@ -441,8 +444,8 @@ def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@in_turns
-def test_a_dry_run_tells_and_changes_nothing(shop: Shop) -> None:
+@on_each_shape
+def test_a_dry_run_tells_and_changes_nothing(shop: ChinookDatabase) -> None:
     make(shop, 10)
     before = shop.snapshot()
     options = BatchOptions(day=DAY, seed=8, changes=ChangeCounts(updates=8, cancellations=4))
@@ -455,8 +458,8 @@ def test_a_dry_run_tells_and_changes_nothing(shop: Shop) -> None:
     assert told.digest == made.digest
 
 
-@in_turns
-def test_objects_that_were_loaded_see_the_change(shop: Shop) -> None:
+@on_each_shape
+def test_objects_that_were_loaded_see_the_change(shop: ChinookDatabase) -> None:
     make(shop, 10)
     with Session(shop.engine) as session, session.begin():
         loaded = {
@@ -473,22 +476,19 @@ def test_objects_that_were_loaded_see_the_change(shop: Shop) -> None:
         assert len(grown) == 3
 
 
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-
-
-@unmigrated
-def test_without_a_ledger_nothing_is_changed(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_nothing_is_changed(shop: ChinookDatabase) -> None:
     make(shop)
     with pytest.raises(NoLedger, match="init"):
         change(shop, updates=1)
 
 
-@on_postgresql
-def test_round_trips_do_not_grow_with_the_changes(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_round_trips_do_not_grow_with_the_changes(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     make(shop, 400)
     turns = []
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         engine = create_engine(shop.url.set(port=wire.port))
         for number in (2, 100):
             with Session(engine) as session:
@@ -501,8 +501,8 @@ def test_round_trips_do_not_grow_with_the_changes(shop: Shop) -> None:
     assert turns[0] == turns[1]
 
 
-@on_postgresql
-def test_batches_at_once_change_each_sale_in_turn(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_batches_at_once_change_each_sale_in_turn(shop: ChinookDatabase) -> None:
     make(shop, 60)
 
     def work(seed: int) -> BatchSummary:
@@ -516,8 +516,8 @@ def test_batches_at_once_change_each_sale_in_turn(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 60 + 30 - cancelled
 
 
-@in_turns
-def test_the_command_takes_three_numbers(shop: Shop, command: Command) -> None:
+@on_each_shape
+def test_the_command_takes_three_numbers(shop: ChinookDatabase, command: Command) -> None:
     day = ("--day", str(DAY))
     assert command("generate", "30", *day, DATABASE_URL=shop.text).returncode == 0
     done = command("generate", *day, "--json", stdin="10 5 2\n", DATABASE_URL=shop.text)

@@ -7,25 +7,27 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
-from shapes import CUSTOMERS, TRACKS
 from sqlalchemy import event, inspect, select, text
 from sqlalchemy.orm import Session
 
 from chinook_sim import Customer, Invoice, SaleFactory, Track, recognise, verify
 from chinook_sim.errors import BatchFailed, CatalogueUnusable, InvalidInput
+from support.cases import (
+    alternating_versions,
+    on_both_databases,
+    on_each_shape,
+    one_of_each,
+    parameters,
+)
+from support.chinook_variants import CUSTOMERS, TRACKS
 
 if TYPE_CHECKING:
-    from conftest import Shop
-
     from chinook_sim.models import Base
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
 NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001
-
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 
 
 def parts(invoice: Invoice) -> tuple[object, ...]:
@@ -80,7 +82,7 @@ def insert(session: Session, thing: Base) -> None:
         session.flush()
 
 
-def test_the_customer_and_the_tracks_can_be_chosen(shop: Shop, driver: str) -> None:
+def test_the_customer_and_the_tracks_can_be_chosen(shop: ChinookDatabase, driver: str) -> None:
     with Session(shop.engine_for(driver)) as session, session.begin():
         recognise(session)
         customer = session.get_one(Customer, CUSTOMERS[3])
@@ -105,8 +107,8 @@ def test_the_customer_and_the_tracks_can_be_chosen(shop: Shop, driver: str) -> N
     ) == [(TRACKS[9], 1), (TRACKS[2], 1)]
 
 
-@each
-def test_what_is_not_chosen_is_drawn_as_always(shop: Shop) -> None:
+@on_each_shape
+def test_what_is_not_chosen_is_drawn_as_always(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         plain = SaleFactory(session, seed=7)
         drawn = [parts(plain.build(DAY)) for _ in range(8)]
@@ -138,8 +140,8 @@ def test_what_is_not_chosen_is_drawn_as_always(shop: Shop) -> None:
         assert found[6:] == drawn[6:]
 
 
-@both
-def test_a_profile_counts_for_what_is_drawn(shop: Shop) -> None:
+@on_both_databases
+def test_a_profile_counts_for_what_is_drawn(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         factories = [SaleFactory(session, seed=3, profile="realistic") for _ in range(2)]
         for _ in range(20):
@@ -148,8 +150,8 @@ def test_a_profile_counts_for_what_is_drawn(shop: Shop) -> None:
             assert parts(chosen)[5][: len(usual.lines)] == parts(usual)[5]  # type: ignore[index]
 
 
-@each
-def test_rows_that_are_new_in_the_session_can_be_chosen(shop: Shop) -> None:
+@on_each_shape
+def test_rows_that_are_new_in_the_session_can_be_chosen(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=7)
         first = factory.create(DAY)
@@ -165,11 +167,11 @@ def test_rows_that_are_new_in_the_session_can_be_chosen(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "shop",
-    parameters([it for it in by_turns() if "IDENTITY" not in it.shape.ids]),
+    parameters([it for it in alternating_versions() if "IDENTITY" not in it.shape.ids]),
     indirect=True,
 )
 @pytest.mark.parametrize("call", ["create", "build"])
-def test_what_is_pending_in_the_session_is_flushed_first(shop: Shop, call: str) -> None:
+def test_what_is_pending_in_the_session_is_flushed_first(shop: ChinookDatabase, call: str) -> None:
     with Session(shop.engine) as session, session.begin():
         customer, track = new_customer(), new_track()
         session.add_all([customer, track])
@@ -186,8 +188,8 @@ def test_what_is_pending_in_the_session_is_flushed_first(shop: Shop, call: str) 
         assert factory.create(DAY, tracks=[known, track]).total == Decimal("12.11")
 
 
-@both
-def test_objects_of_other_sessions_stand_for_their_rows(shop: Shop) -> None:
+@on_both_databases
+def test_objects_of_other_sessions_stand_for_their_rows(shop: ChinookDatabase) -> None:
     recognise(shop.engine)
     with Session(shop.engine) as other:
         customer = other.get_one(Customer, CUSTOMERS[2])
@@ -239,7 +241,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 )
 @pytest.mark.parametrize("later", [False, True], ids=["first", "later"])
 def test_what_cannot_be_chosen_is_refused_and_does_not_count(
-    shop: Shop, driver: str, later: bool
+    shop: ChinookDatabase, driver: str, later: bool
 ) -> None:
     with Session(shop.engine_for(driver)) as session, session.begin():
         plain = SaleFactory(session, seed=7)
@@ -257,8 +259,8 @@ def test_what_cannot_be_chosen_is_refused_and_does_not_count(
     assert shop.value("SELECT count(*) FROM [Invoice]") == 31 + later
 
 
-@both
-def test_a_row_that_was_deleted_cannot_be_chosen(shop: Shop) -> None:
+@on_both_databases
+def test_a_row_that_was_deleted_cannot_be_chosen(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session)
         factory.create(DAY)
@@ -279,8 +281,8 @@ def test_a_row_that_was_deleted_cannot_be_chosen(shop: Shop) -> None:
                 factory.create(DAY, tracks=[chosen])
 
 
-@both
-def test_there_must_be_as_many_tracks_as_lines(shop: Shop) -> None:
+@on_both_databases
+def test_there_must_be_as_many_tracks_as_lines(shop: ChinookDatabase) -> None:
     shop.execute(
         "DELETE FROM [InvoiceLine]",
         "DELETE FROM [PlaylistTrack]",
@@ -293,8 +295,8 @@ def test_there_must_be_as_many_tracks_as_lines(shop: Shop) -> None:
         assert len(factory.create(DAY, lines=3).lines) == 3
 
 
-@both
-def test_a_price_that_is_no_amount_cannot_be_chosen(shop: Shop) -> None:
+@on_both_databases
+def test_a_price_that_is_no_amount_cannot_be_chosen(shop: ChinookDatabase) -> None:
     if shop.server:
         shop.execute("ALTER TABLE [Track] ALTER COLUMN [UnitPrice] TYPE numeric(10, 3)")
     with Session(shop.engine) as session, session.begin():
@@ -307,8 +309,8 @@ def test_a_price_that_is_no_amount_cannot_be_chosen(shop: Shop) -> None:
             factory.create(DAY, tracks=[TRACKS[0]])
 
 
-@both
-def test_a_sale_that_the_database_refuses_does_not_count(shop: Shop) -> None:
+@on_both_databases
+def test_a_sale_that_the_database_refuses_does_not_count(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         expected = parts(SaleFactory(session, seed=7).build(DAY))
         factory = SaleFactory(session, seed=7)
@@ -326,8 +328,8 @@ def test_a_sale_that_the_database_refuses_does_not_count(shop: Shop) -> None:
         assert parts(SaleFactory(session, seed=7).build(DAY)) == expected
 
 
-@both
-def test_a_flush_that_the_database_refuses_comes_as_an_error_of_ours(shop: Shop) -> None:
+@on_both_databases
+def test_a_flush_that_the_database_refuses_comes_as_an_error_of_ours(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         recognise(session)
         factory = SaleFactory(session)

@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import cases, parameters
-from postgres import PASSWORD, Server, free_port
-from processes import Popen, run
 
 from chinook_sim.cli import cli
 from chinook_sim.cli.context import CliContext
 from chinook_sim.cli.options import Option
 from chinook_sim.database.settings import find_database
+from support import ROOT
+from support.cases import cases, on_all_unmigrated_but_16, parameters
+from support.postgres_server import PASSWORD, Server, free_port
+from support.processes import Popen, run
 
 if TYPE_CHECKING:
-    from conftest import Command, Ground, Shop
+    from support.command import Command
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
+REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 COMMANDS = tuple(name for name in cli.commands if name != "profile")
 
 
@@ -38,9 +40,6 @@ def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
 
 
 # One server and no migration will do here: test_behaviour.py has the whole table.
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
-)
 
 
 def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path) -> None:
@@ -84,8 +83,8 @@ def test_the_second_run_adds_to_the_first(command: Command, stocked: Path) -> No
     assert total(stocked) == 412 + 7
 
 
-@each_shape
-def test_every_shape_takes_a_batch_by_command(command: Command, shop: Shop) -> None:
+@on_all_unmigrated_but_16
+def test_every_shape_takes_a_batch_by_command(command: Command, shop: ChinookDatabase) -> None:
     before = shop.value("SELECT count(*) FROM [Invoice]")
     environment = {"CHINOOK_SIM_DATABASE_URL": shop.text}
     done = command("generate", "25", "--json", "--day", "2026-01-31", "--seed", "7", **environment)
@@ -196,8 +195,8 @@ def test_an_empty_file_becomes_a_shop(command: Command, tmp_path: Path) -> None:
     assert total(tmp_path / "chinook.db") == 412
 
 
-@each_shape
-def test_init_leaves_a_chinook_as_it_is(command: Command, shop: Shop) -> None:
+@on_all_unmigrated_but_16
+def test_init_leaves_a_chinook_as_it_is(command: Command, shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     done = command("init", "--json", CHINOOK_SIM_DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr
@@ -253,7 +252,7 @@ def test_a_read_only_file_is_told(command: Command, stocked: Path) -> None:
 @pytest.mark.parametrize(
     "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
 )
-def test_a_role_that_may_only_read_is_told(command: Command, shop: Shop) -> None:
+def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDatabase) -> None:
     assert shop.server is not None
     role = f"reader_{shop.url.database}"
     shop.execute(
@@ -299,11 +298,11 @@ def test_a_refusal_is_not_waited_for(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
 def test_an_interrupted_batch_leaves_nothing(
-    stocked: Path, ground: Ground, number: signal.Signals, place: str
+    stocked: Path, templates: DatabaseTemplates, number: signal.Signals, place: str
 ) -> None:
     url = f"sqlite:///{stocked}"
     if place == "postgresql":
-        server = ground.server(18)
+        server = templates.server(18)
         database = server.create_database()
         url = server.url(database).render_as_string(hide_password=False)
     base = [sys.executable, "-m", "chinook_sim"]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "shell-completion.md"
+from support import ROOT
+
+PAGE = ROOT / "docs" / "how-to" / "shell-completion.md"
 
 BIN = Path(sys.executable).parent
 """Where the installed command is."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from postgres import Server, free_port
 from sqlalchemy.exc import OperationalError
 
 from chinook_sim.database.engine import make_engine, open_connection
 from chinook_sim.database.settings import Location, find_database
 from chinook_sim.errors import DatabaseUnavailable
+from support.postgres_server import Server, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

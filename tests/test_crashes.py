@@ -15,23 +15,25 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
-from pooler import Way, wired
-from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from wire import Side, Wire
 
 from chinook_sim import generate_d1, live
+from support.cases import alternating_versions, on_both_databases, parameters
+from support.pgbouncer import Way, wired
+from support.processes import Popen
+from support.tcp_proxy import Side, TcpProxy
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
     from sqlalchemy import URL
+
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 1)
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 # Two ways of making ids, on either server.
 some = pytest.mark.parametrize(
@@ -41,12 +43,11 @@ some = pytest.mark.parametrize(
     ),
     indirect=True,
 )
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 LONG = pytest.mark.slow(reason="cuts some twenty connections, as the other two ways do")
 
 
-def check(shop: Shop, n: int) -> int:
+def check(shop: ChinookDatabase, n: int) -> int:
     """See that every day is whole or absent, and the ledger says the same; return whole ones."""
     day = "CAST([InvoiceDate] AS date)" if shop.server else "date([InvoiceDate])"
     made = shop.rows(
@@ -60,7 +61,7 @@ def check(shop: Shop, n: int) -> int:
     return len(made)
 
 
-def settle(shop: Shop) -> None:
+def settle(shop: ChinookDatabase) -> None:
     """Wait until the server has noticed that a client is gone."""
     if shop.server is None:
         return
@@ -79,8 +80,10 @@ def ask(url: URL, day: date, n: int) -> None:
         generate_d1(session, n, day=day, once=True)
 
 
-@both
-def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Config) -> None:
+@on_both_databases
+def test_processes_killed_at_many_moments(
+    shop: ChinookDatabase, pytestconfig: pytest.Config
+) -> None:
     command = ("generate", "4000", "--once", "--quiet")
 
     def night(day: date) -> subprocess.Popen[bytes]:
@@ -121,7 +124,7 @@ def test_processes_killed_at_many_moments(shop: Shop, pytestconfig: pytest.Confi
         pytest.param("to pgbouncer", "answer", marks=LONG),
     ],
 )
-def test_connections_cut_at_every_turn(shop: Shop, side: Side, way: Way) -> None:
+def test_connections_cut_at_every_turn(shop: ChinookDatabase, side: Side, way: Way) -> None:
     assert shop.server is not None
     turn = 0
     with wired(shop.server, way) as (wire, port):
@@ -152,11 +155,11 @@ ENDINGS: dict[str, tuple[dict[str, Any], int, int]] = {
 @some
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_command_tells_the_truth_about_a_lost_commit(
-    shop: Shop, command: Command, ending: str
+    shop: ChinookDatabase, command: Command, ending: str
 ) -> None:
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         wire.arm(when=b"COMMIT\0", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
         night = ("generate", "20", "--day", str(DAY), "--once", "--json")
@@ -175,7 +178,7 @@ def test_the_command_tells_the_truth_about_a_lost_commit(
 @some
 @pytest.mark.parametrize("ending", ["not sent", "not answered"])
 @pytest.mark.parametrize("what", ["run", "stream", "day", "backfill"])
-def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -> None:
+def test_so_does_an_undo(shop: ChinookDatabase, command: Command, ending: str, what: str) -> None:
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
     night = ("generate", "20", "--json", "--once", "--day", str(DAY))
@@ -188,7 +191,7 @@ def test_so_does_an_undo(shop: Shop, command: Command, ending: str, what: str) -
         stream.close()
         made["run"], sales = stream.name, sold if sales else 0
     before = shop.value("SELECT count(*) FROM [Invoice]")
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         wire.arm(when=b"COMMIT\0", **options)
         url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
         done = command("undo", *chosen.get(what, [made["run"]]), DATABASE_URL=url)

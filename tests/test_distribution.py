@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from support import ROOT
 
 
 def run(*command: str | Path, cwd: Path) -> None:

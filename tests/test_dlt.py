@@ -6,36 +6,37 @@ import os
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from conftest import by_turns, parameters
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
+from support import ROOT
+from support.cases import alternating_versions, parameters
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from pathlib import Path
 
     from chinook_sim.sales.summary import BatchSummary
+    from support.databases import ChinookDatabase
 
 FIRST = date(2026, 1, 20)
-READER = Path(__file__).parent / "nightly_load.py"
+READER = ROOT / "tests" / "support" / "dlt_pipeline.py"
 
 SLOW = pytest.mark.slow(reason="dlt is started four times, and reads PostgreSQL the same way")
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 
-def night(shop: Shop, number: int, **wanted: Any) -> BatchSummary:
+def night(shop: ChinookDatabase, number: int, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         day = FIRST + timedelta(days=number)
         return generate_d1(session, 40, day=day, seed=number, **wanted)
 
 
-def load(shop: Shop, directory: Path) -> dict[str, dict[int, int]]:
+def load(shop: ChinookDatabase, directory: Path) -> dict[str, dict[int, int]]:
     """Load once each way; return the totals, in cents, that each has of each invoice."""
     names = [shop.sql(f"[{name}]").strip('"') for name in ("Invoice", "InvoiceId", "InvoiceDate")]
     subprocess.run(
@@ -55,7 +56,7 @@ def load(shop: Shop, directory: Path) -> dict[str, dict[int, int]]:
         }
 
 
-def source(shop: Shop) -> dict[int, int]:
+def source(shop: ChinookDatabase) -> dict[int, int]:
     return dict(
         shop.rows(
             "SELECT [InvoiceId], CAST(round([Total] * 100) AS INTEGER) FROM [Invoice] ORDER BY 1"
@@ -71,7 +72,9 @@ def source(shop: Shop) -> dict[int, int]:
     ],
     indirect=True,
 )
-def test_what_an_incremental_load_has_and_what_it_misses(shop: Shop, tmp_path: Path) -> None:
+def test_what_an_incremental_load_has_and_what_it_misses(
+    shop: ChinookDatabase, tmp_path: Path
+) -> None:
     # New sales: every way has them all.
     for number in (0, 1):
         night(shop, number)

@@ -9,38 +9,20 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Case, parameters
-from documents import DOCUMENTS, README, ROOT, blocks, reading
-from shapes import SHAPES, Shape
-from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1, simulate_changes, undo
+from support import ROOT
+from support.cases import parameters
+from support.documents import DOCUMENTS, README, SPELLINGS, blocks, do, reading, spellings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Shop
-
-SQLITE_SNAKE = Shape("sqlite-snake", "", snake=True, ids="")
-
-SPELLINGS = [
-    Case(SHAPES[0], 16, migrated=True),
-    Case(SHAPES[3], 18, migrated=True),
-    Case(SHAPES[4], None, migrated=True),
-    Case(SQLITE_SNAKE, None, migrated=True),
-]
-"""CamelCase and snake_case, on each database."""
-
-spellings = pytest.mark.parametrize("shop", parameters(SPELLINGS), indirect=True)
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
 LINKED = (*DOCUMENTS, *(ROOT / f"{it}.md" for it in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")))
-
-
-def do(shop: Shop, what: Any, *arguments: Any, **wanted: Any) -> Any:
-    with Session(shop.engine) as session, session.begin():
-        return what(session, *arguments, **wanted)
 
 
 def test_every_document_is_known() -> None:
@@ -55,7 +37,7 @@ def test_every_document_is_known() -> None:
 
 @spellings
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_statement_runs(shop: Shop, document: Path) -> None:
+def test_every_statement_runs(shop: ChinookDatabase, document: Path) -> None:
     run = do(shop, generate_d1, 20, updates=3, cancellations=2).run_id
     values = {
         "run_id": run,
@@ -73,7 +55,7 @@ def test_every_statement_runs(shop: Shop, document: Path) -> None:
 
 
 @spellings
-def test_the_changes_of_a_night_are_listed(shop: Shop) -> None:
+def test_the_changes_of_a_night_are_listed(shop: ChinookDatabase) -> None:
     do(shop, generate_d1, 30)
     made = do(shop, generate_d1, 5, updates=4, cancellations=3, new_customers=2, price_changes=2)
     undone = do(shop, simulate_changes, updates=2)
@@ -93,7 +75,7 @@ def test_the_changes_of_a_night_are_listed(shop: Shop) -> None:
 
 
 @spellings
-def test_the_digest_follows_from_the_sales(shop: Shop) -> None:
+def test_the_digest_follows_from_the_sales(shop: ChinookDatabase) -> None:
     document = ROOT / "docs" / "reference" / "digest.md"
     (worked,) = blocks(document, "text", "digest")
     (inputs,) = blocks(document, "sql", "input")
@@ -113,7 +95,7 @@ def test_the_digest_follows_from_the_sales(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("shop", parameters(SPELLINGS[2:3]), indirect=True)
-def test_digest_and_fingerprints_in_python(shop: Shop) -> None:
+def test_digest_and_fingerprints_in_python(shop: ChinookDatabase) -> None:
     document = ROOT / "docs" / "reference" / "digest.md"
     scope: dict[str, Any] = {}
     said = StringIO()

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from conftest import by_turns, parameters
-
 from chinook_sim.verification import verify_all
+from support import ROOT
+from support.cases import on_each_postgresql_shape_unmigrated
 
 if TYPE_CHECKING:
     import psycopg
-    from conftest import Command, Shop
 
-GUIDE = Path(__file__).parents[1] / "docs" / "how-to" / "from-the-earlier-simulator.md"
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns() if case.major]), indirect=True
-)
+GUIDE = ROOT / "docs" / "how-to" / "from-the-earlier-simulator.md"
+
 
 NEW_SALE = """
 CREATE FUNCTION simulate_new_sale(p_invoice_date timestamptz DEFAULT now())
@@ -51,7 +48,7 @@ END $$
 """
 
 
-def set_up(shop: Shop) -> None:
+def set_up(shop: ChinookDatabase) -> None:
     """Install something like the earlier simulator's functions, with its sequences."""
     overriding = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
     changes = {"update": "UPDATE [Invoice] SET [Total] = 1", "delete": "DELETE FROM [InvoiceLine]"}
@@ -83,9 +80,9 @@ def run_client(connection: psycopg.Connection[Any]) -> list[list[int]]:
     return [sold, changed]
 
 
-@each_shape
+@on_each_postgresql_shape_unmigrated
 def test_the_earlier_clients_work_after_the_statements_of_the_message(
-    shop: Shop, command: Command
+    shop: ChinookDatabase, command: Command
 ) -> None:
     set_up(shop)
     assert shop.server is not None
@@ -111,8 +108,10 @@ def test_the_earlier_clients_work_after_the_statements_of_the_message(
         assert [check for check in verify_all(connection) if not check.passed] == []
 
 
-@each_shape
-def test_the_guide_has_the_statements_that_are_needed(shop: Shop, command: Command) -> None:
+@on_each_postgresql_shape_unmigrated
+def test_the_guide_has_the_statements_that_are_needed(
+    shop: ChinookDatabase, command: Command
+) -> None:
     set_up(shop)
     script = "".join(re.findall(r"```sql\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL))
     before, after = script.split("-- after `chinook-sim init`\n")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from postgres import MAJORS
-from shapes import SHAPES
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -14,19 +12,22 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import DatabaseUnavailable, generate_d1
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
+from support.chinook_variants import SHAPES
+from support.postgres_server import MAJORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Command, Ground
-    from postgres import Server
+    from support.command import Command
+    from support.databases import DatabaseTemplates
+    from support.postgres_server import Server
 
     Made = Callable[[str], str]
 
 
 @pytest.fixture
-def server(ground: Ground) -> Server:
-    return ground.server(MAJORS[0])
+def server(templates: DatabaseTemplates) -> Server:
+    return templates.server(MAJORS[0])
 
 
 @pytest.fixture

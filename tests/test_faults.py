@@ -11,40 +11,40 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import by_turns, cases, parameters
-from processes import Popen
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from wire import Wire
 
 from chinook_sim import BatchFailed, SaleFactory, generate_d1
+from support.cases import (
+    alternating_versions,
+    cases,
+    on_all_postgresql_unmigrated,
+    on_all_unmigrated_but_16,
+    on_each_postgresql_shape,
+    parameters,
+)
+from support.chinook_variants import SHAPES, build_postgresql
+from support.processes import Popen
+from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
-    from conftest import Shop
-    from postgres import Server
+    from support.databases import ChinookDatabase
+    from support.postgres_server import Server
 
 DAY = date(2026, 1, 31)
 
-each = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
 # Where processes are started: one server will do.
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major != 16]), indirect=True
-)
-each_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major]), indirect=True
-)
 
 
 @pytest.mark.parametrize("after", [2_000, 6_000, 50_000, 300_000])
 @pytest.mark.parametrize(
     "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
 )
-def test_a_cut_connection_leaves_nothing(shop: Shop, after: int) -> None:
+def test_a_cut_connection_leaves_nothing(shop: ChinookDatabase, after: int) -> None:
     assert shop.server is not None
     before = shop.snapshot()
-    with Wire(shop.server.port, cut_after=after) as wire:
+    with TcpProxy(shop.server.port, cut_after=after) as wire:
         engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
         with pytest.raises(Exception) as caught, Session(engine) as session:  # noqa: PT011
             generate_d1(session, 20_000, day=DAY)
@@ -55,8 +55,8 @@ def test_a_cut_connection_leaves_nothing(shop: Shop, after: int) -> None:
     assert shop.snapshot() == before
 
 
-def test_a_killed_server_comes_back_with_whole_batches_only(ground: object) -> None:
-    from postgres import Server
+def test_a_killed_server_comes_back_with_whole_batches_only(templates: object) -> None:
+    from support.postgres_server import Server
 
     with Server(18) as server:
         database = server.create_database()
@@ -81,8 +81,8 @@ def test_a_killed_server_comes_back_with_whole_batches_only(ground: object) -> N
             assert orphans == (0,)
 
 
-@each_shape
-def test_a_killed_process_leaves_nothing(shop: Shop) -> None:
+@on_all_unmigrated_but_16
+def test_a_killed_process_leaves_nothing(shop: ChinookDatabase) -> None:
     before = shop.value("SELECT count(*) FROM [Invoice]")
     with Popen(
         [sys.executable, "-m", "chinook_sim", "generate", "400000", "-q"],
@@ -97,8 +97,8 @@ def test_a_killed_process_leaves_nothing(shop: Shop) -> None:
         generate_d1(session, 10, day=DAY)
 
 
-@each_shape
-def test_writers_at_the_same_time_take_different_ids(shop: Shop) -> None:
+@on_all_unmigrated_but_16
+def test_writers_at_the_same_time_take_different_ids(shop: ChinookDatabase) -> None:
     script = (
         "import sys, datetime\n"
         "from sqlalchemy import create_engine\n"
@@ -132,7 +132,7 @@ def test_writers_at_the_same_time_take_different_ids(shop: Shop) -> None:
     parameters([case for case in cases() if case.major and not case.shape.ids]),
     indirect=True,
 )
-def test_a_writer_that_knows_nothing_of_us_is_waited_for(shop: Shop) -> None:
+def test_a_writer_that_knows_nothing_of_us_is_waited_for(shop: ChinookDatabase) -> None:
     """Where ids are MAX + 1, somebody else's uncommitted row must not be run into."""
     assert shop.server is not None
     with shop.server.connect(shop.url.database or "") as other:
@@ -157,8 +157,8 @@ RIGHTS = {
 }
 
 
-@each_postgresql
-def test_a_role_with_few_rights_can_write(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_a_role_with_few_rights_can_write(shop: ChinookDatabase) -> None:
     """INSERT on two tables; besides, what the ids need: to see the highest, or their sequences."""
     select, sequences = RIGHTS[shop.shape.name]
     role = f"writer_{shop.url.database}"
@@ -178,7 +178,7 @@ def test_a_role_with_few_rights_can_write(shop: Shop) -> None:
     parameters([case for case in cases() if "identity" in case.shape.name]),
     indirect=True,
 )
-def test_identity_columns_need_no_right_to_their_sequences(shop: Shop) -> None:
+def test_identity_columns_need_no_right_to_their_sequences(shop: ChinookDatabase) -> None:
     role = f"writer_{shop.url.database}"
     shop.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
@@ -188,7 +188,7 @@ def test_identity_columns_need_no_right_to_their_sequences(shop: Shop) -> None:
     _write_as(shop, role)
 
 
-def _write_as(shop: Shop, role: str) -> None:
+def _write_as(shop: ChinookDatabase, role: str) -> None:
     url = shop.url.set(username=role, password="x")
     engine = create_engine(url, poolclass=NullPool)
     with Session(engine) as session, session.begin():
@@ -204,8 +204,12 @@ def _write_as(shop: Shop, role: str) -> None:
     assert {row[1] for row in found} == {0}
 
 
-@pytest.mark.parametrize("shop", parameters([*by_turns(), *by_turns(migrated=True)]), indirect=True)
-def test_asyncio_sessions_write_through_run_sync(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    "shop",
+    parameters([*alternating_versions(), *alternating_versions(migrated=True)]),
+    indirect=True,
+)
+def test_asyncio_sessions_write_through_run_sync(shop: ChinookDatabase) -> None:
     import asyncio
 
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -255,15 +259,11 @@ def test_a_temporary_table_of_the_same_name_is_not_written_to(server: Server) ->
     server.drop_database(database)
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in by_turns(migrated=True) if case.major]),
-    indirect=True,
-)
-def test_round_trips_do_not_grow_with_the_batch(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_round_trips_do_not_grow_with_the_batch(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     turns = []
-    with Wire(shop.server.port) as wire:
+    with TcpProxy(shop.server.port) as wire:
         engine = create_engine(shop.url.set(port=wire.port))
         for sales in (1, 20, 20_000):
             with Session(engine) as session:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chinook_sim.provisioning.migration_runner import read_functions, revision_of
+from support import ROOT
 
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+MIGRATIONS = ROOT / "migrations"
 
 
 def test_each_file_is_the_text_of_a_revision() -> None:

@@ -14,23 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from conftest import by_turns, cases, parameters
-from shapes import CUSTOMERS, TRACKS
 
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
+from support.chinook_variants import CUSTOMERS, TRACKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
-each = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases(migrated=True) if case.major]), indirect=True
-)
 # Where the names in a function hardly matter.
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
 
 DAY = date(2026, 1, 31)
 NOON = datetime.fromisoformat("2026-01-31 12:00:00")
@@ -42,12 +36,12 @@ CALLS = {
 }
 
 
-def connect(shop: Shop) -> psycopg.Connection[Any]:
+def connect(shop: ChinookDatabase) -> psycopg.Connection[Any]:
     assert shop.server is not None
     return shop.server.connect(shop.url.database or "")
 
 
-def sell(shop: Shop, count: int, step: str = "1 second") -> list[tuple[int, Decimal]]:
+def sell(shop: ChinookDatabase, count: int, step: str = "1 second") -> list[tuple[int, Decimal]]:
     """Call simulate_new_sale again and again, each for a step after the last."""
     return shop.rows(
         f"SELECT s.* FROM generate_series(1, {count}) n, LATERAL "
@@ -55,7 +49,7 @@ def sell(shop: Shop, count: int, step: str = "1 second") -> list[tuple[int, Deci
     )
 
 
-def state(shop: Shop) -> dict[str, list[tuple[str]]]:
+def state(shop: ChinookDatabase) -> dict[str, list[tuple[str]]]:
     """Return what sales can change, through one connection: a test may ask often."""
     spell = shop.shape.spell
     reads = {table: f"t::text FROM {spell(table)} t" for table in ("Invoice", "InvoiceLine")}
@@ -71,12 +65,12 @@ def state(shop: Shop) -> dict[str, list[tuple[str]]]:
         }
 
 
-def sequence(shop: Shop, key: str) -> str:
+def sequence(shop: ChinookDatabase, key: str) -> str:
     table = key.removesuffix("_id")
     return f"public.{table}_{key}_seq" if shop.shape.ids else f"public.{key}_seq"
 
 
-def last_ids(shop: Shop) -> tuple[int, ...]:
+def last_ids(shop: ChinookDatabase) -> tuple[int, ...]:
     """Return the highest ids of invoices and lines."""
     ((invoice, line),) = shop.rows(
         "SELECT (SELECT max([InvoiceId]) FROM [Invoice]), max([InvoiceLineId]) FROM [InvoiceLine]"
@@ -84,21 +78,21 @@ def last_ids(shop: Shop) -> tuple[int, ...]:
     return invoice, line
 
 
-def last_values(shop: Shop) -> tuple[int, ...]:
+def last_values(shop: ChinookDatabase) -> tuple[int, ...]:
     """Return where the sequences of invoices and lines stand."""
     names = [sequence(shop, key) for key in ("invoice_id", "invoice_line_id")]
     (found,) = shop.rows("SELECT " + ", ".join(f"pg_sequence_last_value('{n}')" for n in names))
     return found
 
 
-def keep_tracks(shop: Shop, count: int) -> None:
+def keep_tracks(shop: ChinookDatabase, count: int) -> None:
     shop.execute(
         *(f"DELETE FROM [{table}]" for table in ("PlaylistTrack", "InvoiceLine", "Invoice")),
         f"DELETE FROM [Track] WHERE [TrackId] > {[*TRACKS, 0][count - 1]}",
     )
 
 
-def widen_the_gaps(shop: Shop) -> tuple[list[int], list[int]]:
+def widen_the_gaps(shop: ChinookDatabase) -> tuple[list[int], list[int]]:
     """Add a customer and tracks far from all others; return the ids of all."""
     shop.execute(
         "INSERT INTO [Customer] ([CustomerId], [FirstName], [LastName], [Email]) "
@@ -110,11 +104,11 @@ def widen_the_gaps(shop: Shop) -> tuple[list[int], list[int]]:
     return [*CUSTOMERS, 1_000_000], [*TRACKS, *(1_000_000 + 7 * n for n in (1, 2, 3))]
 
 
-def overriding(shop: Shop) -> str:
+def overriding(shop: ChinookDatabase) -> str:
     return "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
 
 
-def fall_behind(shop: Shop, by: int) -> None:
+def fall_behind(shop: ChinookDatabase, by: int) -> None:
     """Insert an invoice with a line with ids of one's own, as an import would."""
     shop.execute(
         "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
@@ -125,7 +119,7 @@ def fall_behind(shop: Shop, by: int) -> None:
     )
 
 
-def sales_of(shop: Shop, size: int, count: int, start: int) -> None:
+def sales_of(shop: ChinookDatabase, size: int, count: int, start: int) -> None:
     """Add sales of 2030 with the first `size` tracks each, far apart, and one after another."""
     shop.execute(
         "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
@@ -137,7 +131,7 @@ def sales_of(shop: Shop, size: int, count: int, start: int) -> None:
     )
 
 
-def failures(shop: Shop, day: date | None = None, *, changed: bool = False) -> list[str]:
+def failures(shop: ChinookDatabase, day: date | None = None, *, changed: bool = False) -> list[str]:
     """Return the checks that fail; that sales of runs were changed, if they were, is none."""
     with shop.engine.connect() as connection:
         checks = verify_day(connection, day) if day else verify_all(connection)
@@ -148,7 +142,7 @@ def failures(shop: Shop, day: date | None = None, *, changed: bool = False) -> l
     ]
 
 
-def without_their_customers_address(shop: Shop) -> int:
+def without_their_customers_address(shop: ChinookDatabase) -> int:
     return int(
         shop.value(
             "SELECT count(*) FROM [Invoice] i LEFT JOIN [Customer] c USING ([CustomerId]) WHERE "
@@ -173,7 +167,7 @@ def assert_uniform(seen: Iterable[Any], cells: Iterable[Any]) -> None:
     assert found < freedom * (1 - spread + 4.7534 * sqrt(spread)) ** 3, counts
 
 
-def assert_drawn_uniformly(shop: Shop, customers: list[int], tracks: list[int]) -> None:
+def assert_drawn_uniformly(shop: ChinookDatabase, customers: list[int], tracks: list[int]) -> None:
     """Look at customers and sizes together, and at the tracks of each size of basket."""
     found = shop.rows(
         "SELECT i.[CustomerId], array_agg(l.[TrackId]) FROM [Invoice] i "
@@ -190,7 +184,7 @@ def assert_drawn_uniformly(shop: Shop, customers: list[int], tracks: list[int]) 
     assert_uniform((track for _, basket in found for track in basket), tracks)
 
 
-def digest(shop: Shop, day: date) -> str:
+def digest(shop: ChinookDatabase, day: date) -> str:
     """Work out the digest from the tables, by its definition."""
     columns: list[list[int]] = [[], [], [], [], []]
     for customer, second, tracks, cents in shop.rows(
@@ -214,8 +208,8 @@ def digest(shop: Shop, day: date) -> str:
 # Moments and days
 
 
-@each
-def test_a_moment_is_kept_to_the_whole_second(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_a_moment_is_kept_to_the_whole_second(shop: ChinookDatabase) -> None:
     moment = NOON.replace(microsecond=999_999)
     with connect(shop) as connection:
         ask = "SELECT * FROM simulate_new_sale(%s)"
@@ -224,8 +218,8 @@ def test_a_moment_is_kept_to_the_whole_second(shop: Shop) -> None:
     assert found == [(NOON, total)]
 
 
-@each
-def test_moments_can_be_written_as_sql(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_moments_can_be_written_as_sql(shop: ChinookDatabase) -> None:
     read = "SELECT [InvoiceDate] = date_trunc('second', {}::timestamp) FROM [Invoice] "
     for moment in (
         "'2026-01-31 10:00:00.7'",
@@ -243,8 +237,8 @@ def test_moments_can_be_written_as_sql(shop: Shop) -> None:
         assert updated == deleted == [(called[0][0],)], moment
 
 
-@each
-def test_days_can_be_parameters_or_sql(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_days_can_be_parameters_or_sql(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         ask = "SELECT day, sales FROM simulate_sales(%s, %s)"
         assert connection.execute(ask, [DAY, 3]).fetchall() == [(DAY, 3)]
@@ -268,8 +262,8 @@ WHOLE_DAY = (
 )
 
 
-@each
-def test_midnight_means_the_whole_day_and_the_ninety_before(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_midnight_means_the_whole_day_and_the_ninety_before(shop: ChinookDatabase) -> None:
     moments = ("2025-11-02", "2026-01-31", "2026-01-31 23:59:59")
     sold = {sell_at(shop, moment) for moment in moments}
     for moment in ("2025-11-01 23:59:59", "2026-02-01"):
@@ -288,8 +282,8 @@ def test_midnight_means_the_whole_day_and_the_ninety_before(shop: Shop) -> None:
             assert found in sold, bound
 
 
-@each_shape
-def test_now_can_be_passed(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_now_can_be_passed(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         connection.execute("SET TimeZone = 'Asia/Kathmandu'")
         for now in ("now()", "p_invoice_date => now()", "CURRENT_TIMESTAMP"):
@@ -306,8 +300,8 @@ def test_now_can_be_passed(shop: Shop) -> None:
                 assert deleted == [sold]
 
 
-@each_shape
-def test_no_time_zone_shifts_a_day_or_a_moment(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_no_time_zone_shifts_a_day_or_a_moment(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         # There was no midnight of 2018-11-04 in São Paulo, and no 02:30 of 2026-03-29 in Paris.
         for zone, moment in (
@@ -338,7 +332,7 @@ def test_no_time_zone_shifts_a_day_or_a_moment(shop: Shop) -> None:
                 assert connection.execute(f"SELECT {call}").fetchall() == [(late,)], call
 
 
-def refused(shop: Shop, calls: Iterable[str], message: str) -> None:
+def refused(shop: ChinookDatabase, calls: Iterable[str], message: str) -> None:
     before = state(shop)
     with connect(shop) as connection:
         for call in calls:
@@ -347,15 +341,15 @@ def refused(shop: Shop, calls: Iterable[str], message: str) -> None:
     assert state(shop) == before
 
 
-@each_shape
-def test_no_moment_and_infinity_are_refused(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_no_moment_and_infinity_are_refused(shop: ChinookDatabase) -> None:
     for function in ("simulate_new_sale", "simulate_update_sale", "simulate_delete_sale"):
         calls = [f"{function}({moment})" for moment in ("NULL", "'infinity'", "'-infinity'")]
         refused(shop, calls, f"^{function}: .*must be a.* timestamp")
 
 
-@each_shape
-def test_no_day_and_no_number_are_refused(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_no_day_and_no_number_are_refused(shop: ChinookDatabase) -> None:
     days = ("NULL", "'infinity'", "'-infinity'")
     calls = [f"simulate_sales({day}, 1)" for day in days]
     refused(shop, calls, "^simulate_sales: the day must be a date")
@@ -363,22 +357,22 @@ def test_no_day_and_no_number_are_refused(shop: Shop) -> None:
     refused(shop, calls, "^simulate_sales: the number of sales must be 0 or more")
 
 
-@each_shape
-def test_a_day_that_no_client_can_read_is_refused(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_day_that_no_client_can_read_is_refused(shop: ChinookDatabase) -> None:
     years = "'0044-03-15 BC'", "'10000-01-01'", "'9999-12-31'"
     refused(shop, [f"simulate_sales({day}, 1)" for day in years], "years 1 to 9999")
     refused(shop, [f"simulate_new_sale({day})" for day in years], "years 1 to 9999")
     assert sell_at(shop, "9999-12-30 23:59:59")
 
 
-def sell_at(shop: Shop, moment: str) -> int:
+def sell_at(shop: ChinookDatabase, moment: str) -> int:
     (sold,) = shop.rows(f"SELECT generated_invoice_id FROM simulate_new_sale('{moment}')")
     return int(sold[0])
 
 
-@each_shape
+@on_each_postgresql_shape
 @pytest.mark.parametrize("price", ["0.995", "'NaN'", "-1", "NULL"])
-def test_a_price_that_is_no_amount_is_refused(shop: Shop, price: str) -> None:
+def test_a_price_that_is_no_amount_is_refused(shop: ChinookDatabase, price: str) -> None:
     for table in ("Track", "InvoiceLine"):
         shop.execute(
             f"ALTER TABLE [{table}] ALTER COLUMN [UnitPrice] TYPE numeric(10, 3)",
@@ -393,8 +387,8 @@ def test_a_price_that_is_no_amount_is_refused(shop: Shop, price: str) -> None:
     refused(shop, [names[2].format(NOON)], "is not in whole cents; correct it")
 
 
-@each_shape
-def test_a_day_for_which_too_few_ids_are_left_takes_none(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_day_for_which_too_few_ids_are_left_takes_none(shop: ChinookDatabase) -> None:
     last = 2**31 - 1 - 50
     name = sequence(shop, "invoice_id")
     shop.execute(f"SELECT setval('{name}', {last})")
@@ -405,8 +399,8 @@ def test_a_day_for_which_too_few_ids_are_left_takes_none(shop: Shop) -> None:
     shop.rows(f"SELECT simulate_sales('{DAY}', 50)")
 
 
-@each_shape
-def test_a_trigger_finds_what_is_beside_its_table(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_trigger_finds_what_is_beside_its_table(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE TABLE audit (what text)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
@@ -425,8 +419,8 @@ def test_a_trigger_finds_what_is_beside_its_table(shop: Shop) -> None:
 # What a sale is
 
 
-@each
-def test_a_sale_is_of_a_customer_and_one_to_five_tracks(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_a_sale_is_of_a_customer_and_one_to_five_tracks(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     sold = sell(shop, 200, "7 minutes")
     assert failures(shop, DAY) == []
@@ -441,8 +435,8 @@ def test_a_sale_is_of_a_customer_and_one_to_five_tracks(shop: Shop) -> None:
         assert after[table] == before[table]
 
 
-@each_shape
-def test_few_tracks_make_small_baskets(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_few_tracks_make_small_baskets(shop: ChinookDatabase) -> None:
     for count in (5, 3, 1):
         keep_tracks(shop, count)
         sell(shop, 80)
@@ -456,8 +450,8 @@ def test_few_tracks_make_small_baskets(shop: Shop) -> None:
             ) == [(size,) for size in range(1, count + 1)]
 
 
-@each_shape
-def test_without_tracks_there_is_nothing_to_sell(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_without_tracks_there_is_nothing_to_sell(shop: ChinookDatabase) -> None:
     keep_tracks(shop, 0)
     for name in ("simulate_new_sale", "simulate_sales"):
         call = CALLS[name].removeprefix("SELECT ")
@@ -465,8 +459,8 @@ def test_without_tracks_there_is_nothing_to_sell(shop: Shop) -> None:
         refused(shop, [call], message)
 
 
-@each_shape
-def test_without_customers_there_is_nobody_to_sell_to(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_without_customers_there_is_nobody_to_sell_to(shop: ChinookDatabase) -> None:
     shop.execute(*(f"DELETE FROM [{table}]" for table in ("InvoiceLine", "Invoice", "Customer")))
     for name in ("simulate_new_sale", "simulate_sales"):
         call = CALLS[name].removeprefix("SELECT ")
@@ -477,21 +471,21 @@ def test_without_customers_there_is_nobody_to_sell_to(shop: Shop) -> None:
 # Chance
 
 
-@each_shape
-def test_single_sales_are_drawn_uniformly(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_single_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
     sell(shop, 2_000)
     assert_drawn_uniformly(shop, CUSTOMERS, TRACKS)
 
 
-@each_shape
-def test_single_sales_are_drawn_uniformly_over_wide_gaps(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_single_sales_are_drawn_uniformly_over_wide_gaps(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)
     sell(shop, 1_000)
     assert_drawn_uniformly(shop, customers, tracks)
 
 
-@each_shape
-def test_a_days_sales_are_drawn_uniformly(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_days_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)
     shop.execute("SELECT simulate_sales('2026-01-31', 20000)")
     assert_drawn_uniformly(shop, customers, tracks)
@@ -504,8 +498,8 @@ def test_a_days_sales_are_drawn_uniformly(shop: Shop) -> None:
 # A day's sales
 
 
-@each
-def test_the_summary_and_the_ledger_agree_with_the_tables(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_the_summary_and_the_ledger_agree_with_the_tables(shop: ChinookDatabase) -> None:
     sell(shop, 3)
     (said,) = shop.rows("SELECT * FROM simulate_sales('2026-02-28', 500)")
     run, *summary = said
@@ -535,15 +529,15 @@ def test_the_summary_and_the_ledger_agree_with_the_tables(shop: Shop) -> None:
     assert without_their_customers_address(shop) == 0
 
 
-@each_shape
-def test_every_run_has_a_row_of_its_own_in_the_ledger(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_every_run_has_a_row_of_its_own_in_the_ledger(shop: ChinookDatabase) -> None:
     runs = {shop.value("SELECT run_id FROM simulate_sales('2026-01-31', 2)") for _ in range(3)}
     assert {row[0] for row in shop.rows("SELECT run_id FROM chinook_sim_run")} > runs
     assert len(runs) == 3
 
 
-@each_shape
-def test_the_digest_does_not_depend_on_settings(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_the_digest_does_not_depend_on_settings(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         connection.execute("SET DateStyle = 'German'; SET bytea_output = 'escape'")
         connection.execute("SET TimeZone = 'Asia/Kathmandu'; SET IntervalStyle = 'sql_standard'")
@@ -551,8 +545,8 @@ def test_the_digest_does_not_depend_on_settings(shop: Shop) -> None:
     assert said == [(digest(shop, DAY),)]
 
 
-@each_shape
-def test_the_digest_holds_for_any_id(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_the_digest_holds_for_any_id(shop: ChinookDatabase) -> None:
     shop.execute(
         "DELETE FROM [InvoiceLine]",
         "DELETE FROM [Invoice]",
@@ -564,8 +558,8 @@ def test_the_digest_holds_for_any_id(shop: Shop) -> None:
     assert said == digest(shop, DAY)
 
 
-@each_shape
-def test_a_day_may_have_no_sales(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_day_may_have_no_sales(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     (said,) = shop.rows("SELECT * FROM simulate_sales('2026-01-31', 0)")
     assert said[1:] == (DAY, 0, 0, Decimal(0), digest(shop, DAY), None, None)
@@ -575,8 +569,8 @@ def test_a_day_may_have_no_sales(shop: Shop) -> None:
     assert shop.rows("SELECT run_id FROM chinook_sim_run_invoices") == []
 
 
-@each_shape
-def test_a_price_below_a_cent_is_refused(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_price_below_a_cent_is_refused(shop: ChinookDatabase) -> None:
     shop.execute("ALTER TABLE [Track] ALTER [UnitPrice] TYPE numeric(10, 3)")
     shop.execute("UPDATE [Track] SET [UnitPrice] = 0.995 WHERE [TrackId] = 3")
     refused(shop, ["simulate_sales('2026-01-31', 1)"], "not in whole cents; correct it")
@@ -585,8 +579,8 @@ def test_a_price_below_a_cent_is_refused(shop: Shop) -> None:
 # Changed and cancelled sales
 
 
-@each
-def test_a_changed_sale_has_one_more_track_at_its_price(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_a_changed_sale_has_one_more_track_at_its_price(shop: ChinookDatabase) -> None:
     sell(shop, 100)
     for _ in range(2):
         before = shop.snapshot()
@@ -604,8 +598,8 @@ def test_a_changed_sale_has_one_more_track_at_its_price(shop: Shop) -> None:
     assert failures(shop) == []
 
 
-@each_shape
-def test_sales_with_fewer_than_five_tracks_are_changed_first(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_sales_with_fewer_than_five_tracks_are_changed_first(shop: ChinookDatabase) -> None:
     # Thirty tracks can be added to ten sales of two before one has six.
     sales_of(shop, 2, 10, 1_000_000)
     sales_of(shop, 5, 10, 2_000_000)
@@ -617,8 +611,8 @@ def test_sales_with_fewer_than_five_tracks_are_changed_first(shop: Shop) -> None
     assert set(shop.rows(counts)) == {(5,), (6,)}
 
 
-@each_shape
-def test_only_sales_of_the_ninety_days_before_are_chosen(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_only_sales_of_the_ninety_days_before_are_chosen(shop: ChinookDatabase) -> None:
     edge = shop.rows("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31 12:00:00')")
     with connect(shop) as connection:
         for function in ("simulate_update_sale", "simulate_delete_sale"):
@@ -630,8 +624,8 @@ def test_only_sales_of_the_ninety_days_before_are_chosen(shop: Shop) -> None:
                     assert connection.execute(ask, [NOON + moved]).fetchall() == edge
 
 
-@each_shape
-def test_a_sale_of_all_tracks_is_not_changed(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sale_of_all_tracks_is_not_changed(shop: ChinookDatabase) -> None:
     for count in (7, 3, 1):
         keep_tracks(shop, count)
         sales_of(shop, count, 3, 1_000_000)
@@ -640,8 +634,8 @@ def test_a_sale_of_all_tracks_is_not_changed(shop: Shop) -> None:
         assert state(shop) == before
 
 
-@each_shape
-def test_a_sale_can_be_changed_until_it_has_all_tracks(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sale_can_be_changed_until_it_has_all_tracks(shop: ChinookDatabase) -> None:
     keep_tracks(shop, 8)
     sell(shop, 1)
     chosen = [shop.value(CALLS["simulate_update_sale"]) for _ in range(9)]
@@ -650,8 +644,8 @@ def test_a_sale_can_be_changed_until_it_has_all_tracks(shop: Shop) -> None:
     assert failures(shop) == []
 
 
-@each
-def test_a_cancelled_sale_leaves_no_lines_and_all_else_as_it_was(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_a_cancelled_sale_leaves_no_lines_and_all_else_as_it_was(shop: ChinookDatabase) -> None:
     sell(shop, 3)
     expected = shop.snapshot()
     for _ in range(3):
@@ -675,9 +669,11 @@ REFERENCES = {
 }
 
 
-@each_shape
+@on_each_postgresql_shape
 @pytest.mark.parametrize("gap", [1, 2_000_000])
-def test_a_sale_that_another_table_refers_to_is_not_cancelled(shop: Shop, gap: int) -> None:
+def test_a_sale_that_another_table_refers_to_is_not_cancelled(
+    shop: ChinookDatabase, gap: int
+) -> None:
     # Over a wide gap, sales are not found by drawing ids.
     fall_behind(shop, gap)
     sold = [row[0] for row in sell(shop, 9)]
@@ -705,8 +701,10 @@ def test_a_sale_that_another_table_refers_to_is_not_cancelled(shop: Shop, gap: i
     assert len(before) == len(REFERENCES)
 
 
-@each_shape
-def test_an_invoice_in_a_partition_of_the_users_tables_is_referred_to(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_an_invoice_in_a_partition_of_the_users_tables_is_referred_to(
+    shop: ChinookDatabase,
+) -> None:
     first, second = (row[0] for row in sell(shop, 2))
     shop.execute(
         "CREATE TABLE review (invoice integer REFERENCES [Invoice] ON DELETE CASCADE) "
@@ -720,8 +718,10 @@ def test_an_invoice_in_a_partition_of_the_users_tables_is_referred_to(shop: Shop
     assert shop.rows("SELECT invoice FROM review") == [(first,)]
 
 
-@each_shape
-def test_a_table_that_refers_and_cannot_be_read_is_named_with_its_grant(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_table_that_refers_and_cannot_be_read_is_named_with_its_grant(
+    shop: ChinookDatabase,
+) -> None:
     sell(shop, 2)
     shop.execute("CREATE TABLE review (invoice integer REFERENCES [Invoice] ON DELETE CASCADE)")
     with connect(shop) as connection, connection.transaction(force_rollback=True):
@@ -735,8 +735,8 @@ def test_a_table_that_refers_and_cannot_be_read_is_named_with_its_grant(shop: Sh
         assert connection.execute(CALLS["simulate_delete_sale"]).fetchall() != [(None,)]
 
 
-@each_shape
-def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_rows_that_a_policy_hides_are_not_taken_along(shop: ChinookDatabase) -> None:
     (first, _), (second, _) = sell(shop, 2)
     shop.execute(
         "CREATE TABLE review (invoice integer REFERENCES [Invoice] ON DELETE CASCADE)",
@@ -752,16 +752,16 @@ def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop) -> None:
             connection.execute(CALLS["simulate_delete_sale"])
 
 
-@each_shape
-def test_in_an_empty_shop_nothing_is_changed_or_cancelled(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_in_an_empty_shop_nothing_is_changed_or_cancelled(shop: ChinookDatabase) -> None:
     keep_tracks(shop, 3)
     assert shop.value(CALLS["simulate_update_sale"]) is None
     assert shop.value(CALLS["simulate_delete_sale"]) is None
     assert shop.rows("SELECT 1 FROM [Invoice]") == []
 
 
-@each_shape
-def test_any_recent_sale_may_be_cancelled_or_changed(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_any_recent_sale_may_be_cancelled_or_changed(shop: ChinookDatabase) -> None:
     sales_of(shop, 2, 5, 1_000_000)
     chances = {
         "simulate_update_sale('2030-01-02')": [1_000_000 + 500 * n for n in range(1, 6)],
@@ -819,7 +819,7 @@ OPERATORS = (
 FAKED = ("Customer", "Track", "Invoice", "InvoiceLine")
 
 
-def faked(shop: Shop, create: str, prefix: str) -> list[str]:
+def faked(shop: ChinookDatabase, create: str, prefix: str) -> list[str]:
     """Return statements for tables of the same names, with customers and tracks of their own."""
     statements = []
     for table in FAKED:
@@ -831,7 +831,9 @@ def faked(shop: Shop, create: str, prefix: str) -> list[str]:
     return statements + [shop.sql(f"UPDATE {name}") for name in fake]
 
 
-def assert_not_hijacked(shop: Shop, connection: psycopg.Connection[Any], fakes: str) -> None:
+def assert_not_hijacked(
+    shop: ChinookDatabase, connection: psycopg.Connection[Any], fakes: str
+) -> None:
     before = shop.snapshot()
     (sold,) = connection.execute("SELECT public.simulate_new_sale(%s)", [NOON]).fetchall()
     assert sold
@@ -849,8 +851,8 @@ def assert_not_hijacked(shop: Shop, connection: psycopg.Connection[Any], fakes: 
         assert not fakes or connection.execute(read).fetchall() == []
 
 
-@each
-def test_a_hostile_schema_is_not_looked_into(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_a_hostile_schema_is_not_looked_into(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         connection.execute("CREATE SCHEMA hostile")
         for statement in faked(shop, "CREATE TABLE", "hostile."):
@@ -876,8 +878,8 @@ def test_a_hostile_schema_is_not_looked_into(shop: Shop) -> None:
         assert found == []
 
 
-@each
-def test_temporary_tables_of_the_same_names_are_not_looked_into(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_temporary_tables_of_the_same_names_are_not_looked_into(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         for statement in faked(shop, "CREATE TEMPORARY TABLE", "pg_temp."):
             connection.execute(statement)
@@ -888,8 +890,8 @@ def test_temporary_tables_of_the_same_names_are_not_looked_into(shop: Shop) -> N
         assert connection.execute("SELECT 1 FROM pg_temp.chinook_sim_run").fetchall() == []
 
 
-@each
-def test_no_search_path_is_needed(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_no_search_path_is_needed(shop: ChinookDatabase) -> None:
     with connect(shop) as connection:
         connection.execute("SET search_path = ''")
         assert_not_hijacked(shop, connection, "")
@@ -898,9 +900,9 @@ def test_no_search_path_is_needed(shop: Shop) -> None:
 # Sequences
 
 
-@each_shape
+@on_each_postgresql_shape
 @pytest.mark.parametrize("behind", [1_000, 2_000_000])
-def test_a_sequence_behind_its_table_is_brought_forward(shop: Shop, behind: int) -> None:
+def test_a_sequence_behind_its_table_is_brought_forward(shop: ChinookDatabase, behind: int) -> None:
     sell(shop, 1)
     for name in ("simulate_new_sale", "simulate_sales"):
         fall_behind(shop, behind)
@@ -917,8 +919,8 @@ def test_a_sequence_behind_its_table_is_brought_forward(shop: Shop, behind: int)
     assert last_values(shop)[1] == before[1] + 1
 
 
-@each_shape
-def test_a_sequence_that_was_restarted_is_brought_forward(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_that_was_restarted_is_brought_forward(shop: ChinookDatabase) -> None:
     for name in ("simulate_new_sale", "simulate_sales"):
         for key in ("invoice_id", "invoice_line_id"):
             shop.execute(f"ALTER SEQUENCE {sequence(shop, key)} RESTART WITH 1")
@@ -930,8 +932,8 @@ def test_a_sequence_that_was_restarted_is_brought_forward(shop: Shop) -> None:
     assert last_values(shop) == last_ids(shop)
 
 
-@each_shape
-def test_a_sequence_ahead_of_its_table_is_not_moved_back(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_ahead_of_its_table_is_not_moved_back(shop: ChinookDatabase) -> None:
     for key in ("invoice_id", "invoice_line_id"):
         shop.execute(f"SELECT setval('{sequence(shop, key)}', 5000000)")
     assert [row[0] for row in sell(shop, 2)] == [5_000_001, 5_000_002]
@@ -949,7 +951,7 @@ def test_a_sequence_ahead_of_its_table_is_not_moved_back(shop: Shop) -> None:
 # Many at once
 
 
-def at_once(shop: Shop, statements: list[str]) -> list[Any]:
+def at_once(shop: ChinookDatabase, statements: list[str]) -> list[Any]:
     """Run the statements in eight sessions, each for itself; return what all came to."""
 
     def session(_: int) -> list[Any]:
@@ -960,8 +962,8 @@ def at_once(shop: Shop, statements: list[str]) -> list[Any]:
         return [value for values in sessions.map(session, range(8)) for value in values]
 
 
-@each
-def test_eight_sessions_at_once_do_not_disturb_each_other(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_eight_sessions_at_once_do_not_disturb_each_other(shop: ChinookDatabase) -> None:
     sell(shop, 100)
     fall_behind(shop, 1_000)
     highest, before = last_ids(shop)[0], shop.value("SELECT count(*) FROM [Invoice]")
@@ -980,8 +982,8 @@ def test_eight_sessions_at_once_do_not_disturb_each_other(shop: Shop) -> None:
     assert failures(shop, DAY) == []
 
 
-@each_shape
-def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: ChinookDatabase) -> None:
     sales_of(shop, 4, 400, 1_000_000)
     chosen = at_once(shop, ["SELECT simulate_update_sale('2030-01-02')"] * 25)
     assert len(set(chosen)) == 200
@@ -989,8 +991,8 @@ def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: Shop) -> None
     assert max(shop.rows(sizes)) == (5,)
 
 
-@each_shape
-def test_a_sale_that_another_session_is_changing_is_passed_over(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sale_that_another_session_is_changing_is_passed_over(shop: ChinookDatabase) -> None:
     sell(shop, 2)
     with connect(shop) as one, connect(shop) as other, one.transaction():
         other.execute("SET lock_timeout = '5s'")
@@ -1022,7 +1024,7 @@ RIGHTS = {
 }
 
 
-def rights(shop: Shop, name: str) -> list[str]:
+def rights(shop: ChinookDatabase, name: str) -> list[str]:
     tables = {"customer": "Customer", "track": "Track", "invoice": "Invoice", "line": "InvoiceLine"}
     names = {key: f"public.{shop.shape.spell(table)}" for key, table in tables.items()}
     names["invoice_sequence"] = sequence(shop, "invoice_id")
@@ -1043,9 +1045,9 @@ def refusal(connection: psycopg.Connection[Any], call: str) -> str:
     return found[0]
 
 
-@each
+@on_all_postgresql_migrated
 @pytest.mark.parametrize("name", RIGHTS)
-def test_a_missing_right_is_named_with_its_grant(shop: Shop, name: str) -> None:
+def test_a_missing_right_is_named_with_its_grant(shop: ChinookDatabase, name: str) -> None:
     sell(shop, 30)
     wanted = rights(shop, name)
     with connect(shop) as connection, connection.transaction(force_rollback=True):
@@ -1061,8 +1063,8 @@ def test_a_missing_right_is_named_with_its_grant(shop: Shop, name: str) -> None:
         assert connection.execute(CALLS[name]).fetchall() != [(None,)]
 
 
-@each_shape
-def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: ChinookDatabase) -> None:
     fall_behind(shop, 2_000_000)
     with connect(shop) as connection, connection.transaction(force_rollback=True):
         connection.execute('CREATE ROLE "a poor role"')
@@ -1076,8 +1078,8 @@ def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop) -> None:
         connection.execute(CALLS["simulate_new_sale"])
 
 
-@each
-def test_all_is_taken_back_with_the_callers_transaction(shop: Shop) -> None:
+@on_all_postgresql_migrated
+def test_all_is_taken_back_with_the_callers_transaction(shop: ChinookDatabase) -> None:
     sell(shop, 30)
     before = state(shop)
     with connect(shop) as connection, connection.transaction(force_rollback=True):

@@ -7,32 +7,31 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Case, by_turns, one_of_each, parameters
-from shapes import SHAPES
 from sqlalchemy.orm import Session
 
 from chinook_sim import SaleFactory, generate_d1, live, simulate_changes, undo
+from support.cases import DatabaseVariant, on_each_shape, one_of_each, parameters
+from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 20)
 
 TABLES = ("Invoice", "InvoiceLine", "Customer")
 
-PLAIN = Case(SHAPES[0], 16, migrated=True)
+PLAIN = DatabaseVariant(SHAPES[0], 16, migrated=True)
 """A PostgreSQL shop in which the tests drop the sequences, so that ids come from nowhere."""
 
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 plain = pytest.mark.parametrize("shop", parameters([PLAIN, *one_of_each()[1:]]), indirect=True)
 
 
 class Given:
     """All ids that a shop has ever given."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: ChinookDatabase) -> None:
         self._shop = shop
         self._known = self._ids()
 
@@ -54,19 +53,19 @@ class Given:
         return result
 
 
-def take_back(shop: Shop, run: str | None) -> None:
+def take_back(shop: ChinookDatabase, run: str | None) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, str(run))
 
 
-def without_sequences(shop: Shop) -> None:
+def without_sequences(shop: ChinookDatabase) -> None:
     """Leave a migrated PostgreSQL shop without the sequences that a migration made."""
     if shop.shape.postgresql:
         shop.execute("DROP SEQUENCE invoice_id_seq", "DROP SEQUENCE invoice_line_id_seq")
 
 
-@each
-def test_ids_of_undone_runs_are_not_given_again(shop: Shop) -> None:
+@on_each_shape
+def test_ids_of_undone_runs_are_not_given_again(shop: ChinookDatabase) -> None:
     given = Given(shop)
     for _ in range(2):
         runs = [
@@ -79,8 +78,10 @@ def test_ids_of_undone_runs_are_not_given_again(shop: Shop) -> None:
     given.by(generate_d1, 3, day=DAY)
 
 
-@each
-def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(shop: Shop) -> None:
+@on_each_shape
+def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(
+    shop: ChinookDatabase,
+) -> None:
     given = Given(shop)
     first = given.by(generate_d1, 5, day=DAY)
     assert given.by(simulate_changes, day=DAY, cancellations=5).cancellations == 5
@@ -101,9 +102,9 @@ def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(shop: Sh
     )
 
 
-@each
+@on_each_shape
 def test_ids_of_an_undone_stream_are_not_given_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chinook_sim.ledger.merging.TRANSACTIONS", 3)
     given = Given(shop)
@@ -120,8 +121,8 @@ def test_ids_of_an_undone_stream_are_not_given_again(
         take_back(shop, given.by(sell))
 
 
-@each
-def test_a_factory_gives_no_id_again(shop: Shop) -> None:
+@on_each_shape
+def test_a_factory_gives_no_id_again(shop: ChinookDatabase) -> None:
     given = Given(shop)
     for _ in range(2):
         take_back(shop, given.by(generate_d1, 5, day=DAY).run_id)
@@ -129,7 +130,7 @@ def test_a_factory_gives_no_id_again(shop: Shop) -> None:
 
 
 @plain
-def test_without_sequences_no_id_is_given_again(shop: Shop) -> None:
+def test_without_sequences_no_id_is_given_again(shop: ChinookDatabase) -> None:
     without_sequences(shop)
     given = Given(shop)
     for _ in range(2):

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg
 import pytest
-import shapes
-from conftest import Case, cases, parameters
-from postgres import MAJORS, PASSWORD, Server
-from shapes import REAL, TABLES
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
+
+from support import chinook_variants as shapes
+from support.cases import DatabaseVariant, cases, on_all_unmigrated, parameters
+from support.chinook_variants import REAL, TABLES
+from support.postgres_server import MAJORS, PASSWORD, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Ground, Shop
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
-each = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
 each_major = pytest.mark.parametrize("major", MAJORS)
 
 
-@each
-def test_every_shape_holds_the_same_shop(shop: Shop) -> None:
+@on_all_unmigrated
+def test_every_shape_holds_the_same_shop(shop: ChinookDatabase) -> None:
     found = {
         table: [tuple(map(_plain, row[: len(TABLES[table].split())])) for row in rows]
         for table, rows in shop.snapshot().items()
@@ -52,17 +52,19 @@ def _plain(value: object) -> object:
 @pytest.mark.parametrize(
     "case", parameters([case for case in cases(real=True) if case.major != MAJORS[0]])
 )
-def test_each_shape_is_that_of_the_real_chinook(ground: Ground, case: Case, tmp_path: Path) -> None:
-    ours, real = _two(ground, Case(case.shape, case.major), case, tmp_path)
+def test_each_shape_is_that_of_the_real_chinook(
+    templates: DatabaseTemplates, case: DatabaseVariant, tmp_path: Path
+) -> None:
+    ours, real = _two(templates, DatabaseVariant(case.shape, case.major), case, tmp_path)
     with closing(ours), closing(real):
         assert _structure(ours) == _structure(real)
 
 
 @pytest.mark.parametrize("case", parameters([cases()[0], cases()[-1]]))
 def test_shops_of_one_template_have_nothing_in_common(
-    ground: Ground, case: Case, tmp_path: Path
+    templates: DatabaseTemplates, case: DatabaseVariant, tmp_path: Path
 ) -> None:
-    one, other = _two(ground, case, case, tmp_path)
+    one, other = _two(templates, case, case, tmp_path)
     with closing(one), closing(other):
         before = other.snapshot()
         one.execute("DELETE FROM [InvoiceLine]")
@@ -70,15 +72,17 @@ def test_shops_of_one_template_have_nothing_in_common(
         assert other.snapshot() == before
 
 
-def _two(ground: Ground, one: Case, other: Case, directory: Path) -> list[Shop]:
+def _two(
+    templates: DatabaseTemplates, one: DatabaseVariant, other: DatabaseVariant, directory: Path
+) -> list[ChinookDatabase]:
     made = []
     for name, case in (("one", one), ("other", other)):
         (directory / name).mkdir()
-        made.append(ground.shop(case, directory / name))
+        made.append(templates.copy(case, directory / name))
     return made
 
 
-def _structure(shop: Shop) -> dict[str, object]:
+def _structure(shop: ChinookDatabase) -> dict[str, object]:
     """Return what the tables of Chinook are made of; the names of keys and indexes are free."""
     engine = create_engine(shop.url, poolclass=NullPool)
     look = inspect(engine)
@@ -110,8 +114,8 @@ def _structure(shop: Shop) -> dict[str, object]:
     return found
 
 
-@each
-def test_where_the_database_gives_ids_they_go_on_from_the_highest(shop: Shop) -> None:
+@on_all_unmigrated
+def test_where_the_database_gives_ids_they_go_on_from_the_highest(shop: ChinookDatabase) -> None:
     if shop.shape.gives_ids:
         assert shop.insert_by_default() == 31
         assert shop.value("SELECT count(*) FROM [Invoice]") == 31

@@ -12,7 +12,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
 from sqlalchemy import create_engine, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -41,18 +40,25 @@ from chinook_sim import errors as tree
 from chinook_sim.errors import ChinookSimError, IdsExhausted
 from chinook_sim.verification import take_snapshot, verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
+from support.cases import (
+    alternating_versions,
+    on_both_databases,
+    on_each_shape,
+    on_one_postgresql,
+    one_of_each,
+    parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Ground, Shop
     from sqlalchemy import Engine
+
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
 DAY = date(2026, 1, 30)
 
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
 
 # --- worker processes ----------------------------------------------------------------------------
 
@@ -100,8 +106,8 @@ def generate_some(url: str) -> BatchSummary:
         return generate_d1(session, 3, day=DAY, seed=7)
 
 
-@both
-def test_what_a_worker_process_raises_and_returns_arrives(shop: Shop) -> None:
+@on_both_databases
+def test_what_a_worker_process_raises_and_returns_arrives(shop: ChinookDatabase) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(KeyTaken) as caught:
             pool.submit(generate_twice, shop.text).result(timeout=60)
@@ -110,8 +116,8 @@ def test_what_a_worker_process_raises_and_returns_arrives(shop: Shop) -> None:
     assert made.count == len(made.invoice_ids) == 3
 
 
-@both
-def test_results_can_be_sent_and_copied(shop: Shop) -> None:
+@on_both_databases
+def test_results_can_be_sent_and_copied(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         made = generate_d1(session, 5, day=DAY, seed=7, updates=1, cancellations=1)
         results: list[Any] = [made, align(session, dry_run=True), recognise(session)]
@@ -131,12 +137,14 @@ def test_results_can_be_sent_and_copied(shop: Shop) -> None:
             assert passed == result
 
 
-SHARED = [by_turns(migrated=True)[place] for place in (0, 1, 4)]
+SHARED = [alternating_versions(migrated=True)[place] for place in (0, 1, 4)]
 """Two spellings on PostgreSQL, and SQLite."""
 
 
-def test_threads_with_engines_of_different_spelling(ground: Ground, tmp_path: Path) -> None:
-    shops = [ground.shop(case, tmp_path) for case in SHARED]
+def test_threads_with_engines_of_different_spelling(
+    templates: DatabaseTemplates, tmp_path: Path
+) -> None:
+    shops = [templates.copy(case, tmp_path) for case in SHARED]
     engines = [*(create_engine(shop.text) for shop in shops), shops[2].engine]
 
     def work(engine: Engine) -> list[int]:
@@ -193,8 +201,8 @@ assert len({number for _, _, ids in done for number in ids}) == 25
 """
 
 
-@both
-def test_forked_workers_make_sales_of_their_own(shop: Shop, tmp_path: Path) -> None:
+@on_both_databases
+def test_forked_workers_make_sales_of_their_own(shop: ChinookDatabase, tmp_path: Path) -> None:
     script = tmp_path / "forked.py"
     script.write_text(FORKED)
     done = subprocess.run(
@@ -254,8 +262,8 @@ def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
     run_their_test(tmp_path, override="", before=412)
 
 
-@both
-def test_it_does_so_in_a_chinook_of_theirs(shop: Shop, tmp_path: Path) -> None:
+@on_both_databases
+def test_it_does_so_in_a_chinook_of_theirs(shop: ChinookDatabase, tmp_path: Path) -> None:
     before = shop.snapshot()
     run_their_test(tmp_path, override=OVERRIDE.format(url=shop.text), before=30)
     assert shop.snapshot() == before
@@ -281,7 +289,9 @@ def chinook_engine():
 
 
 @pytest.mark.parametrize("shop", parameters(one_of_each()[1:]), indirect=True)
-def test_it_takes_an_engine_that_begins_transactions_itself(shop: Shop, tmp_path: Path) -> None:
+def test_it_takes_an_engine_that_begins_transactions_itself(
+    shop: ChinookDatabase, tmp_path: Path
+) -> None:
     before = shop.snapshot()
     run_their_test(tmp_path, override=RECIPE.format(url=shop.text), before=30)
     assert shop.snapshot() == before
@@ -294,8 +304,10 @@ def chinook_engine():
 """
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
-def test_it_refuses_an_engine_that_commits_every_statement(shop: Shop, tmp_path: Path) -> None:
+@on_one_postgresql
+def test_it_refuses_an_engine_that_commits_every_statement(
+    shop: ChinookDatabase, tmp_path: Path
+) -> None:
     before = shop.snapshot()
     says = "InvalidInput: the connection is in AUTOCOMMIT mode"
     run_their_test(tmp_path, override=AUTOCOMMIT.format(url=shop.text), before=30, says=says)
@@ -332,24 +344,26 @@ TO_SET_UP: dict[str, Callable[[Any], object]] = {"upgrade": upgrade, "initialise
 
 
 @pytest.mark.parametrize("work", [*WITH_A_CONNECTION.values(), *TO_SET_UP.values(), take_snapshot])
-@both
-def test_what_is_no_connection_is_refused(shop: Shop, work: Callable[[Any], object]) -> None:
+@on_both_databases
+def test_what_is_no_connection_is_refused(
+    shop: ChinookDatabase, work: Callable[[Any], object]
+) -> None:
     for given in (shop.engine, Session(shop.engine), None):
         with pytest.raises(InvalidInput, match="expected a Connection, got"):
             work(given)
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("call", WITH_A_SESSION)
-def test_what_is_no_session_is_refused(shop: Shop, call: str) -> None:
+def test_what_is_no_session_is_refused(shop: ChinookDatabase, call: str) -> None:
     with shop.engine.connect() as connection:
         for given in (connection, shop.engine, AsyncSession(), None):
             with pytest.raises(InvalidInput, match="Session"):
                 WITH_A_SESSION[call](given)
 
 
-@both
-def test_a_scoped_session_is_a_session(shop: Shop) -> None:
+@on_both_databases
+def test_a_scoped_session_is_a_session(shop: ChinookDatabase) -> None:
     session = scoped_session(sessionmaker(shop.engine))
     recognise(session)
     for name, work in WITH_A_SESSION.items():
@@ -360,9 +374,11 @@ def test_a_scoped_session_is_a_session(shop: Shop) -> None:
     session.remove()
 
 
-@each
+@on_each_shape
 @pytest.mark.parametrize("place", ["engine", "connection"])
-def test_a_translated_schema_is_refused_before_anything_is_written(shop: Shop, place: str) -> None:
+def test_a_translated_schema_is_refused_before_anything_is_written(
+    shop: ChinookDatabase, place: str
+) -> None:
     before = shop.snapshot()
     options = {"schema_translate_map": {None: "tenant2"}}
     engine = shop.engine.execution_options(**options)
@@ -396,11 +412,13 @@ def test_a_translated_schema_is_refused_before_anything_is_written(shop: Shop, p
 
 @pytest.mark.parametrize(
     "shop",
-    parameters([it for it in by_turns(migrated=True) if it.shape.postgresql][:2]),
+    parameters([it for it in alternating_versions(migrated=True) if it.shape.postgresql][:2]),
     indirect=True,
 )
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
-def test_an_engine_that_commits_every_statement_is_refused(shop: Shop, driver: str) -> None:
+def test_an_engine_that_commits_every_statement_is_refused(
+    shop: ChinookDatabase, driver: str
+) -> None:
     before = shop.snapshot()
     engine = shop.engine_for(driver).execution_options(isolation_level="AUTOCOMMIT")
     for work in WITH_A_SESSION.values():

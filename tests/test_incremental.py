@@ -8,19 +8,19 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Case, parameters
-from documents import ROOT, Block, Reader, blocks, reading
-from shapes import SHAPES, TABLES
 from sqlalchemy.orm import Session
-from test_documents import SPELLINGS, do, spellings
 
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.verification import verify_all
+from support import ROOT
+from support.cases import DatabaseVariant, parameters
+from support.chinook_variants import SHAPES, TABLES
+from support.documents import SPELLINGS, Block, Reader, blocks, do, reading, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
 GUIDE = ROOT / "docs" / "how-to" / "load-it-right.md"
 
@@ -101,7 +101,7 @@ def plain(row: Row) -> Row:
     )
 
 
-def source(shop: Shop, table: str) -> dict[int, Row]:
+def source(shop: ChinookDatabase, table: str) -> dict[int, Row]:
     width = len(TABLES[table].split())
     return {row[0]: plain(row)[:width] for row in shop.rows(f"SELECT * FROM [{table}]")}
 
@@ -109,7 +109,7 @@ def source(shop: Shop, table: str) -> dict[int, Row]:
 class Night:
     """Loads a shop in every way, each into a copy of its own."""
 
-    def __init__(self, shop: Shop, reader: Reader) -> None:
+    def __init__(self, shop: ChinookDatabase, reader: Reader) -> None:
         self._shop = shop
         self._reader = reader
         self.copies: dict[str, Copy] = defaultdict(Copy)
@@ -177,7 +177,7 @@ class Night:
 
 
 @pytest.fixture
-def night(shop: Shop) -> Iterator[Night]:
+def night(shop: ChinookDatabase) -> Iterator[Night]:
     """A shop with the triggers of the guide, and its readers."""
     with reading(shop) as reader:
         for it in blocks(GUIDE, "sql", "triggers"):
@@ -190,13 +190,13 @@ def night(shop: Shop) -> Iterator[Night]:
         yield Night(shop, reader)
 
 
-def assert_sound(shop: Shop) -> None:
+def assert_sound(shop: ChinookDatabase) -> None:
     with shop.engine.connect() as connection:
         assert [check for check in verify_all(connection) if not check.passed] == []
 
 
 @spellings
-def test_what_each_way_of_loading_has_after_each_night(shop: Shop, night: Night) -> None:
+def test_what_each_way_of_loading_has_after_each_night(shop: ChinookDatabase, night: Night) -> None:
     ways = {"highest id", "merged days", "reinserted days", "updated_at", "everything"}
     if shop.shape.postgresql:
         ways.add("row versions")
@@ -264,7 +264,7 @@ def test_what_each_way_of_loading_has_after_each_night(shop: Shop, night: Night)
 
 
 @spellings
-def test_old_runs_are_undone_and_the_history_is_moved(shop: Shop, night: Night) -> None:
+def test_old_runs_are_undone_and_the_history_is_moved(shop: ChinookDatabase, night: Night) -> None:
     since = FIRST - timedelta(days=90)
     old = do(shop, generate_d1, 5, day=FIRST - timedelta(days=200))
     do(shop, generate_d1, 5, day=FIRST)
@@ -295,9 +295,9 @@ def test_old_runs_are_undone_and_the_history_is_moved(shop: Shop, night: Night) 
 
 
 @pytest.mark.parametrize(
-    "shop", parameters([Case(SHAPES[2], 18, migrated=True), SPELLINGS[0]]), indirect=True
+    "shop", parameters([DatabaseVariant(SHAPES[2], 18, migrated=True), SPELLINGS[0]]), indirect=True
 )
-def test_with_two_writers_the_highest_id_is_no_mark(shop: Shop) -> None:
+def test_with_two_writers_the_highest_id_is_no_mark(shop: ChinookDatabase) -> None:
     seen, versions = Copy(), Copy()
     with reading(shop) as reader:
 

@@ -19,29 +19,28 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import one_of_each, parameters
-from postgres import PASSWORD
-from processes import Popen
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from chinook_sim import align, backfill, generate_d1, live, undo
 from chinook_sim.database.interrupts import interruptible
+from support.cases import on_both_databases, one_of_each
+from support.postgres_server import PASSWORD
+from support.processes import Popen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import FrameType
 
-    from conftest import Ground, Shop
     from sqlalchemy import Engine
+
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
 DAY = date(2026, 1, 30)
 CHANGES = {
     "updates": 3, "cancellations": 2, "new_customers": 2, "moves": 2, "price_changes": 2,
 }  # fmt: skip
-
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
 
 def make(engine: Engine, n: int = 30, **wanted: Any) -> str:
@@ -123,10 +122,14 @@ class Interruption:
 
 # What is left in a destructor is told there, and warned of.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@both
+@on_both_databases
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_is_interrupted_anywhere(
-    shop: Shop, call: str, pytestconfig: pytest.Config, ground: Ground, tmp_path: Path
+    shop: ChinookDatabase,
+    call: str,
+    pytestconfig: pytest.Config,
+    templates: DatabaseTemplates,
+    tmp_path: Path,
 ) -> None:
     case = next(it for it in one_of_each() if it.shape == shop.shape)
     counted = Interruption(0)
@@ -137,7 +140,7 @@ def test_a_call_is_interrupted_anywhere(
     for place, number in enumerate([0, 0, *range(pytestconfig.getoption("--interrupts"))]):
         directory = tmp_path / f"{place}"
         directory.mkdir()
-        fresh = ground.shop(case, directory)
+        fresh = templates.copy(case, directory)
         # With a pool, which must not get a connection in the middle of a command.
         engine = create_engine(fresh.url)
         work = CALLS[call](engine)
@@ -154,7 +157,7 @@ def test_a_call_is_interrupted_anywhere(
         fresh.close()
 
 
-def sound(shop: Shop, call: str, before: dict[str, list[tuple[Any, ...]]]) -> None:
+def sound(shop: ChinookDatabase, call: str, before: dict[str, list[tuple[Any, ...]]]) -> None:
     """Check that all or nothing was done; a signal may come right after COMMIT."""
     after, kind = shop.snapshot(), {"align": "align"}.get(call, "generate")
     runs = shop.rows(
@@ -198,9 +201,11 @@ def test_the_exit_status_holds_where_a_string_was_executed(tmp_path: Path) -> No
 class Works:
     """Commands, what each needs before it, and what must be there after it."""
 
-    def __init__(self, shop: Shop, ground: Ground, directory: Path) -> None:
+    def __init__(
+        self, shop: ChinookDatabase, templates: DatabaseTemplates, directory: Path
+    ) -> None:
         self.shop = shop
-        self.ground = ground
+        self.templates = templates
         self.directory = directory
         self.url = shop.text
         self.number = 0
@@ -256,18 +261,18 @@ class Works:
         assert self.shop.value("SELECT count(*) FROM [Invoice]") == 30 + made - gone
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("work", ["generate", "undo", "align", "init", "live", "backfill"])
 def test_a_command_is_interrupted_at_any_moment(
-    shop: Shop,
-    ground: Ground,
+    shop: ChinookDatabase,
+    templates: DatabaseTemplates,
     tmp_path: Path,
     work: str,
     pytestconfig: pytest.Config,
 ) -> None:
     directory = tmp_path / "files"
     directory.mkdir()
-    works = Works(shop, ground, directory)
+    works = Works(shop, templates, directory)
     begun = time.monotonic()
     with works.start(work) as process:
         _, said = process.communicate(timeout=120)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
 from sqlalchemy.orm import Session
 
 from chinook_sim import InvalidInput, KeyTaken, generate_d1, simulate_changes, undo
@@ -17,25 +16,28 @@ from chinook_sim.operations.options import BatchOptions, backdating_rule
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.sampling.selections import count_late, sample_late
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import (
+    alternating_versions,
+    on_all_migrated,
+    on_both_databases,
+    on_each_shape,
+    parameters,
+)
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
-
     from chinook_sim.sales.summary import BatchSummary
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 
-
-def make(shop: Shop, n: int = 100, **wanted: Any) -> BatchSummary:
+def make(shop: ChinookDatabase, n: int = 100, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
 
 
-def days_back(shop: Shop, made: BatchSummary) -> list[int]:
+def days_back(shop: ChinookDatabase, made: BatchSummary) -> list[int]:
     """By how many days each sale of a batch is dated before its day."""
     rows = shop.rows(
         f"SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceId] >= {made.invoice_ids[0]} "
@@ -44,7 +46,7 @@ def days_back(shop: Shop, made: BatchSummary) -> list[int]:
     return [(made.day - datetime.fromisoformat(str(row[0])).date()).days for row in rows]
 
 
-def passes(shop: Shop, day: date | None, expect: int | None = None) -> bool:
+def passes(shop: ChinookDatabase, day: date | None, expect: int | None = None) -> bool:
     with shop.engine.connect() as connection:
         checks = (
             verify_all(connection, expect=expect)
@@ -77,8 +79,8 @@ def test_each_number_of_days_is_as_likely() -> None:
     assert ((counts[1:] - 10_000) ** 2 / 10_000).sum() < 38
 
 
-@each
-def test_late_sales_are_dated_before_the_day(shop: Shop) -> None:
+@on_all_migrated
+def test_late_sales_are_dated_before_the_day(shop: ChinookDatabase) -> None:
     made = make(shop, late=0.2)
     back = days_back(shop, made)
     assert made.late == sum(day > 0 for day in back) == 20
@@ -91,8 +93,8 @@ def test_late_sales_are_dated_before_the_day(shop: Shop) -> None:
     assert other.late == 0
 
 
-@each
-def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: Shop) -> None:
+@on_all_migrated
+def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookDatabase) -> None:
     days = [DAY - timedelta(days=back) for back in range(4)]
     for day in reversed(days):
         make(shop, 50, day=day, late=0.3, late_days=3)
@@ -108,8 +110,8 @@ def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: Shop) -> No
     assert [day for day in days if not passes(shop, day)] == [DAY, dated]
 
 
-@in_turns
-def test_undo_and_once_know_them(shop: Shop) -> None:
+@on_each_shape
+def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     made = make(shop, late="0.1", late_days=30, once=True)
     again = make(shop, late=Decimal("0.10"), late_days=30, once=True)
@@ -124,16 +126,18 @@ def test_undo_and_once_know_them(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@in_turns
-def test_a_cancelled_late_sale_is_accounted_for(shop: Shop) -> None:
+@on_each_shape
+def test_a_cancelled_late_sale_is_accounted_for(shop: ChinookDatabase) -> None:
     make(shop, 40, late=1)
     with Session(shop.engine) as session, session.begin():
         simulate_changes(session, day=DAY, cancellations=40)
     assert passes(shop, None)
 
 
-@in_turns
-def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(shop: Shop) -> None:
+@on_each_shape
+def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(
+    shop: ChinookDatabase,
+) -> None:
     made = make(shop, late=0.5, late_days=3)
     with Session(shop.engine) as session, session.begin():
         later = simulate_changes(session, day=DAY + timedelta(days=1), cancellations=40, seed=8)
@@ -152,8 +156,8 @@ def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(shop: Sh
     assert passes(shop, None, expect=30 + 60)
 
 
-@in_turns
-def test_a_dry_run_tells_how_many(shop: Shop) -> None:
+@on_each_shape
+def test_a_dry_run_tells_how_many(shop: ChinookDatabase) -> None:
     options = BatchOptions(day=DAY, seed=1, backdating=backdating_rule(0.05, 7))
     with Session(shop.engine) as session:
         assert plan_batch(session, 200, options).late == 10
@@ -164,18 +168,18 @@ def test_a_dry_run_tells_how_many(shop: Shop) -> None:
     [-0.1, 1.1, "x", float("nan"), float("inf"), 0.00001, None, "", True, "0_1", "٠.٥", " 0.5",
      "+0.5", "5e-1", "0.0.5", ".", "0.5\n"],
 )  # fmt: skip
-def test_a_share_is_a_share(share: Any, shop: Shop) -> None:
+def test_a_share_is_a_share(share: Any, shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="share"):
         make(shop, late=share)
 
 
 test_a_share_is_a_share = pytest.mark.parametrize(
-    "shop", parameters(by_turns()[-1:]), indirect=True
+    "shop", parameters(alternating_versions()[-1:]), indirect=True
 )(test_a_share_is_a_share)
 
 
-@pytest.mark.parametrize("shop", parameters(by_turns()[-1:]), indirect=True)
-def test_there_is_no_day_before_the_first(shop: Shop) -> None:
+@pytest.mark.parametrize("shop", parameters(alternating_versions()[-1:]), indirect=True)
+def test_there_is_no_day_before_the_first(shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="less than 7 for 0001-01-07, got 7"):
         make(shop, day=date(1, 1, 7), late=0.5)
     assert make(shop, day=date(1, 1, 8), late=0.5).late == 50
@@ -183,8 +187,8 @@ def test_there_is_no_day_before_the_first(shop: Shop) -> None:
         make(shop, late=0.5, late_days=0)
 
 
-@both
-def test_the_command_makes_them(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_the_command_makes_them(shop: ChinookDatabase, command: Command) -> None:
     night = ("generate", "50", "--day", str(DAY), "--late", "0.1", "--late-days", "3")
     done = command(*night, DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr

@@ -10,12 +10,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, parameters
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -40,41 +37,47 @@ from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
+from support import ROOT
+from support.cases import (
+    alternating_versions,
+    cases,
+    on_each_postgresql_shape,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_each_sqlite_shape,
+    parameters,
+)
+from support.chinook_variants import SHAPES, build_postgresql
 
 if TYPE_CHECKING:
-    from conftest import Ground, Shop
-    from postgres import Server
+    from pathlib import Path
 
     from chinook_sim.sales.summary import BatchSummary
+    from support.databases import ChinookDatabase, DatabaseTemplates
+    from support.postgres_server import Server
 
 DAY = date(2026, 1, 31)
 
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
 
-
-def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, **wanted})
 
 
-def take_back(shop: Shop, run: str | None) -> bool:
+def take_back(shop: ChinookDatabase, run: str | None) -> bool:
     with Session(shop.engine) as session, session.begin():
         return undo(session, run or "").existed
 
 
-def runs(shop: Shop) -> list[tuple[Any, ...]]:
+def runs(shop: ChinookDatabase) -> list[tuple[Any, ...]]:
     return shop.rows(
         "SELECT run_id, kind, key, sales, undone_at IS NOT NULL FROM chinook_sim_run "
         "WHERE kind <> 'baseline' ORDER BY created_at, last_invoice_id"
     )
 
 
-@each
-def test_a_batch_stands_in_the_ledger(shop: Shop) -> None:
+@on_each_shape
+def test_a_batch_stands_in_the_ledger(shop: ChinookDatabase) -> None:
     made = make(shop, seed=7, key="a job's run")
     (row,) = shop.rows(
         "SELECT run_id, key, day, timezone, requested, seed, profile, sales, lines, revenue, "
@@ -94,8 +97,8 @@ def test_a_batch_stands_in_the_ledger(shop: Shop) -> None:
     assert ranges == [(made.run_id, row[11], row[12], 1, 16 * made.count)]
 
 
-@unmigrated
-def test_without_a_ledger_sales_are_made_but_not_once(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_sales_are_made_but_not_once(shop: ChinookDatabase) -> None:
     assert make(shop).run_id is None
     requests: list[dict[str, Any]] = [{"once": True}, {"key": "k"}]
     for wanted in requests:
@@ -104,8 +107,8 @@ def test_without_a_ledger_sales_are_made_but_not_once(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 50
 
 
-@each
-def test_what_is_rolled_back_is_in_no_ledger(shop: Shop) -> None:
+@on_each_shape
+def test_what_is_rolled_back_is_in_no_ledger(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         generate_d1(session, 5, day=DAY, once=True)
         session.rollback()
@@ -113,8 +116,8 @@ def test_what_is_rolled_back_is_in_no_ledger(shop: Shop) -> None:
     assert not make(shop, once=True).existed
 
 
-@each
-def test_a_day_asked_for_again_is_there_already(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_asked_for_again_is_there_already(shop: ChinookDatabase) -> None:
     first = make(shop, once=True)
     requests: list[dict[str, Any]] = [{}, {"seed": first.seed}]
     for wanted in requests:
@@ -127,8 +130,8 @@ def test_a_day_asked_for_again_is_there_already(shop: Shop) -> None:
     assert not make(shop).existed
 
 
-@each
-def test_a_key_stands_for_one_request(shop: Shop) -> None:
+@on_each_shape
+def test_a_key_stands_for_one_request(shop: ChinookDatabase) -> None:
     make(shop, key="job", seed=7)
     assert make(shop, key="job").existed
     others: list[tuple[dict[str, Any], str, str]] = [
@@ -152,8 +155,8 @@ def test_a_key_is_short_and_printable(key: Any) -> None:
         generate_d1(None, 1, key="a", once=True)  # type: ignore[arg-type]
 
 
-@each
-def test_a_factory_s_batches_stand_in_the_ledger(shop: Shop) -> None:
+@on_each_shape
+def test_a_factory_s_batches_stand_in_the_ledger(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=3)
         factory.create_batch(5, DAY)
@@ -166,8 +169,8 @@ def test_a_factory_s_batches_stand_in_the_ledger(shop: Shop) -> None:
 # --- undo --------------------------------------------------------------------------------------
 
 
-@each
-def test_a_run_is_taken_out_and_everything_else_stays(shop: Shop) -> None:
+@on_each_shape
+def test_a_run_is_taken_out_and_everything_else_stays(shop: ChinookDatabase) -> None:
     make(shop, 5)
     first = make(shop, 30, once=True)
     later = make(shop, 7)
@@ -187,8 +190,8 @@ def test_a_run_is_taken_out_and_everything_else_stays(shop: Shop) -> None:
     take_back(shop, later.run_id)
 
 
-@on_postgresql
-def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_interleaved_runs_are_told_apart(shop: ChinookDatabase) -> None:
     source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
     shop.execute(f"ALTER SEQUENCE {source} INCREMENT BY 2")
     even = make(shop, 10)
@@ -205,7 +208,7 @@ def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 33
 
 
-@each
+@on_each_shape
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -222,7 +225,7 @@ def test_interleaved_runs_are_told_apart(shop: Shop) -> None:
     ],
 )
 def test_a_run_whose_sales_were_changed_is_not_taken_out(
-    shop: Shop, change: str, told: str
+    shop: ChinookDatabase, change: str, told: str
 ) -> None:
     made = make(shop)
     always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
@@ -237,11 +240,11 @@ def test_a_run_whose_sales_were_changed_is_not_taken_out(
     assert [row[4] for row in runs(shop)] == [False]
 
 
-@each
+@on_each_shape
 @pytest.mark.parametrize(
     ("table", "key"), [("Invoice", "InvoiceId"), ("InvoiceLine", "InvoiceLineId")]
 )
-def test_rows_of_others_are_not_taken_along(shop: Shop, table: str, key: str) -> None:
+def test_rows_of_others_are_not_taken_along(shop: ChinookDatabase, table: str, key: str) -> None:
     made = make(shop)
     shop.execute(
         "CREATE TABLE shipment (id int PRIMARY KEY, "
@@ -257,9 +260,9 @@ def test_rows_of_others_are_not_taken_along(shop: Shop, table: str, key: str) ->
     assert shop.value("SELECT count(*) FROM shipment") == 1
 
 
-@each
+@on_each_shape
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", ""])
-def test_a_key_of_two_columns_is_followed_whole(shop: Shop, rule: str) -> None:
+def test_a_key_of_two_columns_is_followed_whole(shop: ChinookDatabase, rule: str) -> None:
     made = make(shop)
     own = shop.value("SELECT max([InvoiceId]) FROM [Invoice]")
     # Ids that are customers' must not be taken for invoices', nor the other way round.
@@ -278,8 +281,8 @@ def test_a_key_of_two_columns_is_followed_whole(shop: Shop, rule: str) -> None:
     assert shop.value("SELECT count(*) FROM loyalty") == 1
 
 
-@on_postgresql
-def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: ChinookDatabase) -> None:
     made = make(shop)
     shop.execute(
         "CREATE TABLE shipment "
@@ -302,8 +305,8 @@ def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: Shop) ->
     assert shop.value("SELECT count(*) FROM shipment") == 1
 
 
-@each
-def test_a_run_whose_sales_are_all_gone_can_be_asked_for_again(shop: Shop) -> None:
+@on_each_shape
+def test_a_run_whose_sales_are_all_gone_can_be_asked_for_again(shop: ChinookDatabase) -> None:
     made = make(shop, once=True)
     shop.execute(
         "DELETE FROM [InvoiceLine] WHERE [InvoiceId] > 30",
@@ -314,10 +317,10 @@ def test_a_run_whose_sales_are_all_gone_can_be_asked_for_again(shop: Shop) -> No
 
 
 def test_sqlite_does_not_wait_for_readers_in_the_middle_of_a_batch(
-    ground: Ground, tmp_path: Path
+    templates: DatabaseTemplates, tmp_path: Path
 ) -> None:
-    (case,) = [case for case in by_turns() if case.id == "sqlite-int"]
-    shop = ground.shop(case, tmp_path)
+    (case,) = [case for case in alternating_versions() if case.id == "sqlite-int"]
+    shop = templates.copy(case, tmp_path)
     with Session(shop.engine) as session, session.begin():
         pragma = text("PRAGMA busy_timeout")
         usual = session.scalar(pragma)
@@ -328,8 +331,8 @@ def test_sqlite_does_not_wait_for_readers_in_the_middle_of_a_batch(
         assert session.scalar(pragma) == usual
 
 
-@each
-def test_only_a_run_that_is_named_is_undone(shop: Shop) -> None:
+@on_each_shape
+def test_only_a_run_that_is_named_is_undone(shop: ChinookDatabase) -> None:
     make(shop)
     for name in ("", "abc", "baseline", "%", "____", "0000-not-there", "x" * 40):
         with pytest.raises(InvalidInput):
@@ -337,8 +340,8 @@ def test_only_a_run_that_is_named_is_undone(shop: Shop) -> None:
     assert [row[4] for row in runs(shop)] == [False]
 
 
-@on_postgresql
-def test_a_day_made_by_sql_is_taken_out_too(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_day_made_by_sql_is_taken_out_too(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     ((run, sales),) = shop.rows(f"SELECT run_id, sales FROM simulate_sales('{DAY}', 300)")
     assert sales == 300
@@ -372,13 +375,13 @@ def test_all_of_it_works_off_the_search_path(server: Server) -> None:
 # --- align -------------------------------------------------------------------------------------
 
 
-def dates(shop: Shop, where: str = "1 = 1") -> dict[int, str]:
+def dates(shop: ChinookDatabase, where: str = "1 = 1") -> dict[int, str]:
     rows = shop.rows(f"SELECT [InvoiceId], [InvoiceDate] FROM [Invoice] WHERE {where}")
     return {number: str(moment) for number, moment in rows}
 
 
-@each
-def test_the_history_is_moved_up_and_back(shop: Shop) -> None:
+@on_each_shape
+def test_the_history_is_moved_up_and_back(shop: ChinookDatabase) -> None:
     sold = make(shop, 40)
     if shop.server:
         shop.rows(f"SELECT simulate_new_sale('{DAY}')")
@@ -413,8 +416,8 @@ def test_the_history_is_moved_up_and_back(shop: Shop) -> None:
         assert not align(session).existed
 
 
-@unmigrated
-def test_sales_from_before_the_ledger_are_not_history(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_sales_from_before_the_ledger_are_not_history(shop: ChinookDatabase) -> None:
     """They have a time of day; the invoices of every Chinook are dated at midnight."""
     made = make(shop, 50)
     # One in 86,400 of them is at midnight too.
@@ -430,8 +433,8 @@ def test_sales_from_before_the_ledger_are_not_history(shop: Shop) -> None:
     assert dates(shop, "[InvoiceId] > 30") == sold
 
 
-@each
-def test_sales_on_a_day_of_the_history_are_told_apart(shop: Shop) -> None:
+@on_each_shape
+def test_sales_on_a_day_of_the_history_are_told_apart(shop: ChinookDatabase) -> None:
     # As if there had been more invoices once: only the ledger's ids tell then.
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = 1000 WHERE kind = 'baseline'")
     day = date.fromisoformat(min(dates(shop).values())[:10])
@@ -442,7 +445,7 @@ def test_sales_on_a_day_of_the_history_are_told_apart(shop: Shop) -> None:
     assert dates(shop, "[InvoiceId] > 30") == sold
 
 
-@each
+@on_each_shape
 @pytest.mark.parametrize(
     "change",
     [
@@ -453,7 +456,9 @@ def test_sales_on_a_day_of_the_history_are_told_apart(shop: Shop) -> None:
     ],
     ids=["to a time of day", "to another day", "deleted"],
 )
-def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop, change: str) -> None:
+def test_a_history_that_was_dated_anew_is_not_moved_back(
+    shop: ChinookDatabase, change: str
+) -> None:
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
     shop.execute(*change.split(";"))
@@ -463,8 +468,10 @@ def test_a_history_that_was_dated_anew_is_not_moved_back(shop: Shop, change: str
     assert dates(shop) == before
 
 
-@each
-def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(shop: Shop) -> None:
+@on_each_shape
+def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(
+    shop: ChinookDatabase,
+) -> None:
     before = dates(shop)
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
@@ -479,8 +486,8 @@ def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(shop
     assert dates(shop) == before
 
 
-@unmigrated
-def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: ChinookDatabase) -> None:
     shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -490,16 +497,16 @@ def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: Shop) -> Non
         assert align(session).invoices == 0
 
 
-@each
-def test_a_shop_without_history_has_nothing_to_move(shop: Shop) -> None:
+@on_each_shape
+def test_a_shop_without_history_has_nothing_to_move(shop: ChinookDatabase) -> None:
     shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
     assert (moved.days, moved.invoices, moved.run_id) == (0, 0, None)
 
 
-@unmigrated
-def test_without_a_ledger_nothing_is_moved_or_undone(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_nothing_is_moved_or_undone(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         with pytest.raises(NoLedger):
             align(session)
@@ -522,7 +529,7 @@ def test_without_a_ledger_nothing_is_moved_or_undone(shop: Shop) -> None:
     ),
     indirect=True,
 )
-def test_a_sequence_behind_its_table_is_moved_forward(shop: Shop, distance: int) -> None:
+def test_a_sequence_behind_its_table_is_moved_forward(shop: ChinookDatabase, distance: int) -> None:
     always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
     shop.execute(
         "INSERT INTO [Invoice] ([InvoiceId], [CustomerId], [InvoiceDate], [Total]) "
@@ -544,8 +551,8 @@ def test_a_sequence_behind_its_table_is_moved_forward(shop: Shop, distance: int)
         assert shop.insert_by_default() == 44 + distance
 
 
-@on_postgresql
-def test_a_sequence_that_was_restarted_is_moved_forward(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_that_was_restarted_is_moved_forward(shop: ChinookDatabase) -> None:
     source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
     shop.execute(f"ALTER SEQUENCE {source} RESTART")
     assert make(shop, 3).invoice_ids[0] == 31
@@ -563,7 +570,7 @@ def test_a_sequence_that_was_restarted_is_moved_forward(shop: Shop) -> None:
     indirect=True,
 )
 @pytest.mark.parametrize("ending", ["committed", "rolled back", "left hanging"])
-def test_the_outcome_of_a_lost_commit_is_found(shop: Shop, ending: str) -> None:
+def test_the_outcome_of_a_lost_commit_is_found(shop: ChinookDatabase, ending: str) -> None:
     writer = create_engine(shop.url, poolclass=NullPool).connect()
     writer.begin()
     with Session(writer) as session:
@@ -585,8 +592,8 @@ def test_the_outcome_of_a_lost_commit_is_found(shop: Shop, ending: str) -> None:
     assert found == (35 if ending == "committed" else 30)
 
 
-@on_postgresql
-def test_a_batch_that_cannot_be_serialized_says_so(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_batch_that_cannot_be_serialized_says_so(shop: ChinookDatabase) -> None:
     """Two ask for one key at once, where a transaction sees only what was before it began."""
     engine = create_engine(shop.url, poolclass=NullPool, isolation_level="REPEATABLE READ")
     with Session(engine) as late:
@@ -613,12 +620,8 @@ def test_tables_made_by_sqlalchemy_have_the_key_too(tmp_path: Path) -> None:
     assert done.stdout == "chinook_sim_run_key\n"
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in by_turns(migrated=True) if not case.major]),
-    indirect=True,
-)
-def test_each_column_of_the_ledger_has_one_storage_class(shop: Shop) -> None:
+@on_each_sqlite_shape
+def test_each_column_of_the_ledger_has_one_storage_class(shop: ChinookDatabase) -> None:
     # Prices of whole dollars beside others, and rows of every kind of run.
     shop.execute("UPDATE [Track] SET [UnitPrice] = 1 WHERE [TrackId] % 2 = 0")
     with Session(shop.engine) as session, session.begin():
@@ -659,9 +662,7 @@ def test_each_column_of_the_ledger_has_one_storage_class(shop: Shop) -> None:
     assert kinds["chinook_sim_run.day"] == {"text"}
     assert kinds["chinook_sim_run_invoices.fingerprints"] == {"blob"}
     # The shop's own columns have what they are declared as; the documented queries have one class.
-    guide = (Path(__file__).parents[1] / "docs" / "how-to" / "read-sqlite.md").read_text(
-        encoding="utf-8"
-    )
+    guide = (ROOT / "docs" / "how-to" / "read-sqlite.md").read_text(encoding="utf-8")
     cast, cents = re.findall(r"```sql\n(.*?);\n```", guide, re.DOTALL)
     assert {type(row[2]) for row in shop.rows(cast)} == {float}
     assert {type(row[1]) for row in shop.rows(cents)} == {int}

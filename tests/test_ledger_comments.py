@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command as alembic
-from conftest import by_turns, one_of_each, parameters
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from test_migrations import config, downgrade
 
 from chinook_sim import generate_d1, recognise
 from chinook_sim.models import Base
 from chinook_sim.provisioning.migration_runner import revision_of, upgrade
+from support import ROOT
+from support.alembic_commands import config, downgrade
+from support.cases import (
+    on_both_databases,
+    on_each_postgresql_shape,
+    on_each_postgresql_shape_unmigrated,
+)
 
 if TYPE_CHECKING:
-    from conftest import Shop
-    from postgres import Server
+    from support.databases import ChinookDatabase
+    from support.postgres_server import Server
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "ledger-tables.md"
+REFERENCE = ROOT / "docs" / "reference" / "ledger-tables.md"
 
 LEDGER = {
     str(table.name): table
@@ -30,9 +34,6 @@ LEDGER = {
     if table.name.startswith("chinook_sim_")
 }
 
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
 
 COMMENTS = """
     SELECT c.relname, coalesce(a.attname, ''), d.description
@@ -84,8 +85,8 @@ def test_a_database_of_any_encoding_holds_the_comments() -> None:
     assert [it for it in declared() if not (it[2] or "").isascii()] == []
 
 
-@on_postgresql
-def test_a_migrated_ledger_has_a_comment_on_everything(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_a_migrated_ledger_has_a_comment_on_everything(shop: ChinookDatabase) -> None:
     assert set(shop.rows(COMMENTS)) == declared()
 
 
@@ -98,8 +99,8 @@ def test_a_ledger_that_sqlalchemy_makes_has_the_same_comments(server: Server) ->
     server.drop_database(database)
 
 
-@on_postgresql
-def test_comments_of_the_owner_stay(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_comments_of_the_owner_stay(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         downgrade(connection, "0008")
     assert shop.rows(COMMENTS) == []
@@ -126,10 +127,8 @@ def own(comments: list[tuple[str, str, str]]) -> set[tuple[str, str]]:
     return {it[:2] for it in comments}
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns() if case.major]), indirect=True
-)
-def test_the_mark_of_a_ledger_in_a_schema_of_its_own_stays(shop: Shop) -> None:
+@on_each_postgresql_shape_unmigrated
+def test_the_mark_of_a_ledger_in_a_schema_of_its_own_stays(shop: ChinookDatabase) -> None:
     schema = "the ledger's 50% :x"
     mark = {("chinook_sim_version", "", "made by chinook_sim for the schema public")}
     with shop.engine.begin() as connection:
@@ -144,8 +143,8 @@ def test_the_mark_of_a_ledger_in_a_schema_of_its_own_stays(shop: Shop) -> None:
         assert recognise(connection).ledger_schema == schema
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_a_ledger_without_comments_is_used_like_any(shop: Shop) -> None:
+@on_both_databases
+def test_a_ledger_without_comments_is_used_like_any(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         alembic.downgrade(config(connection), "0008")
 

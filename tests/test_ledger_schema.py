@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command as alembic
-from conftest import by_turns, parameters
-from postgres import PASSWORD
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from test_migrations import alembic_process, config
 
 from chinook_sim import NotAChinook, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.errors import MigrationRefused, NoLedger
@@ -25,19 +21,24 @@ from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all
 from chinook_sim.verification.as_made import AS_MADE
+from support.alembic_commands import alembic_process, config
+from support.cases import alternating_versions, parameters
+from support.chinook_variants import SHAPES, build_postgresql
+from support.postgres_server import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Command, Shop
-    from postgres import Server
+    from support.command import Command
+    from support.databases import ChinookDatabase
+    from support.postgres_server import Server
 
 DAY = date(2026, 1, 31)
 
 LEDGER = 'the "ledger" 50% :x'
 """A name that must be quoted."""
 
-CASES = {case.id: case for case in by_turns()}
+CASES = {case.id: case for case in alternating_versions()}
 
 on_two = pytest.mark.parametrize(
     "shop",
@@ -46,7 +47,7 @@ on_two = pytest.mark.parametrize(
 )
 
 
-def ours(shop: Shop) -> set[tuple[str, str]]:
+def ours(shop: ChinookDatabase) -> set[tuple[str, str]]:
     return set(
         shop.rows(
             "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n "
@@ -57,7 +58,7 @@ def ours(shop: Shop) -> set[tuple[str, str]]:
 
 @on_two
 def test_everything_works_with_a_ledger_in_a_schema_of_its_own(
-    shop: Shop, command: Command
+    shop: ChinookDatabase, command: Command
 ) -> None:
     done = command("init", "--ledger-schema", LEDGER, DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr
@@ -90,7 +91,7 @@ def test_everything_works_with_a_ledger_in_a_schema_of_its_own(
     assert ours(shop) == set()
 
 
-def move_tables(shop: Shop) -> None:
+def move_tables(shop: ChinookDatabase) -> None:
     """Move the tables of the shop, and not those of the ledger, to the schema `north`."""
     tables = shop.rows(
         "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
@@ -100,7 +101,9 @@ def move_tables(shop: Shop) -> None:
 
 
 @on_two
-def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(shop: Shop) -> None:
+def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(
+    shop: ChinookDatabase,
+) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     move_tables(shop)
@@ -113,7 +116,7 @@ def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(shop:
 
 
 @on_two
-def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None:
+def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     with Session(shop.engine) as session, session.begin():
@@ -150,7 +153,7 @@ def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: Shop) -> None
 
 
 @on_two
-def test_a_shop_moved_away_from_its_ledger_s_comment_is_refused(shop: Shop) -> None:
+def test_a_shop_moved_away_from_its_ledger_s_comment_is_refused(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection, ledger_schema="ledger")
     move_tables(shop)
@@ -162,7 +165,7 @@ def test_a_shop_moved_away_from_its_ledger_s_comment_is_refused(shop: Shop) -> N
 
 
 @on_two
-def test_tables_that_are_no_ledger_keep_nobody_from_a_batch(shop: Shop) -> None:
+def test_tables_that_are_no_ledger_keep_nobody_from_a_batch(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE SCHEMA warehouse",
         "CREATE TABLE warehouse.chinook_sim_run (run_id text)",
@@ -178,7 +181,7 @@ def test_tables_that_are_no_ledger_keep_nobody_from_a_batch(shop: Shop) -> None:
 
 
 @on_two
-def test_a_script_makes_the_ledger_s_schema_too(shop: Shop) -> None:
+def test_a_script_makes_the_ledger_s_schema_too(shop: ChinookDatabase) -> None:
     given = ("-x", "ledger_schema=a ledger", "upgrade", "head")
     done = alembic_process(*given, "--sql", DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr
@@ -228,7 +231,9 @@ def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
 
 
 @on_two
-def test_a_role_without_the_ledger_s_schema_is_told_the_grant(shop: Shop, command: Command) -> None:
+def test_a_role_without_the_ledger_s_schema_is_told_the_grant(
+    shop: ChinookDatabase, command: Command
+) -> None:
     assert shop.server is not None
     with shop.engine.begin() as connection:
         upgrade(connection, ledger_schema="a ledger")
@@ -284,7 +289,7 @@ def test_sqlite_has_no_schema_for_it(command: Command) -> None:
 
 
 @on_two
-def test_schemas_that_are_renamed_are_found_or_refused(shop: Shop) -> None:
+def test_schemas_that_are_renamed_are_found_or_refused(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection, ledger_schema="ledger")
     shop.execute("ALTER SCHEMA ledger RENAME TO books")

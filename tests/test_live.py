@@ -17,10 +17,6 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
-from pooler import Way, wired
-from postgres import free_port
-from processes import Popen
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
@@ -49,27 +45,33 @@ from chinook_sim.sampling.arrivals import MIX, SALE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.statistics import chance_of
+from support.cases import (
+    alternating_versions,
+    on_all_migrated,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_one_postgresql,
+)
+from support.pgbouncer import Way, wired
+from support.postgres_server import free_port
+from support.processes import Popen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from conftest import Command, Ground, Shop
     from sqlalchemy import Connection
-    from wire import Side
 
     from chinook_sim.operations.live.worker import LiveBatch
+    from support.command import Command
+    from support.databases import ChinookDatabase, DatabaseTemplates
+    from support.tcp_proxy import Side
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
-
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-on_postgresql = pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 
-def sell(shop: Shop, count: int, rate: float = 400, **wanted: Any) -> list[LiveBatch]:
+def sell(shop: ChinookDatabase, count: int, rate: float = 400, **wanted: Any) -> list[LiveBatch]:
     """Make transactions until so many arrivals are made, of each kind, and in several of them."""
     batches: list[LiveBatch] = []
     _, updates, cancellations = wanted.get("mix", MIX)
@@ -85,7 +87,7 @@ def sell(shop: Shop, count: int, rate: float = 400, **wanted: Any) -> list[LiveB
     return batches
 
 
-def assert_all_there_once(shop: Shop, batches: Sequence[LiveBatch]) -> None:
+def assert_all_there_once(shop: ChinookDatabase, batches: Sequence[LiveBatch]) -> None:
     """What was told, what the ledger has, and what is in the tables are the same."""
     runs = shop.rows(
         "SELECT key, day, sales, lines, revenue FROM chinook_sim_run WHERE kind = 'live' "
@@ -124,8 +126,8 @@ def assert_all_there_once(shop: Shop, batches: Sequence[LiveBatch]) -> None:
             assert [it for it in verify_day(connection, day) if not it.passed] == []
 
 
-@each
-def test_a_shop_lives(shop: Shop) -> None:
+@on_all_migrated
+def test_a_shop_lives(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     with shop.engine.connect() as connection:
         opened = now(connection)
@@ -157,14 +159,14 @@ def stream_name(batches: Sequence[LiveBatch]) -> str:
     return str(batches[0].made.key).split("/")[0]
 
 
-def take_back(shop: Shop, run: str) -> None:
+def take_back(shop: ChinookDatabase, run: str) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, run)
 
 
-@both
+@on_both_databases
 def test_a_long_stream_is_undone_a_slice_at_a_time(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = shop.snapshot()
     batches: list[LiveBatch] = []
@@ -200,8 +202,10 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
         assert all(it.passed for it in verify_all(connection))
 
 
-@in_turns
-def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(shop: Shop) -> None:
+@on_each_shape
+def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(
+    shop: ChinookDatabase,
+) -> None:
     """All of these had seen the changes of prices, and changed none of them."""
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 50, price_changes=3)
@@ -219,8 +223,10 @@ def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(shop: 
         assert all(it.passed for it in verify_all(connection))
 
 
-@both
-def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(shop: Shop) -> None:
+@on_both_databases
+def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(
+    shop: ChinookDatabase,
+) -> None:
     first = stream_name(sell(shop, 20, mix=(1, 0, 0)))
     changing = live(shop.engine, 400, seed=8, mix=(0, 1, 0))
     some = list(islice(changing, 4))
@@ -241,9 +247,9 @@ def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(shop:
     assert shop.snapshot() == there
 
 
-@both
+@on_both_databases
 def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undoing, "RUNS", 3)
     before = shop.snapshot()
@@ -266,9 +272,9 @@ def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
     assert shop.snapshot() == before
 
 
-@both
+@on_both_databases
 def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undoing, "RUNS", 3)
     batches = sell(shop, 60)
@@ -301,8 +307,8 @@ def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
     assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == 0
 
 
-@both
-def test_a_stream_must_be_named_whole(shop: Shop) -> None:
+@on_both_databases
+def test_a_stream_must_be_named_whole(shop: ChinookDatabase) -> None:
     name = stream_name(sell(shop, 5))
     for part in (name[:8], name[:8].upper(), "live-", f"{name}/1", "live-%"):
         with pytest.raises(InvalidInput, match=r"give the complete name, .* lists them"):
@@ -313,8 +319,8 @@ def test_a_stream_must_be_named_whole(shop: Shop) -> None:
     take_back(shop, name.upper())
 
 
-@in_turns
-def test_a_stream_follows_from_its_seed(shop: Shop) -> None:
+@on_each_shape
+def test_a_stream_follows_from_its_seed(shop: ChinookDatabase) -> None:
     def content() -> list[Any]:
         return shop.rows(
             "SELECT i.[InvoiceId], [CustomerId], [TrackId] FROM [Invoice] i JOIN [InvoiceLine] l "
@@ -397,8 +403,8 @@ class Clock:
         return time.monotonic() + self.more
 
 
-@both
-def test_a_database_that_is_too_slow_is_not_queued_for_ever(shop: Shop) -> None:
+@on_both_databases
+def test_a_database_that_is_too_slow_is_not_queued_for_ever(shop: ChinookDatabase) -> None:
     clock = Clock()
 
     def slowly(_: Connection) -> None:
@@ -414,8 +420,8 @@ def test_a_database_that_is_too_slow_is_not_queued_for_ever(shop: Shop) -> None:
     assert_all_there_once(shop, batches)
 
 
-@both
-def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: Shop) -> None:
+@on_both_databases
+def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: ChinookDatabase) -> None:
     clock = Clock()
 
     def slowly(_: Connection) -> None:
@@ -427,8 +433,8 @@ def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: Shop) -
     assert_all_there_once(shop, batches)
 
 
-@both
-def test_it_ends_after_its_time_or_when_it_is_told(shop: Shop) -> None:
+@on_both_databases
+def test_it_ends_after_its_time_or_when_it_is_told(shop: ChinookDatabase) -> None:
     batches = list(live(shop.engine, 200, duration=timedelta(seconds=1), seed=7))
     expected = Arrivals(7, 200.0, MIX).until(1.0, 1_000)
     assert sum(it.arrivals for it in batches) == len(expected)
@@ -461,14 +467,14 @@ def test_a_signal_handler_sets_the_event_at_any_moment_of_a_pause(tmp_path: Path
     subprocess.run([sys.executable, str(script)], check=True, timeout=60)
 
 
-@unmigrated
-def test_it_needs_a_ledger(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_it_needs_a_ledger(shop: ChinookDatabase) -> None:
     with pytest.raises(NoLedger, match="alembic upgrade head"):
         next(live(shop.engine, 20))
 
 
-@both
-def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
+@on_both_databases
+def test_a_shop_that_changes_meanwhile_is_read_again(shop: ChinookDatabase) -> None:
     stream = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
     batches = list(islice(stream, 3))
     shop.execute(
@@ -482,8 +488,8 @@ def test_a_shop_that_changes_meanwhile_is_read_again(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [InvoiceLine] WHERE [TrackId] > 3") == 0
 
 
-@both
-def test_a_transaction_that_cannot_be_made_ends_it(shop: Shop) -> None:
+@on_both_databases
+def test_a_transaction_that_cannot_be_made_ends_it(shop: ChinookDatabase) -> None:
     stream = live(shop.engine, 400, seed=7, mix=(1, 0, 0))
     made = next(stream)
     shop.execute(
@@ -498,9 +504,9 @@ def test_a_transaction_that_cannot_be_made_ends_it(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == made.made.count
 
 
-@both
+@on_both_databases
 def test_each_sale_is_of_the_day_on_which_it_came(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = time.monotonic()
 
@@ -525,8 +531,8 @@ def test_each_sale_is_of_the_day_on_which_it_came(
         assert all(it.passed for it in verify_shape(connection))
 
 
-@both
-def test_a_zone_has_a_clock_of_its_own(shop: Shop) -> None:
+@on_both_databases
+def test_a_zone_has_a_clock_of_its_own(shop: ChinookDatabase) -> None:
     with shop.engine.connect() as connection:
         there = now(connection, "Pacific/Kiritimati")
         assert abs((there - now(connection, "UTC")).total_seconds() - 14 * 3600) < 60
@@ -536,8 +542,8 @@ def test_a_zone_has_a_clock_of_its_own(shop: Shop) -> None:
     assert batches[0].made.day == there.date()
 
 
-@in_turns
-def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
+@on_each_shape
+def test_a_few_changes_are_found_without_counting_all(shop: ChinookDatabase) -> None:
     day = date(2026, 1, 31)
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 400, day=day, seed=7)
@@ -591,7 +597,7 @@ def test_a_few_changes_are_found_without_counting_all(shop: Shop) -> None:
     ids=lambda it: it if isinstance(it, str) else it.id,
 )
 def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
-    shop: Shop, side: Side, way: Way
+    shop: ChinookDatabase, side: Side, way: Way
 ) -> None:
     assert shop.server is not None
     said: list[str] = []
@@ -618,8 +624,10 @@ def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
     assert sum(it.made.count for it in batches) == kinds[0]
 
 
-@on_postgresql
-def test_a_server_that_is_killed_and_comes_back_is_waited_for(shop: Shop, command: Command) -> None:
+@on_one_postgresql
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(
+    shop: ChinookDatabase, command: Command
+) -> None:
     process = start(shop, "--rate", "50", "--for", "6s", "--json")
     wait_for(shop, 3)
     assert shop.server is not None
@@ -641,7 +649,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(shop: Shop, comman
     assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
 
 
-def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
+def start(shop: ChinookDatabase, *arguments: str) -> subprocess.Popen[bytes]:
     return Popen(
         [sys.executable, "-m", "chinook_sim", "live", *arguments],
         env={**os.environ, "DATABASE_URL": shop.text},
@@ -650,16 +658,18 @@ def start(shop: Shop, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(shop: Shop, runs: int) -> None:
+def wait_for(shop: ChinookDatabase, runs: int) -> None:
     until = time.monotonic() + 60
     while shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") < runs:
         assert time.monotonic() < until
         time.sleep(0.02)
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_stream_ends_well(shop: Shop, ending: int, command: Command) -> None:
+def test_an_interrupted_stream_ends_well(
+    shop: ChinookDatabase, ending: int, command: Command
+) -> None:
     process = start(shop, "--rate", "200", "--json", "--quiet")
     wait_for(shop, 5)
     process.send_signal(ending)
@@ -688,8 +698,8 @@ def test_an_interrupted_stream_ends_well(shop: Shop, ending: int, command: Comma
     assert shop.value("SELECT count(*) FROM [Invoice] WHERE [InvoiceId] > 30") == 0
 
 
-@both
-def test_a_killed_stream_leaves_whole_transactions(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_a_killed_stream_leaves_whole_transactions(shop: ChinookDatabase, command: Command) -> None:
     for _ in range(3):
         process = start(shop, "--rate", "300", "--mix", "1:1:1")
         wait_for(shop, shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") + 5)
@@ -706,8 +716,8 @@ def test_a_killed_stream_leaves_whole_transactions(shop: Shop, command: Command)
     assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
 
 
-@on_postgresql
-def test_a_second_interruption_does_not_wait(shop: Shop) -> None:
+@on_one_postgresql
+def test_a_second_interruption_does_not_wait(shop: ChinookDatabase) -> None:
     process = start(shop, "--rate", "200", "--quiet")
     wait_for(shop, 3)
     with shop.engine.begin() as connection:
@@ -725,9 +735,9 @@ def test_a_second_interruption_does_not_wait(shop: Shop) -> None:
 
 @pytest.mark.parametrize("ending", ["stopped", "over"])
 def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
-    ground: Ground, tmp_path: Path, ending: str
+    templates: DatabaseTemplates, tmp_path: Path, ending: str
 ) -> None:
-    shop = ground.shop(CASES["postgres-snake-identity-pg18-migrated"], tmp_path)
+    shop = templates.copy(CASES["postgres-snake-identity-pg18-migrated"], tmp_path)
     shop.execute(
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'",
@@ -751,8 +761,8 @@ def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
     shop.close()
 
 
-@on_postgresql
-def test_it_waits_for_a_lock_as_long_as_it_takes(shop: Shop) -> None:
+@on_one_postgresql
+def test_it_waits_for_a_lock_as_long_as_it_takes(shop: ChinookDatabase) -> None:
     process = start(shop, "--rate", "50", "--lock-timeout", "1", "--for", "5s", "--json")
     wait_for(shop, 3)
     with shop.engine.begin() as connection:
@@ -768,8 +778,8 @@ def test_it_waits_for_a_lock_as_long_as_it_takes(shop: Shop) -> None:
     assert "the database has caught up with 50 arrivals per second" in lines
 
 
-@on_postgresql
-def test_a_shop_that_cannot_be_read_is_not_waited_for(shop: Shop) -> None:
+@on_one_postgresql
+def test_a_shop_that_cannot_be_read_is_not_waited_for(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         connection.execute(text(shop.sql("LOCK TABLE [Track] IN ACCESS EXCLUSIVE MODE")))
         process = start(shop, "--lock-timeout", "1")
@@ -800,8 +810,10 @@ def test_who_waits_for_a_server_can_be_interrupted(listening: bool, command: Com
     assert process.returncode == 130, said
 
 
-@both
-def test_what_others_sell_is_changed_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_both_databases
+def test_what_others_sell_is_changed_too(
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schema_cache, "REFRESH_INTERVAL", 0.1)
     monkeypatch.setattr(schema_cache, "REFRESH_RATIO", 0)
     with Session(shop.engine) as session, session.begin():

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postgres import free_port
-from shapes import REAL, SHAPES, build_sqlite
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 from chinook_sim.provisioning.source_file import fetch, kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql, statements
+from support.chinook_variants import REAL, SHAPES, build_sqlite
+from support.postgres_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Command, Ground
-    from postgres import Server
+    from support.command import Command
+    from support.databases import DatabaseTemplates
+    from support.postgres_server import Server
 
 SCRIPT = """\
 /* A banner; with 'quotes' /* nested */ and a semicolon; */
@@ -136,10 +137,12 @@ def test_a_dump_with_copy_is_loaded(server: Server, tmp_path: Path, ending: str)
         "INSERT INTO artist (nameE'\\') VALUES (1); DROP TABLE artist; --')",
     ],
 )
-def test_what_no_chinook_needs_is_never_run(ground: Ground, tmp_path: Path, statement: str) -> None:
+def test_what_no_chinook_needs_is_never_run(
+    templates: DatabaseTemplates, tmp_path: Path, statement: str
+) -> None:
     path = tmp_path / "script.sql"
     path.write_text(f"CREATE TABLE artist (name text);\n{statement};\n")
-    server = ground.server(18)
+    server = templates.server(18)
     database = server.create_database()
     engine = create_engine(server.url(database), poolclass=NullPool)
     with engine.connect() as connection:
@@ -330,12 +333,12 @@ COUNTS = {"Artist": 275, "Album": 347, "Track": 3503, "Customer": 59, "Employee"
 @real
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_each_real_chinook_is_loaded_and_takes_sales(
-    ground: Ground, command: Command, tmp_path: Path, shape: object
+    templates: DatabaseTemplates, command: Command, tmp_path: Path, shape: object
 ) -> None:
-    from shapes import Shape
+    from support.chinook_variants import Shape
 
     assert isinstance(shape, Shape)
-    server, database = ground.server(18), ""
+    server, database = templates.server(18), ""
     environment = {}
     if shape.postgresql:
         database = server.create_database()

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from postgres import PASSWORD, Server, free_port
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -21,11 +19,13 @@ from chinook_sim.database.engine import make_engine, open_connection
 from chinook_sim.database.settings import find_database
 from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.provisioning.migration_runner import upgrade
+from support.chinook_variants import SHAPES, build_postgresql
+from support.postgres_server import PASSWORD, Server, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Command
+    from support.command import Command
 
 ACCOUNT = f"postgres:{quote(PASSWORD, safe='')}"
 

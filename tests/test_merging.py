@@ -10,8 +10,6 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
-from pooler import wired
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -24,18 +22,16 @@ from chinook_sim.operations.live import merger, schema_cache, stream_time, worke
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
+from support.cases import on_both_databases, on_each_shape, on_one_postgresql
+from support.pgbouncer import wired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Shop
     from sqlalchemy import Connection
 
     from chinook_sim.operations.live.worker import LiveBatch
-
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-on_postgresql = pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
+    from support.databases import ChinookDatabase
 
 
 class Clock(threading.Event):
@@ -58,12 +54,12 @@ def _waits_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_time, "wait", lambda stop, seconds: stop.wait(seconds))
 
 
-def sell(shop: Shop, count: int, **wanted: Any) -> list[LiveBatch]:
+def sell(shop: ChinookDatabase, count: int, **wanted: Any) -> list[LiveBatch]:
     """Make transactions of one arrival each, and end the stream, which merges them."""
     return list(selling(shop, count, **wanted))
 
 
-def selling(shop: Shop, count: int, **wanted: Any) -> Iterator[LiveBatch]:
+def selling(shop: ChinookDatabase, count: int, **wanted: Any) -> Iterator[LiveBatch]:
     clock = Clock()
     given = {"engine": shop.engine, "seed": 7, "mix": (3, 2, 1), "stop": clock, "clock": clock}
     for number, batch in enumerate(live(rate=20, **{**given, **wanted}), 1):
@@ -76,7 +72,7 @@ def name_of(batches: list[LiveBatch]) -> str:
     return str(batches[0].made.key).split("/")[0]
 
 
-def runs(shop: Shop) -> list[tuple[Any, ...]]:
+def runs(shop: ChinookDatabase) -> list[tuple[Any, ...]]:
     """Return the rows of streams, in order."""
     return shop.rows(
         "SELECT run_id, key, sales, lines, revenue, requested, seed, profile, prices_known, hours "
@@ -87,7 +83,7 @@ def runs(shop: Shop) -> list[tuple[Any, ...]]:
 CREATED = "SELECT created_at FROM chinook_sim_run WHERE kind = 'live' ORDER BY length(key), key"
 
 
-def fingerprints(shop: Shop) -> dict[int, bytes]:
+def fingerprints(shop: ChinookDatabase) -> dict[int, bytes]:
     """Return the fingerprint of each sale in the ledger."""
     found = {}
     for first, last, step, known in shop.rows(
@@ -99,7 +95,7 @@ def fingerprints(shop: Shop) -> dict[int, bytes]:
     return found
 
 
-def told(shop: Shop) -> Any:
+def told(shop: ChinookDatabase) -> Any:
     """Return what is checked, all of which must pass, and listed."""
     days = shop.rows(
         "SELECT DISTINCT day FROM chinook_sim_run WHERE undone_at IS NULL AND sales > 0"
@@ -114,7 +110,7 @@ def told(shop: Shop) -> Any:
     return [(it.name, it.figure) for it in checks if it.name != AS_MADE], listed
 
 
-def take_back(shop: Shop, run: str) -> None:
+def take_back(shop: ChinookDatabase, run: str) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, run)
 
@@ -133,7 +129,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Group]:
     return found
 
 
-def merge_now(shop: Shop, kept: list[Group]) -> list[str | None]:
+def merge_now(shop: ChinookDatabase, kept: list[Group]) -> list[str | None]:
     merged = []
     for group in kept:
         with shop.engine.begin() as connection:
@@ -141,9 +137,9 @@ def merge_now(shop: Shop, kept: list[Group]) -> list[str | None]:
     return merged
 
 
-@each
+@on_each_shape
 def test_merged_runs_say_what_the_transactions_said(
-    shop: Shop, small: None, kept: list[Group]
+    shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 45)
@@ -186,8 +182,10 @@ def test_merged_runs_say_what_the_transactions_said(
     assert told(shop)
 
 
-@both
-def test_merged_runs_are_undone_one_by_one_the_latest_first(shop: Shop, small: None) -> None:
+@on_both_databases
+def test_merged_runs_are_undone_one_by_one_the_latest_first(
+    shop: ChinookDatabase, small: None
+) -> None:
     snapshots = [shop.snapshot()]
     for number, _ in enumerate(selling(shop, 40, mix=(2, 2, 1)), 1):
         if number % 10 == 0:
@@ -206,9 +204,9 @@ def test_merged_runs_are_undone_one_by_one_the_latest_first(shop: Shop, small: N
     assert shop.snapshot() == snapshots.pop()
 
 
-@both
+@on_both_databases
 def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_lost(
-    shop: Shop, small: None
+    shop: ChinookDatabase, small: None
 ) -> None:
     sell(shop, 3, mix=(1, 0, 0))
     for number, _ in enumerate(selling(shop, 10, seed=8, mix=(0, 1, 0)), 1):
@@ -226,9 +224,9 @@ def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_los
     assert shop.snapshot() == there
 
 
-@both
+@on_both_databases
 def test_a_transaction_that_was_undone_is_not_merged(
-    shop: Shop, small: None, kept: list[Group]
+    shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 20, mix=(1, 0, 0))
@@ -242,9 +240,9 @@ def test_a_transaction_that_was_undone_is_not_merged(
     assert shop.snapshot() == before
 
 
-@on_postgresql
+@on_one_postgresql
 def test_what_is_being_undone_is_neither_merged_nor_waited_for(
-    shop: Shop, small: None, kept: list[Group]
+    shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     batches = sell(shop, 10, mix=(1, 0, 0))
     for run in (name_of(batches), str(batches[9].made.run_id)):
@@ -255,9 +253,9 @@ def test_what_is_being_undone_is_neither_merged_nor_waited_for(
     assert merge_now(shop, kept) != [None]
 
 
-@on_postgresql
+@on_one_postgresql
 def test_a_stream_is_undone_whole_while_it_merges(
-    shop: Shop, small: None, kept: list[Group]
+    shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
     batches = sell(shop, 20, mix=(1, 0, 0))
@@ -272,10 +270,10 @@ def test_a_stream_is_undone_whole_while_it_merges(
     assert shop.value("SELECT count(*) FROM chinook_sim_run WHERE undone_at IS NULL") == 1
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("table", ["chinook_sim_run ", "chinook_sim_run_invoices", "COMMIT"])
 def test_an_interrupted_merge_leaves_the_transactions_as_they_were(
-    shop: Shop, small: None, table: str
+    shop: ChinookDatabase, small: None, table: str
 ) -> None:
     def interrupt(*given: Any) -> None:
         if "DELETE FROM" in str(given[2:3]) and table in str(given[2]) + " ":
@@ -303,8 +301,10 @@ def test_an_interrupted_merge_leaves_the_transactions_as_they_were(
 
 
 @pytest.mark.parametrize("side", ["request", "answer"])
-@on_postgresql
-def test_a_connection_cut_during_a_merge_loses_nothing(shop: Shop, small: None, side: Any) -> None:
+@on_one_postgresql
+def test_a_connection_cut_during_a_merge_loses_nothing(
+    shop: ChinookDatabase, small: None, side: Any
+) -> None:
     assert shop.server is not None
     before = shop.snapshot()
     said: list[str] = []
@@ -325,8 +325,8 @@ def test_a_connection_cut_during_a_merge_loses_nothing(shop: Shop, small: None, 
     assert not any("not merged" in it for it in said)
 
 
-@both
-def test_a_merge_that_is_refused_is_told_once(shop: Shop, small: None) -> None:
+@on_both_databases
+def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None) -> None:
     shop.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN RAISE EXCEPTION ''no merging here''; END'"
@@ -346,8 +346,8 @@ def test_a_merge_that_is_refused_is_told_once(shop: Shop, small: None) -> None:
     told(shop)
 
 
-@both
-def test_what_knew_other_prices_is_not_merged_together(shop: Shop, small: None) -> None:
+@on_both_databases
+def test_what_knew_other_prices_is_not_merged_together(shop: ChinookDatabase, small: None) -> None:
     # Every statement of a stream reads the prices anew.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema_cache, "REFRESH_INTERVAL", 0)
@@ -363,9 +363,9 @@ def test_what_knew_other_prices_is_not_merged_together(shop: Shop, small: None) 
     told(shop)
 
 
-@both
+@on_both_databases
 def test_transactions_around_a_sign_up_are_not_merged(
-    shop: Shop, small: None, kept: list[Group]
+    shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     for number, batch in enumerate(selling(shop, 30, mix=(1, 0, 0)), 1):
         if number == 15:
@@ -381,9 +381,9 @@ def test_transactions_around_a_sign_up_are_not_merged(
     assert told(shop) == said
 
 
-@both
+@on_both_databases
 def test_each_day_has_runs_of_its_own(
-    shop: Shop, small: None, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = iter(range(1, 10**6))
 
@@ -403,9 +403,9 @@ def test_each_day_has_runs_of_its_own(
     told(shop)
 
 
-@each
+@on_each_shape
 def test_streams_and_batches_at_the_same_time_keep_their_sales_apart(
-    shop: Shop, small: None
+    shop: ChinookDatabase, small: None
 ) -> None:
     before = shop.snapshot()
     made: dict[int, list[LiveBatch]] = {}

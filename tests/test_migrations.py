@@ -11,15 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command as alembic
-from alembic.config import Config
-from conftest import by_turns, cases, parameters
-from processes import Popen, run
-from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import Engine, create_engine, inspect, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -31,22 +26,29 @@ from chinook_sim.models import Run
 from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all
+from support import ROOT
+from support.alembic_commands import alembic_process, config, downgrade, timeless
+from support.cases import (
+    cases,
+    on_all_postgresql_unmigrated,
+    on_all_unmigrated,
+    on_each_shape_unmigrated,
+    on_each_sqlite_shape_unmigrated,
+    parameters,
+)
+from support.chinook_variants import SHAPES, TABLES, build_postgresql
+from support.processes import Popen
 
 if TYPE_CHECKING:
-    from conftest import Command, Ground, Shop
-    from postgres import Server
-    from sqlalchemy import Connection
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+    from support.command import Command
+    from support.databases import ChinookDatabase, DatabaseTemplates
+    from support.postgres_server import Server
 
 DAY = date(2026, 1, 31)
 
-unmigrated = pytest.mark.parametrize("shop", parameters(cases()), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major]), indirect=True
-)
 # For what takes long.
-each_shape = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 
 OURS = {
     "chinook_sim_version",
@@ -57,26 +59,9 @@ OURS = {
 }
 
 
-def config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations").replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
-
-
-def downgrade(connection: Connection, revision: str = "base") -> None:
-    alembic.downgrade(config(connection), revision)
-
-
-def tables(shop: Shop) -> set[str]:
+def tables(shop: ChinookDatabase) -> set[str]:
     with shop.engine.connect() as connection:
         return set(inspect(connection).get_table_names())
-
-
-def timeless(dump: str) -> str:
-    """Leave out when a row of the ledger was written, and how a script is indented."""
-    dump = re.sub(r"[ \t]+", " ", dump)
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.\d+]*", "then", dump)
 
 
 def words(dump: str) -> list[str]:
@@ -84,8 +69,8 @@ def words(dump: str) -> list[str]:
     return sorted(re.split(r"[\s,()]+", timeless(dump)))
 
 
-@unmigrated
-def test_up_and_down_leaves_every_byte_as_it_was(shop: Shop) -> None:
+@on_all_unmigrated
+def test_up_and_down_leaves_every_byte_as_it_was(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.begin() as connection:
         assert installed(connection) is None
@@ -100,16 +85,16 @@ def test_up_and_down_leaves_every_byte_as_it_was(shop: Shop) -> None:
     assert timeless(shop.dump()) == timeless(after)
 
 
-@each_shape
-def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.begin() as connection:
         downgrade(connection)
     assert shop.dump() == before
 
 
-@each_shape
-def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_each_revision_takes_away_what_it_added(shop: ChinookDatabase) -> None:
     dumps = [timeless(shop.dump())]
     with shop.engine.connect() as connection:
         while installed(connection) != head():
@@ -127,8 +112,8 @@ def test_each_revision_takes_away_what_it_added(shop: Shop) -> None:
     assert timeless(shop.dump()) == dumps[0]
 
 
-@each_shape
-def test_a_real_chinook_gets_no_table_but_ours(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_real_chinook_gets_no_table_but_ours(shop: ChinookDatabase) -> None:
     before, rows = tables(shop), shop.snapshot()
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -136,8 +121,8 @@ def test_a_real_chinook_gets_no_table_but_ours(shop: Shop) -> None:
     assert shop.snapshot() == rows
 
 
-@unmigrated
-def test_sequences_are_made_only_where_nothing_gives_ids(shop: Shop) -> None:
+@on_all_unmigrated
+def test_sequences_are_made_only_where_nothing_gives_ids(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     made = {row[0] for row in shop.rows("SELECT name FROM chinook_sim_created_table")}
@@ -155,7 +140,7 @@ def test_sequences_are_made_only_where_nothing_gives_ids(shop: Shop) -> None:
     parameters([case for case in cases() if case.major and not case.shape.ids]),
     indirect=True,
 )
-def test_a_sequence_of_that_name_is_used_and_stays(shop: Shop) -> None:
+def test_a_sequence_of_that_name_is_used_and_stays(shop: ChinookDatabase) -> None:
     shop.execute("CREATE SEQUENCE invoice_id_seq START 1000")
     before = shop.dump()
     with shop.engine.begin() as connection:
@@ -172,8 +157,8 @@ def test_a_sequence_of_that_name_is_used_and_stays(shop: Shop) -> None:
     assert shop.dump() == before
 
 
-@each_shape
-def test_what_is_missing_is_made_and_what_was_made_is_taken_away(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_what_is_missing_is_made_and_what_was_made_is_taken_away(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
     before, dump = tables(shop), shop.dump()
     with shop.engine.begin() as connection:
@@ -269,8 +254,8 @@ def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
         admin.execute("DROP ROLE migrator")
 
 
-@each_shape
-def test_what_took_the_place_of_ours_is_not_dropped(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_what_took_the_place_of_ours_is_not_dropped(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -286,8 +271,8 @@ def test_what_took_the_place_of_ours_is_not_dropped(shop: Shop) -> None:
         assert shop.value("SELECT nextval('invoice_id_seq')") == 777
 
 
-@on_postgresql
-def test_ids_below_one_leave_a_sequence_at_its_start(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> None:
     shop.execute(
         "DELETE FROM [InvoiceLine]",
         "UPDATE [Invoice] SET [InvoiceId] = -[InvoiceId]"
@@ -348,8 +333,8 @@ def test_a_chinook_that_is_closed_to_us_is_not_made_again(server: Server, comman
     server.drop_database(database)
 
 
-@each_shape
-def test_a_lent_transaction_is_not_committed(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.connect() as connection:
         upgrade(connection)
@@ -357,8 +342,8 @@ def test_a_lent_transaction_is_not_committed(shop: Shop) -> None:
     assert shop.dump() == before
 
 
-@each_shape
-def test_a_newer_revision_is_told(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_newer_revision_is_told(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     shop.execute("UPDATE chinook_sim_version SET version_num = '9999'")
@@ -369,8 +354,10 @@ def test_a_newer_revision_is_told(shop: Shop) -> None:
         upgrade(connection)
 
 
-@each_shape
-def test_a_ledger_that_was_dropped_can_be_made_again(shop: Shop, command: Command) -> None:
+@on_each_shape_unmigrated
+def test_a_ledger_that_was_dropped_can_be_made_again(
+    shop: ChinookDatabase, command: Command
+) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     shop.execute("DROP TABLE chinook_sim_run")
@@ -406,15 +393,15 @@ def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
         server.drop_database(database)
 
 
-@each_shape
-def test_alembic_finds_nothing_to_change(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_alembic_finds_nothing_to_change(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
         alembic.check(config(connection))
 
 
-@on_postgresql
-def test_a_function_of_somebody_else_is_not_overwritten(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_a_function_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE FUNCTION simulate_new_sale(timestamp) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"
     )
@@ -426,8 +413,8 @@ def test_a_function_of_somebody_else_is_not_overwritten(shop: Shop) -> None:
     assert shop.dump() == before
 
 
-@on_postgresql
-def test_a_function_that_was_changed_is_not_dropped(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_a_function_that_was_changed_is_not_dropped(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     shop.execute(
@@ -439,8 +426,8 @@ def test_a_function_that_was_changed_is_not_dropped(shop: Shop) -> None:
     assert shop.value("SELECT simulate_delete_sale(localtimestamp)") == 7
 
 
-def test_init_says_why_it_does_not_upgrade(ground: Ground, command: Command) -> None:
-    server = ground.server(18)
+def test_init_says_why_it_does_not_upgrade(templates: DatabaseTemplates, command: Command) -> None:
+    server = templates.server(18)
     database = server.create_database()
     build_postgresql(SHAPES[0], server, database)
     with server.connect(database) as connection:
@@ -454,8 +441,8 @@ def test_init_says_why_it_does_not_upgrade(ground: Ground, command: Command) -> 
     server.drop_database(database)
 
 
-@on_postgresql
-def test_the_functions_follow_a_schema_that_is_renamed(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) -> None:
     for revision in ("0006", "head"):
         with shop.engine.begin() as connection:
             alembic.upgrade(config(connection), revision)
@@ -475,8 +462,8 @@ def test_the_functions_follow_a_schema_that_is_renamed(shop: Shop) -> None:
     assert shop.dump() == before
 
 
-@each_shape
-def test_a_function_of_ours_that_was_changed_is_not_mended(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_function_of_ours_that_was_changed_is_not_mended(shop: ChinookDatabase) -> None:
     if shop.server is None:
         return
     with shop.engine.begin() as connection:
@@ -492,8 +479,8 @@ def test_a_function_of_ours_that_was_changed_is_not_mended(shop: Shop) -> None:
     assert shop.rows("SELECT shop.simulate_update_sale(now())") == [(None,)]
 
 
-@on_postgresql
-def test_an_overload_of_somebody_else_is_not_overwritten(shop: Shop) -> None:
+@on_all_postgresql_unmigrated
+def test_an_overload_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         alembic.upgrade(config(connection), "0006")
     shop.execute(
@@ -519,25 +506,14 @@ def test_the_functions_and_the_library_hold_the_same_lock() -> None:
 # --- scripts -----------------------------------------------------------------------------------
 
 
-def alembic_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    done: subprocess.CompletedProcess[str] = run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    return done
-
-
-def script(shop: Shop, *arguments: str) -> str:
+def script(shop: ChinookDatabase, *arguments: str) -> str:
     done = alembic_process(*arguments, "--sql", DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@each_shape
-def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: ChinookDatabase) -> None:
     before = shop.dump()
     up = script(shop, "upgrade", "head")
     assert shop.dump() == before
@@ -630,7 +606,7 @@ def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
     parameters([case for case in cases() if case.major and not case.shape.ids]),
     indirect=True,
 )
-def test_an_upgrade_killed_in_the_middle_has_not_been(shop: Shop, table: str) -> None:
+def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, table: str) -> None:
     assert shop.server is not None
     before = shop.dump()
     with shop.server.connect(shop.url.database or "") as other:
@@ -658,10 +634,8 @@ def test_an_upgrade_killed_in_the_middle_has_not_been(shop: Shop, table: str) ->
         upgrade(connection)
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if not case.major]), indirect=True
-)
-def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: Shop) -> None:
+@on_each_sqlite_shape_unmigrated
+def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: ChinookDatabase) -> None:
     before = timeless(shop.dump())
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -680,8 +654,8 @@ def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: Shop) -> No
         assert timeless(shop.dump()) in (before, after)
 
 
-def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> None:
-    server = ground.server(18)
+def test_alembic_uses_the_settings_and_keeps_the_password(templates: DatabaseTemplates) -> None:
+    server = templates.server(18)
     database = server.create_database()
     url = server.url(database).render_as_string(hide_password=False)
     assert alembic_process("upgrade", "head", DATABASE_URL=url).returncode == 0
@@ -700,8 +674,8 @@ def test_alembic_uses_the_settings_and_keeps_the_password(ground: Ground) -> Non
     server.drop_database(database)
 
 
-@each_shape
-def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     with Session(shop.engine) as session, session.begin():
@@ -742,10 +716,8 @@ def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: Shop) -> None:
     assert [run.run_id for check in wrong for run in check.runs] == [first.run_id]
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns() if not case.major]), indirect=True
-)
-def test_the_revenue_of_runs_survives_an_upgrade(shop: Shop) -> None:
+@on_each_sqlite_shape_unmigrated
+def test_the_revenue_of_runs_survives_an_upgrade(shop: ChinookDatabase) -> None:
     amounts = "SELECT run_id, revenue, typeof(revenue) FROM chinook_sim_run ORDER BY 1"
     with shop.engine.begin() as connection:
         alembic.upgrade(config(connection), "0006")

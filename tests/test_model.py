@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from conftest import by_turns, parameters
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -42,11 +41,12 @@ from chinook_sim import (
 from chinook_sim.database.clock import d1
 from chinook_sim.sampling.arrivals import CANCELLATION, SALE, UPDATE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import alternating_versions, parameters
 
 if TYPE_CHECKING:
-    from conftest import Case, Ground, Shop
-
     from chinook_sim.sales.summary import BatchSummary
+    from support.cases import DatabaseVariant
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
 TODAY = date(2026, 1, 31)
 WINDOW = timedelta(days=90)
@@ -67,7 +67,7 @@ class State:
     prices: dict[int, int]
 
     @classmethod
-    def of(cls, shop: Shop) -> State:
+    def of(cls, shop: ChinookDatabase) -> State:
         lines: dict[int, list[Row]] = {}
         for line in shop.rows(
             "SELECT [InvoiceId], [InvoiceLineId], [TrackId], "
@@ -131,13 +131,13 @@ class Run:
 class ShopMachine(RuleBasedStateMachine):
     """Does anything to a shop, and knows what must come of it."""
 
-    ground: ClassVar[Ground]
-    case: ClassVar[Case]
+    templates: ClassVar[DatabaseTemplates]
+    case: ClassVar[DatabaseVariant]
 
     @initialize()
     def open(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
-        self.shop = self.ground.shop(self.case, self.directory)
+        self.shop = self.templates.copy(self.case, self.directory)
         self.state = State.of(self.shop)
         self.runs: dict[str, Run] = {}
         self.keys: dict[date, tuple[str, int]] = {}
@@ -499,10 +499,12 @@ class ShopMachine(RuleBasedStateMachine):
         assert [check for check in checks if not check.passed] == []
 
 
-@pytest.mark.parametrize("case", parameters(by_turns(migrated=True)))
-def test_anything_in_any_order(ground: Ground, case: Case, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("case", parameters(alternating_versions(migrated=True)))
+def test_anything_in_any_order(
+    templates: DatabaseTemplates, case: DatabaseVariant, pytestconfig: pytest.Config
+) -> None:
     steps = pytestconfig.getoption("--steps")
-    machine = type("Machine", (ShopMachine,), {"ground": ground, "case": case})
+    machine = type("Machine", (ShopMachine,), {"templates": templates, "case": case})
     run_state_machine_as_test(
         machine,
         settings=settings(

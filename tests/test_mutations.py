@@ -15,24 +15,22 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from conftest import by_turns, parameters
-from shapes import TABLES
 from sqlalchemy.orm import Session
-from test_verification import without_keys
 
 from chinook_sim import SaleFactory, align, generate_d1, live, simulate_changes, undo
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.differences import KINDS
+from support.cases import on_each_shape
+from support.chinook_variants import TABLES
+from support.databases import without_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from conftest import Shop
     from sqlalchemy import Connection
 
     from chinook_sim.verification import Check
-
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
+    from support.databases import ChinookDatabase
 
 MADE = "sales as their runs made them"
 COPIES = "no sale twice"
@@ -665,7 +663,7 @@ class Filled(NamedTuple):
     days: dict[str, date]
 
 
-def fill(shop: Shop) -> Filled:
+def fill(shop: ChinookDatabase) -> Filled:
     """Fill a shop in every way there is, and find what the mutations need."""
     # A gap among the ids.
     shop.execute(
@@ -733,7 +731,7 @@ class _Sale(NamedTuple):
         return {track for _, track, _ in self.lines}
 
 
-def read(shop: Shop) -> dict[int, _Sale]:
+def read(shop: ChinookDatabase) -> dict[int, _Sale]:
     """Return all sales by their ids."""
     lines: dict[int, list[tuple[int, int, int]]] = {}
     for invoice, number, track, price in shop.rows(
@@ -755,7 +753,7 @@ def read(shop: Shop) -> dict[int, _Sale]:
     }
 
 
-def find(shop: Shop, runs: Mapping[str, str]) -> dict[str, Any]:
+def find(shop: ChinookDatabase, runs: Mapping[str, str]) -> dict[str, Any]:
     """Return what the table needs to know of a shop, by name."""
     sales = read(shop)
     name_of = {run_id: name for name, run_id in runs.items()}
@@ -945,7 +943,7 @@ def literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def insert(shop: Shop, table: str, rows: list[dict[str, Any]]) -> str:
+def insert(shop: ChinookDatabase, table: str, rows: list[dict[str, Any]]) -> str:
     """Return the statement that inserts rows."""
     columns = ", ".join(f'"{name}"' for name in rows[0])
     values = ", ".join(f"({', '.join(map(literal, row.values()))})" for row in rows)
@@ -1023,8 +1021,8 @@ def check(connection: Connection, filled: Filled, wrong: Wrong) -> list[str]:
     return told
 
 
-@in_turns
-def test_each_mutation_fails_the_checks_that_it_should(shop: Shop) -> None:
+@on_each_shape
+def test_each_mutation_fails_the_checks_that_it_should(shop: ChinookDatabase) -> None:
     filled = fill(shop)
     kind = "sqlite" if shop.server is None else "postgresql"
     wrong = {name: it for name, it in WRONG.items() if it.only in ("", kind)}

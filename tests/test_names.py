@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command as alembic
-from conftest import DRIVERS, Shop, by_turns, parameters
-from postgres import MAJORS
-from shapes import SHAPES, TABLES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from test_migrations import alembic_process, config, downgrade, timeless
 
 from chinook_sim import SaleFactory, align, backfill, generate_d1, live, recognise, undo
 from chinook_sim.database.identifiers import printing, sql_text
@@ -28,11 +24,16 @@ from chinook_sim.provisioning.initialise import initialise
 from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all, verify_day
+from support.alembic_commands import alembic_process, config, downgrade, timeless
+from support.cases import DRIVERS, alternating_versions, parameters
+from support.chinook_variants import SHAPES, TABLES, build_postgresql
+from support.databases import ChinookDatabase
+from support.postgres_server import MAJORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Ground
+    from support.databases import DatabaseTemplates
 
 DAY = date(2026, 1, 31)
 CHANGED = ("Invoice", "InvoiceLine", "Customer", "Track")
@@ -60,7 +61,9 @@ NAMES = [
 """Names of users' columns, all different to SQLite, which ignores the case of ASCII letters."""
 
 # Both spellings on PostgreSQL, and ids that are GENERATED ALWAYS; and SQLite.
-CASES = [case for case in by_turns(migrated=True) if case.shape in (SHAPES[0], *SHAPES[3:5])]
+CASES = [
+    case for case in alternating_versions(migrated=True) if case.shape in (SHAPES[0], *SHAPES[3:5])
+]
 
 each = pytest.mark.parametrize("shop", parameters(CASES), indirect=True)
 on_postgresql = pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def execute(shop: Shop, *statements: str) -> list[tuple[Any, ...]]:
+def execute(shop: ChinookDatabase, *statements: str) -> list[tuple[Any, ...]]:
     """Execute statements as they are, and commit; return the rows of the last."""
     if shop.server is None:
         with closing(sqlite3.connect(shop.path)) as connection, connection:
@@ -82,7 +85,7 @@ def execute(shop: Shop, *statements: str) -> list[tuple[Any, ...]]:
         return cursors[-1].fetchall() if cursors[-1].description else []
 
 
-def add_columns(shop: Shop, names: list[str]) -> None:
+def add_columns(shop: ChinookDatabase, names: list[str]) -> None:
     """Add columns to the tables whose rows we change, and give each row a value in each."""
     for table, columns in TABLES.items():
         if table not in CHANGED:
@@ -111,7 +114,7 @@ def add_columns(shop: Shop, names: list[str]) -> None:
         execute(shop, f"UPDATE {of} SET {assigned}")
 
 
-def contents(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
+def contents(shop: ChinookDatabase) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row of the tables that we change, with all their columns."""
     return {
         table: execute(shop, f"SELECT * FROM {shop.shape.spell(table)} ORDER BY 1")
@@ -119,7 +122,7 @@ def contents(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def make(shop: Shop, *, seed: int = 8, **wanted: int) -> str:
+def make(shop: ChinookDatabase, *, seed: int = 8, **wanted: int) -> str:
     """Make a batch with every kind of change, each as often as it was asked for."""
     changes: dict[str, Any] = {"updates": 6, "cancellations": 4, "new_customers": 3, "moves": 3}
     changes |= {"price_changes": 3, **wanted}
@@ -130,25 +133,25 @@ def make(shop: Shop, *, seed: int = 8, **wanted: int) -> str:
     return made.run_id
 
 
-def sell(shop: Shop) -> None:
+def sell(shop: ChinookDatabase) -> None:
     """Make sales that later batches may change."""
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 30, day=DAY - timedelta(days=1), seed=7)
 
 
-def take_back(shop: Shop, run: str) -> None:
+def take_back(shop: ChinookDatabase, run: str) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, run)
 
 
-def failed(shop: Shop, *, day: bool = True) -> list[str]:
+def failed(shop: ChinookDatabase, *, day: bool = True) -> list[str]:
     with shop.engine.connect() as connection:
         checks = [*verify_all(connection), *(verify_day(connection, DAY) if day else ())]
     return [f"{check.name}: {check.figure}" for check in checks if not check.passed]
 
 
 @each
-def test_undo_is_exact_whatever_users_columns_are_called(shop: Shop) -> None:
+def test_undo_is_exact_whatever_users_columns_are_called(shop: ChinookDatabase) -> None:
     sell(shop)
     add_columns(shop, NAMES)
     before = contents(shop)
@@ -166,7 +169,9 @@ def test_undo_is_exact_whatever_users_columns_are_called(shop: Shop) -> None:
 
 
 @each
-def test_runs_that_change_the_same_are_undone_one_by_one_and_together(shop: Shop) -> None:
+def test_runs_that_change_the_same_are_undone_one_by_one_and_together(
+    shop: ChinookDatabase,
+) -> None:
     sell(shop)
     add_columns(shop, NAMES)
     before = contents(shop)
@@ -187,7 +192,7 @@ def test_runs_that_change_the_same_are_undone_one_by_one_and_together(shop: Shop
 
 
 @each
-def test_another_value_in_a_users_column_is_kept(shop: Shop) -> None:
+def test_another_value_in_a_users_column_is_kept(shop: ChinookDatabase) -> None:
     sell(shop)
     add_columns(shop, NAMES)
     before = contents(shop)
@@ -203,7 +208,7 @@ def test_another_value_in_a_users_column_is_kept(shop: Shop) -> None:
 
 
 @each
-def test_single_sales_and_an_alignment_leave_users_columns_alone(shop: Shop) -> None:
+def test_single_sales_and_an_alignment_leave_users_columns_alone(shop: ChinookDatabase) -> None:
     add_columns(shop, NAMES)
     before = contents(shop)
     with Session(shop.engine) as session, session.begin():
@@ -220,7 +225,9 @@ def test_single_sales_and_an_alignment_leave_users_columns_alone(shop: Shop) -> 
 
 
 @each
-def test_users_tables_that_refer_to_sales_may_have_columns_of_any_name(shop: Shop) -> None:
+def test_users_tables_that_refer_to_sales_may_have_columns_of_any_name(
+    shop: ChinookDatabase,
+) -> None:
     names = ["r", "a:b", "per%cent", 'double"quote', "Invoice", "invoice_id", "back\\slash :x"]
     invoice, key = shop.shape.spell("Invoice"), shop.shape.spell("InvoiceId")
     sell(shop)
@@ -242,7 +249,7 @@ def test_users_tables_that_refer_to_sales_may_have_columns_of_any_name(shop: Sho
     assert found == kept
 
 
-def variables(shop: Shop) -> set[str]:
+def variables(shop: ChinookDatabase) -> set[str]:
     """Return the names of all parameters and variables of the functions that are installed."""
     rows = execute(
         shop,
@@ -259,7 +266,7 @@ def variables(shop: Shop) -> set[str]:
     return found
 
 
-def call_functions(shop: Shop, schema: str = "") -> None:
+def call_functions(shop: ChinookDatabase, schema: str = "") -> None:
     """Call each function; what it does must be sound."""
     at = f"'{DAY} 12:00:00'"
     # What it makes is in the ledger, which the changes of the others are not: so it comes last.
@@ -275,14 +282,14 @@ def call_functions(shop: Shop, schema: str = "") -> None:
 
 
 @on_postgresql
-def test_functions_work_whatever_users_columns_are_called(shop: Shop) -> None:
+def test_functions_work_whatever_users_columns_are_called(shop: ChinookDatabase) -> None:
     add_columns(shop, [name for name in NAMES if name not in variables(shop)])
     call_functions(shop)
     assert failed(shop) == []
 
 
 @on_postgresql
-def test_functions_do_not_mistake_users_columns_for_their_variables(shop: Shop) -> None:
+def test_functions_do_not_mistake_users_columns_for_their_variables(shop: ChinookDatabase) -> None:
     before = contents(shop)
     add_columns(shop, sorted(variables(shop)))
     call_functions(shop)
@@ -301,22 +308,24 @@ SCHEMAS = (
 
 
 @pytest.fixture
-def home(ground: Ground, request: pytest.FixtureRequest) -> Iterator[tuple[Shop, str]]:
+def home(
+    templates: DatabaseTemplates, request: pytest.FixtureRequest
+) -> Iterator[tuple[ChinookDatabase, str]]:
     """A shop in a schema of an awkward name; every second one is on the search path."""
     shape, schema = SHAPES[request.param], SCHEMAS[request.param]
-    server = ground.server(MAJORS[request.param % 2])
+    server = templates.server(MAJORS[request.param % 2])
     database = server.create_database()
     build_postgresql(shape, server, database, schema=schema.replace('"', '""'))
     if request.param % 2:
         with server.connect(database) as other:
             path = f"SET search_path = {quote(schema)}"
             other.execute(f'ALTER DATABASE "{database}" {path}'.encode())
-    shop = Shop(shape, server.url(database), server)
+    shop = ChinookDatabase(shape, server.url(database), server)
     yield shop, schema
     shop.close()
 
 
-def at_home(home: tuple[Shop, str]) -> dict[str, list[tuple[Any, ...]]]:
+def at_home(home: tuple[ChinookDatabase, str]) -> dict[str, list[tuple[Any, ...]]]:
     shop, schema = home
     return {
         table: execute(
@@ -327,7 +336,9 @@ def at_home(home: tuple[Shop, str]) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("home", range(len(SCHEMAS)), indirect=True)
-def test_migrations_and_functions_work_in_a_schema_of_any_name(home: tuple[Shop, str]) -> None:
+def test_migrations_and_functions_work_in_a_schema_of_any_name(
+    home: tuple[ChinookDatabase, str],
+) -> None:
     shop, schema = home
     before = shop.dump()
     script = io.StringIO()
@@ -359,7 +370,7 @@ def test_migrations_and_functions_work_in_a_schema_of_any_name(home: tuple[Shop,
     indirect=["home"],
 )
 def test_sales_are_made_and_undone_in_a_schema_of_any_name(
-    home: tuple[Shop, str], driver: str
+    home: tuple[ChinookDatabase, str], driver: str
 ) -> None:
     shop, schema = home
     with shop.engine.begin() as connection:
@@ -369,7 +380,7 @@ def test_sales_are_made_and_undone_in_a_schema_of_any_name(
         f"CREATE TABLE {quote(schema)}.{quote('%:r')} (r integer REFERENCES "
         f"{quote(schema)}.{shop.shape.spell('Invoice')})",
     )
-    shop = Shop(shop.shape, shop.url.set(drivername=driver), shop.server)
+    shop = ChinookDatabase(shop.shape, shop.url.set(drivername=driver), shop.server)
     before = at_home(home)
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
@@ -402,7 +413,7 @@ def test_sales_are_made_and_undone_in_a_schema_of_any_name(
 
 
 @pytest.mark.parametrize("home", [0, 2], indirect=True)
-def test_verify_works_in_a_schema_of_any_name(home: tuple[Shop, str]) -> None:
+def test_verify_works_in_a_schema_of_any_name(home: tuple[ChinookDatabase, str]) -> None:
     shop, _ = home
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -412,7 +423,9 @@ def test_verify_works_in_a_schema_of_any_name(home: tuple[Shop, str]) -> None:
 
 
 @pytest.mark.parametrize("home", [0, 1], indirect=True)
-def test_sales_are_made_without_a_migration_in_a_schema_of_any_name(home: tuple[Shop, str]) -> None:
+def test_sales_are_made_without_a_migration_in_a_schema_of_any_name(
+    home: tuple[ChinookDatabase, str],
+) -> None:
     # Nothing gives ids: they are read under a lock on the tables.
     shop, _ = home
     with Session(shop.engine) as session, session.begin():
@@ -421,8 +434,8 @@ def test_sales_are_made_without_a_migration_in_a_schema_of_any_name(home: tuple[
     assert [len(rows) for table, rows in at_home(home).items() if table == "Invoice"] == [61]
 
 
-def test_an_empty_schema_of_any_name_gets_a_chinook(ground: Ground) -> None:
-    server, schema = ground.server(MAJORS[1]), SCHEMAS[0]
+def test_an_empty_schema_of_any_name_gets_a_chinook(templates: DatabaseTemplates) -> None:
+    server, schema = templates.server(MAJORS[1]), SCHEMAS[0]
     database = server.create_database()
     with server.connect(database) as other:
         other.execute(f"CREATE SCHEMA {quote(schema)}".encode())
@@ -444,7 +457,7 @@ def test_an_empty_schema_of_any_name_gets_a_chinook(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("home", [0], indirect=True)
-def test_grants_are_right_in_a_schema_of_any_name(home: tuple[Shop, str]) -> None:
+def test_grants_are_right_in_a_schema_of_any_name(home: tuple[ChinookDatabase, str]) -> None:
     shop, schema = home
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -466,8 +479,10 @@ def test_grants_are_right_in_a_schema_of_any_name(home: tuple[Shop, str]) -> Non
     execute(shop, f"DROP OWNED BY {quote(role)}", f"DROP ROLE {quote(role)}")
 
 
-def test_a_script_is_refused_where_it_would_name_another_schema(ground: Ground) -> None:
-    server = ground.server(MAJORS[0])
+def test_a_script_is_refused_where_it_would_name_another_schema(
+    templates: DatabaseTemplates,
+) -> None:
+    server = templates.server(MAJORS[0])
     database = server.create_database()
     build_postgresql(SHAPES[1], server, database, schema="a\tb")
     with create_engine(server.url(database), poolclass=NullPool).begin() as connection:
@@ -477,8 +492,8 @@ def test_a_script_is_refused_where_it_would_name_another_schema(ground: Ground) 
     server.drop_database(database)
 
 
-def test_a_schema_that_no_search_path_can_name_is_refused(ground: Ground) -> None:
-    server = ground.server(MAJORS[0])
+def test_a_schema_that_no_search_path_can_name_is_refused(templates: DatabaseTemplates) -> None:
+    server = templates.server(MAJORS[0])
     database = server.create_database()
     build_postgresql(SHAPES[1], server, database, schema="shop")
     with server.connect(database) as other:

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from neon_api import KEY, PASSWORD, PROJECT, NeonApi
 
 from chinook_sim.database.neon import connection_string
 from chinook_sim.database.settings import find_database
 from chinook_sim.errors import DatabaseUnavailable
+from support import ROOT
+from support.fake_neon_api import KEY, PASSWORD, PROJECT, NeonApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Command
+    from support.command import Command
 
-CACHE = Path(__file__).parents[1] / ".cache" / "neonctl"
+CACHE = ROOT / ".cache" / "neonctl"
 
 # Node.js and npm come as a wheel; whatever else is installed is not looked at.
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])

@@ -6,11 +6,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Case, parameters
-from shapes import SHAPES
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from test_migrations import downgrade
 
 from chinook_sim import (
     BatchFailed,
@@ -24,13 +21,17 @@ from chinook_sim import (
 )
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
+from support.alembic_commands import downgrade
+from support.cases import DatabaseVariant, parameters
+from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 20)
 
-CASES = [Case(shape, major) for shape, major in zip(SHAPES[:2], (16, 18), strict=True)]
+CASES = [DatabaseVariant(shape, major) for shape, major in zip(SHAPES[:2], (16, 18), strict=True)]
 
 each = pytest.mark.parametrize("shop", parameters(CASES), indirect=True)
 one = pytest.mark.parametrize("shop", parameters(CASES[:1]), indirect=True)
@@ -49,7 +50,7 @@ DEFAULTS = {
 }
 
 
-def give(shop: Shop, default: str, *tables: str) -> None:
+def give(shop: ChinookDatabase, default: str, *tables: str) -> None:
     """Let the ids of tables come from a default of the owner's."""
     shop.execute(
         "CREATE SEQUENCE shard START 100",
@@ -64,16 +65,16 @@ def give(shop: Shop, default: str, *tables: str) -> None:
     )
 
 
-def sequences(shop: Shop) -> list[tuple[Any, ...]]:
+def sequences(shop: ChinookDatabase) -> list[tuple[Any, ...]]:
     return shop.rows("SELECT sequencename, last_value FROM pg_sequences ORDER BY 1")
 
 
-def migrate(shop: Shop) -> None:
+def migrate(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
 
 
-def sells(shop: Shop) -> None:
+def sells(shop: ChinookDatabase) -> None:
     """Do everything that takes ids, with sales of the owner's in between."""
     for seed in range(3):
         with Session(shop.engine) as session, session.begin():
@@ -91,7 +92,7 @@ def sells(shop: Shop) -> None:
 
 @pytest.mark.parametrize("default", DEFAULTS)
 @each
-def test_the_default_gives_the_ids(shop: Shop, default: str) -> None:
+def test_the_default_gives_the_ids(shop: ChinookDatabase, default: str) -> None:
     give(shop, DEFAULTS[default])
     migrate(shop)
     with Session(shop.engine) as session, session.begin():
@@ -109,7 +110,7 @@ def test_the_default_gives_the_ids(shop: Shop, default: str) -> None:
 
 @each
 @pytest.mark.parametrize("table", ["Invoice", "InvoiceLine", "Customer"])
-def test_one_table_may_have_such_a_default(shop: Shop, table: str) -> None:
+def test_one_table_may_have_such_a_default(shop: ChinookDatabase, table: str) -> None:
     give(shop, NEXT, table)
     if table != "Invoice":
         shop.execute("ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] SET DEFAULT nextval('other')")
@@ -121,7 +122,7 @@ def test_one_table_may_have_such_a_default(shop: Shop, table: str) -> None:
 
 
 @each
-def test_only_what_the_default_calls_is_taken_from(shop: Shop) -> None:
+def test_only_what_the_default_calls_is_taken_from(shop: ChinookDatabase) -> None:
     give(shop, NEXT, "Invoice")
     migrate(shop)
     with Session(shop.engine) as session, session.begin():
@@ -138,7 +139,9 @@ def test_only_what_the_default_calls_is_taken_from(shop: Shop) -> None:
 
 
 @each
-def test_a_plain_nextval_is_a_sequence_whatever_its_name_and_the_settings(shop: Shop) -> None:
+def test_a_plain_nextval_is_a_sequence_whatever_its_name_and_the_settings(
+    shop: ChinookDatabase,
+) -> None:
     name = r'''"it's\here"'''
     shop.execute(
         f"CREATE SEQUENCE {name} START 500",
@@ -154,7 +157,7 @@ def test_a_plain_nextval_is_a_sequence_whatever_its_name_and_the_settings(shop: 
 
 
 @one
-def test_an_identity_column_that_counts_down(shop: Shop) -> None:
+def test_an_identity_column_that_counts_down(shop: ChinookDatabase) -> None:
     shop.execute(
         "ALTER TABLE [Invoice] ALTER COLUMN [InvoiceId] ADD GENERATED ALWAYS AS IDENTITY "
         "(INCREMENT -2 START 900000 MAXVALUE 900000)"
@@ -167,7 +170,7 @@ def test_an_identity_column_that_counts_down(shop: Shop) -> None:
 @pytest.mark.parametrize("default", ["quoted", "shuffled"])
 @pytest.mark.parametrize("driver", ["postgresql+pg8000"])
 @one
-def test_through_another_driver(shop: Shop, driver: str, default: str) -> None:
+def test_through_another_driver(shop: ChinookDatabase, driver: str, default: str) -> None:
     give(shop, DEFAULTS[default])
     with Session(shop.engine_for(driver)) as session, session.begin():
         assert generate_d1(session, 20, day=DAY).count == 20
@@ -181,7 +184,9 @@ def test_through_another_driver(shop: Shop, driver: str, default: str) -> None:
     ],
 )
 @one
-def test_a_default_that_is_no_new_id_is_refused(shop: Shop, default: str, says: str) -> None:
+def test_a_default_that_is_no_new_id_is_refused(
+    shop: ChinookDatabase, default: str, says: str
+) -> None:
     give(shop, default, "Invoice")
     before = shop.snapshot()
     with pytest.raises(BatchFailed, match=says), Session(shop.engine) as session, session.begin():
@@ -190,14 +195,14 @@ def test_a_default_that_is_no_new_id_is_refused(shop: Shop, default: str, says: 
 
 
 @one
-def test_a_constant_is_no_source_of_ids(shop: Shop) -> None:
+def test_a_constant_is_no_source_of_ids(shop: ChinookDatabase) -> None:
     give(shop, "0", "Invoice")
     with Session(shop.engine) as session, session.begin():
         assert list(generate_d1(session, 2, day=DAY).invoice_ids) == [31, 32]
 
 
 @one
-def test_ids_beyond_the_column_are_refused_in_time(shop: Shop) -> None:
+def test_ids_beyond_the_column_are_refused_in_time(shop: ChinookDatabase) -> None:
     give(shop, "nextval('shard') * 20000000", "Invoice")
     wanted = "has 8 ids left and the batch needs 20"
     with (
@@ -210,7 +215,7 @@ def test_ids_beyond_the_column_are_refused_in_time(shop: Shop) -> None:
 
 @one
 def test_the_functions_are_left_out_and_come_back(
-    shop: Shop, command: Command, caplog: pytest.LogCaptureFixture
+    shop: ChinookDatabase, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     functions = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'simulate_%'"
     give(shop, NEXT, "Invoice")
@@ -238,7 +243,7 @@ def test_the_functions_are_left_out_and_come_back(
 @pytest.mark.parametrize("tables", [("Invoice",), ("Invoice", "InvoiceLine")])
 @each
 def test_the_functions_work_where_a_default_was_dropped(
-    shop: Shop, tables: tuple[str, ...]
+    shop: ChinookDatabase, tables: tuple[str, ...]
 ) -> None:
     give(shop, NEXT, *tables)
     migrate(shop)
@@ -255,7 +260,7 @@ def test_the_functions_work_where_a_default_was_dropped(
 
 
 @one
-def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: Shop) -> None:
+def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: ChinookDatabase) -> None:
     migrate(shop)
     give(shop, NEXT, "Invoice")
     with shop.engine.begin() as connection:
@@ -265,7 +270,7 @@ def test_a_downgrade_leaves_no_function_behind_that_cannot_work(shop: Shop) -> N
 
 
 @one
-def test_the_advice_is_about_what_is_the_limit(shop: Shop) -> None:
+def test_the_advice_is_about_what_is_the_limit(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE SEQUENCE few MAXVALUE 1000",
         "ALTER TABLE [Invoice] ALTER [InvoiceId] SET DEFAULT nextval('few')",
@@ -280,7 +285,7 @@ def test_the_advice_is_about_what_is_the_limit(shop: Shop) -> None:
 
 
 @one
-def test_a_sequence_of_both_tables_has_ids_for_both(shop: Shop) -> None:
+def test_a_sequence_of_both_tables_has_ids_for_both(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE SEQUENCE few MAXVALUE 4100",
         *(
@@ -296,7 +301,7 @@ def test_a_sequence_of_both_tables_has_ids_for_both(shop: Shop) -> None:
 
 
 @one
-def test_a_domain_has_the_limit_of_its_type(shop: Shop) -> None:
+def test_a_domain_has_the_limit_of_its_type(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE DOMAIN number AS smallint",
         "ALTER TABLE [Invoice] ALTER [InvoiceId] TYPE number",

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-from conftest import one_of_each, parameters
-from postgres import Server, free_port
-from processes import run
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -30,13 +27,17 @@ from chinook_sim.cli.output import OutputFailed, _wrap_line
 from chinook_sim.database.engine import make_engine, open_connection
 from chinook_sim.database.settings import find_database
 from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
+from support import ROOT
+from support.cases import on_both_databases
+from support.postgres_server import Server, free_port
+from support.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Answer, Command, Shop
+    from support.command import Answer, Command
+    from support.databases import ChinookDatabase
 
-ROOT = Path(__file__).parents[1]
 PROGRAM = f"{shlex.quote(sys.executable)} -m chinook_sim"
 
 
@@ -375,8 +376,8 @@ def test_long_lines_are_broken_between_words() -> None:
 SECONDS = re.compile(r"\d+\.\d{3} s \(\+\d+\.\d{3}\): ")
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_verbose_tells_the_steps_and_their_times(command: Command, shop: Shop) -> None:
+@on_both_databases
+def test_verbose_tells_the_steps_and_their_times(command: Command, shop: ChinookDatabase) -> None:
     wanted = ("generate", "7", "--seed", "9", "--day", "1999-05-05", "--key", "k", "-v", "--json")
     done = command(*wanted, DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pytest
-from conftest import by_turns, one_of_each, parameters
 from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -24,13 +23,18 @@ from chinook_sim import (
 from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.models import InvoiceLine
 from chinook_sim.verification import verify_all
+from support.cases import alternating_versions, on_both_databases, on_one_postgresql, parameters
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
-
     from chinook_sim import BatchSummary
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
-FEW = [case for case in by_turns(migrated=True) if case.shape.name != "postgres-snake-serial"]
+FEW = [
+    case
+    for case in alternating_versions(migrated=True)
+    if case.shape.name != "postgres-snake-serial"
+]
 
 
 class Rule(NamedTuple):
@@ -94,14 +98,14 @@ RULES = {
 }
 
 
-def batch(shop: Shop, count: int = 40) -> BatchSummary:
+def batch(shop: ChinookDatabase, count: int = 40) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, count, seed=5)
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
-def test_a_rule_of_the_user_s_is_named(shop: Shop, rule: str) -> None:
+def test_a_rule_of_the_user_s_is_named(shop: ChinookDatabase, rule: str) -> None:
     theirs = RULES[rule]
     if rule == "check":
         # Of invoices that are there, which all cost less.
@@ -125,7 +129,7 @@ def test_a_rule_of_the_user_s_is_named(shop: Shop, rule: str) -> None:
 @pytest.mark.parametrize("rule", ["unique", "skip invoices", "skip lines", "raise"])
 @pytest.mark.parametrize("shop", parameters(FEW[:1]), indirect=True)
 def test_a_rule_of_the_user_s_is_named_through_another_driver(
-    shop: Shop, rule: str, driver: str
+    shop: ChinookDatabase, rule: str, driver: str
 ) -> None:
     shop.execute(*RULES[rule].postgresql)
 
@@ -140,7 +144,7 @@ def test_a_rule_of_the_user_s_is_named_through_another_driver(
 
 
 @pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
-def test_customers_and_prices_that_a_trigger_skips_are_told(shop: Shop) -> None:
+def test_customers_and_prices_that_a_trigger_skips_are_told(shop: ChinookDatabase) -> None:
     skip = trigger("[Customer]", "RETURN NULL;", "SELECT RAISE(IGNORE)")
     shop.execute(*skip[shop.server is None])
     before = shop.snapshot()
@@ -155,8 +159,8 @@ def test_customers_and_prices_that_a_trigger_skips_are_told(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_a_factory_names_the_index_too(shop: Shop) -> None:
+@on_both_databases
+def test_a_factory_names_the_index_too(shop: ChinookDatabase) -> None:
     shop.execute(*RULES["unique customer"].sqlite)
 
     with Session(shop.engine) as session, pytest.raises(BatchFailed, match="a unique index"):
@@ -168,7 +172,7 @@ def test_a_factory_names_the_index_too(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "shop", parameters([case for case in FEW if case.shape.postgresql]), indirect=True
 )
-def test_ids_that_a_trigger_gives_are_told(shop: Shop) -> None:
+def test_ids_that_a_trigger_gives_are_told(shop: ChinookDatabase) -> None:
     shop.execute(
         *trigger("[Invoice]", "NEW.[InvoiceId] := NEW.[InvoiceId] + 1000; RETURN NEW;", "")[0]
     )
@@ -180,8 +184,10 @@ def test_ids_that_a_trigger_gives_are_told(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_the_command_does_not_try_again_against_a_rule(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_the_command_does_not_try_again_against_a_rule(
+    shop: ChinookDatabase, command: Command
+) -> None:
     shop.execute(*RULES["unique"].sqlite)
 
     done = command("generate", "40", "--seed", "5", DATABASE_URL=shop.text)
@@ -195,7 +201,9 @@ def test_the_command_does_not_try_again_against_a_rule(shop: Shop, command: Comm
 @pytest.mark.parametrize(
     "shop", parameters([case for case in FEW if case.shape.ids == ""][:2]), indirect=True
 )
-def test_ids_that_another_writer_took_are_worth_another_try(shop: Shop, driver: str) -> None:
+def test_ids_that_another_writer_took_are_worth_another_try(
+    shop: ChinookDatabase, driver: str
+) -> None:
     line = insert(InvoiceLine).values(
         invoice_line_id=1, invoice_id=1, track_id=1, unit_price=1, quantity=1
     )
@@ -211,7 +219,7 @@ def test_ids_that_another_writer_took_are_worth_another_try(shop: Shop, driver: 
     assert "another writer took the same ids" in refusal.line
 
 
-def skipping(shop: Shop, table: str, event: str) -> None:
+def skipping(shop: ChinookDatabase, table: str, event: str) -> None:
     """Make a trigger that skips every row, as for soft deletion."""
     if shop.server:
         shop.execute(
@@ -245,9 +253,9 @@ NOT_PUT_BACK = [
 
 
 @pytest.mark.parametrize(("table", "event", "changes"), SKIPPED)
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+@on_both_databases
 def test_a_trigger_that_skips_deletes_or_updates_is_told(
-    shop: Shop, table: str, event: str, changes: dict[str, Any]
+    shop: ChinookDatabase, table: str, event: str, changes: dict[str, Any]
 ) -> None:
     batch(shop)
     skipping(shop, table, event)
@@ -264,9 +272,9 @@ def test_a_trigger_that_skips_deletes_or_updates_is_told(
 
 
 @pytest.mark.parametrize(("table", "event", "changes"), NOT_PUT_BACK)
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+@on_both_databases
 def test_a_trigger_that_skips_what_undo_does_is_told(
-    shop: Shop, table: str, event: str, changes: dict[str, Any]
+    shop: ChinookDatabase, table: str, event: str, changes: dict[str, Any]
 ) -> None:
     made = batch(shop)
     if changes:
@@ -285,8 +293,8 @@ def test_a_trigger_that_skips_what_undo_does_is_told(
     assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_a_trigger_that_skips_what_align_does_is_told(shop: Shop) -> None:
+@on_both_databases
+def test_a_trigger_that_skips_what_align_does_is_told(shop: ChinookDatabase) -> None:
     skipping(shop, "[Invoice]", "UPDATE")
     before = shop.snapshot()
 
@@ -300,8 +308,8 @@ def test_a_trigger_that_skips_what_align_does_is_told(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_a_trigger_that_keeps_dates_as_they_are_is_told_by_align(shop: Shop) -> None:
+@on_both_databases
+def test_a_trigger_that_keeps_dates_as_they_are_is_told_by_align(shop: ChinookDatabase) -> None:
     if shop.server:
         shop.execute(
             "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS "
@@ -327,8 +335,10 @@ def test_a_trigger_that_keeps_dates_as_they_are_is_told_by_align(shop: Shop) -> 
 
 
 @pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
-@pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-def test_a_total_that_a_trigger_changes_is_reported_by_verify(shop: Shop, event: str) -> None:
+@on_both_databases
+def test_a_total_that_a_trigger_changes_is_reported_by_verify(
+    shop: ChinookDatabase, event: str
+) -> None:
     batch(shop)
     if shop.server:
         shop.execute(
@@ -365,9 +375,9 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("call", "table", "event"), CALLS)
-@pytest.mark.parametrize("shop", parameters(one_of_each()[:1]), indirect=True)
+@on_one_postgresql
 def test_a_trigger_that_skips_what_a_sql_function_does_is_told(
-    shop: Shop, call: str, table: str, event: str
+    shop: ChinookDatabase, call: str, table: str, event: str
 ) -> None:
     batch(shop)
     skipping(shop, table, event)

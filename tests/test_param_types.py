@@ -39,7 +39,7 @@ from chinook_sim.sampling import profile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Command
+    from support.command import Command
 
 ARGUMENTS = {
     "generate": ["5"],

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -36,15 +35,21 @@ from chinook_sim.sampling.profile import REALISTIC, UNIFORM
 from chinook_sim.verification import verify_day
 from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.statistics import chance_of, merged_cells
+from support.cases import (
+    on_all_migrated,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from conftest import Command, Shop
-
     from chinook_sim.sales.batch import SaleBatch
     from chinook_sim.verification import Check
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
@@ -59,11 +64,6 @@ STEEP = Profile(
     baskets=(0, 8, 0, 4, 1),
     peaks=(Peak("02-29", 3), Peak("2026-05-01", 0)),
 )
-
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
 
 
 def catalogue(customers: int = 59, tracks: int = 3_503) -> Catalogue:
@@ -413,12 +413,12 @@ def test_growth_has_an_end() -> None:
 # In the shop.
 
 
-def make(shop: Shop, n: int = 2_000, **wanted: Any) -> Any:
+def make(shop: ChinookDatabase, n: int = 2_000, **wanted: Any) -> Any:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, "seed": 7, "profile": "realistic", **wanted})
 
 
-def judged(shop: Shop, profile: Any = None, day: date | None = DAY) -> list[Check]:
+def judged(shop: ChinookDatabase, profile: Any = None, day: date | None = DAY) -> list[Check]:
     with shop.engine.connect() as connection:
         return verify_shape(connection, profile, day=day)
 
@@ -427,8 +427,8 @@ def failed(checks: list[Check]) -> list[str]:
     return [check.name.split(": ")[1] for check in checks if not check.passed]
 
 
-@each
-def test_verify_sees_the_shape_that_was_asked_for(shop: Shop) -> None:
+@on_all_migrated
+def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None:
     made = make(shop)
     assert made.profile == "realistic"
     assert shop.value("SELECT profile FROM chinook_sim_run WHERE kind = 'generate'") == "realistic"
@@ -442,16 +442,16 @@ def test_verify_sees_the_shape_that_was_asked_for(shop: Shop) -> None:
     assert "realistic" in checks["spread over the hours"].figure
 
 
-@each
-def test_sales_of_no_shape_have_none(shop: Shop) -> None:
+@on_all_migrated
+def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     assert failed(judged(shop)) == []
     steep = failed(judged(shop, STEEP))
     assert {"hours of the day", "tracks a sale", "customers", "tracks"} == set(steep)
 
 
-@in_turns
-def test_a_shape_can_be_judged_through_whatever_happens(shop: Shop) -> None:
+@on_each_shape
+def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -> None:
     # Long before many sign up and change who has which rank.
     make(shop, profile=STEEP, seed=6, updates=50)
     shop.execute("UPDATE chinook_sim_run SET created_at = '2026-02-01 00:00:00'")
@@ -470,8 +470,8 @@ def test_a_shape_can_be_judged_through_whatever_happens(shop: Shop) -> None:
     assert failed(judged(shop, STEEP)) == []
 
 
-@in_turns
-def test_a_day_is_made_once_of_one_shape(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_is_made_once_of_one_shape(shop: ChinookDatabase) -> None:
     make(shop, once=True)
     assert make(shop, once=True).existed
     assert make(shop, once=True).profile == "realistic"
@@ -479,8 +479,8 @@ def test_a_day_is_made_once_of_one_shape(shop: Shop) -> None:
         make(shop, once=True, profile="uniform")
 
 
-@in_turns
-def test_one_by_one_and_in_bulk_have_the_same_shape(shop: Shop) -> None:
+@on_each_shape
+def test_one_by_one_and_in_bulk_have_the_same_shape(shop: ChinookDatabase) -> None:
     def content(first: int) -> list[Any]:
         return shop.rows(
             "SELECT i.[InvoiceDate], i.[CustomerId], l.[TrackId] FROM [Invoice] i JOIN "
@@ -503,8 +503,8 @@ def test_one_by_one_and_in_bulk_have_the_same_shape(shop: Shop) -> None:
         assert plan_batch(session, 10, options).digest == second.digest
 
 
-@each
-def test_a_history_has_the_shape_of_its_years(shop: Shop) -> None:
+@on_all_migrated
+def test_a_history_has_the_shape_of_its_years(shop: ChinookDatabase) -> None:
     shape = Profile(
         "peaked",
         weekdays=(1, 1, 1, 1, 1, 6, 6),
@@ -538,9 +538,11 @@ ORDINARY = Profile(
 )
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("curve", CALENDAR)
-def test_what_is_missing_of_an_ordinary_calendar_is_missed(shop: Shop, curve: str) -> None:
+def test_what_is_missing_of_an_ordinary_calendar_is_missed(
+    shop: ChinookDatabase, curve: str
+) -> None:
     """A few sales more on a Saturday, a sixth more a year: as little as that."""
     flat = replace(ORDINARY, name="flat", **{curve: getattr(UNIFORM, curve)})
     start, end = date(2025, 11, 20), date(2025, 12, 31)
@@ -549,8 +551,8 @@ def test_what_is_missing_of_an_ordinary_calendar_is_missed(shop: Shop, curve: st
     assert failed(judged(shop, ORDINARY, None)) == ["sales of each day"]
 
 
-@in_turns
-def test_days_that_are_all_alike_lack_the_curves(shop: Shop) -> None:
+@on_each_shape
+def test_days_that_are_all_alike_lack_the_curves(shop: ChinookDatabase) -> None:
     list(backfill(shop.engine, date(2025, 11, 27), date(2025, 12, 2), 60, seed=9))
     for curve in CALENDAR:
         only = replace(
@@ -560,8 +562,8 @@ def test_days_that_are_all_alike_lack_the_curves(shop: Shop) -> None:
     assert failed(judged(shop, replace(UNIFORM, name="as they are"), None)) == []
 
 
-@in_turns
-def test_sales_that_somebody_deleted_are_missed(shop: Shop) -> None:
+@on_each_shape
+def test_sales_that_somebody_deleted_are_missed(shop: ChinookDatabase) -> None:
     start, end = date(2025, 11, 20), date(2025, 12, 1)
     days = list(backfill(shop.engine, start, end, 60, seed=9, profile=ORDINARY))
     with Session(shop.engine) as session, session.begin():
@@ -576,8 +578,8 @@ def test_sales_that_somebody_deleted_are_missed(shop: Shop) -> None:
     assert f"12 days, 1 differs: 2025-11-27 has {peak.count - 2}, not " in missed.figure
 
 
-@in_turns
-def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: ChinookDatabase) -> None:
     list(
         backfill(
             shop.engine,
@@ -590,8 +592,8 @@ def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: Shop) -> N
     assert make(shop, 9, once=True, seed=None, profile=STEEP).existed
 
 
-@unmigrated
-def test_without_a_ledger_the_shape_must_be_named(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_the_shape_must_be_named(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     with pytest.raises(InvalidInput, match="name it with --profile"):
         judged(shop)
@@ -601,8 +603,8 @@ def test_without_a_ledger_the_shape_must_be_named(shop: Shop) -> None:
         judged(shop, "uniform", None)
 
 
-@in_turns
-def test_too_few_sales_are_not_judged(shop: Shop) -> None:
+@on_each_shape
+def test_too_few_sales_are_not_judged(shop: ChinookDatabase) -> None:
     make(shop, 10)
     checks = judged(shop)
     assert failed(checks) == []
@@ -613,9 +615,9 @@ def test_too_few_sales_are_not_judged(shop: Shop) -> None:
 # By command.
 
 
-@both
+@on_both_databases
 def test_the_command_gives_sales_a_shape_and_judges_it(
-    shop: Shop, command: Command, tmp_path: Path
+    shop: ChinookDatabase, command: Command, tmp_path: Path
 ) -> None:
     place = {"DATABASE_URL": shop.text}
     file = str(write(tmp_path / "summer.toml", TOML + "baskets = [9, 1, 1, 1, 0]"))

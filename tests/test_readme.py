@@ -11,9 +11,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from documents import DOCUMENTS, README, ROOT, Block, all_blocks, blocks
-from processes import run
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -21,13 +18,17 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import __version__, generate_d1
 from chinook_sim.cli import cli
 from chinook_sim.provisioning.migration_runner import upgrade
+from support import ROOT
+from support.chinook_variants import SHAPES, build_postgresql
+from support.documents import DOCUMENTS, README, Block, all_blocks, blocks
+from support.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Answer, Command
-    from postgres import Server
+    from support.command import Answer, Command
+    from support.postgres_server import Server
 
 CHECKS = ROOT / "docs" / "how-to" / "check-with-sql.md"
 RUNS = ROOT / "docs" / "how-to" / "inspect-and-undo-runs.md"

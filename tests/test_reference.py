@@ -9,16 +9,16 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documents import ROOT
 
 import chinook_sim
 from chinook_sim.models import Base
+from support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Command
+    from support.command import Command
 
 REFERENCE = ROOT / "docs" / "reference"
 

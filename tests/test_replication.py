@@ -6,27 +6,26 @@ import re
 import time
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, parameters
-from postgres import MAJORS, PASSWORD
-from shapes import build_postgresql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
-from wire import Wire
 
 from chinook_sim import live
+from support import ROOT
+from support.cases import alternating_versions, parameters
+from support.chinook_variants import build_postgresql
+from support.postgres_server import MAJORS, PASSWORD
+from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Ground, Shop
-
     from chinook_sim.operations.live.worker import LiveBatch
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 # One row for every change that arrives, in the order of their arrival.
 NOTED = """
@@ -45,10 +44,10 @@ $$;
 
 
 @contextmanager
-def following(ground: Ground, shop: Shop) -> Iterator[Shop]:
+def following(templates: DatabaseTemplates, shop: ChinookDatabase) -> Iterator[ChinookDatabase]:
     """Give a shop a reader: a database on a server of another version that subscribes to it."""
     assert shop.server is not None
-    (other,) = (ground.server(major) for major in MAJORS if major != shop.server.major)
+    (other,) = (templates.server(major) for major in MAJORS if major != shop.server.major)
     name, source = other.create_database(), shop.url.database
     copy = type(shop)(shop.shape, other.url(name), other)
     build_postgresql(shop.shape, other, name)
@@ -77,7 +76,7 @@ def following(ground: Ground, shop: Shop) -> Iterator[Shop]:
         copy.close()
 
 
-def catch_up(shop: Shop, copy: Shop) -> None:
+def catch_up(shop: ChinookDatabase, copy: ChinookDatabase) -> None:
     """Wait until the reader has everything that was committed up to now."""
     shop.execute("INSERT INTO marker VALUES (1)")
     until = time.monotonic() + 60
@@ -93,11 +92,13 @@ def catch_up(shop: Shop, copy: Shop) -> None:
     ),
     indirect=True,
 )
-def test_a_reader_of_the_log_sees_every_live_change_once(ground: Ground, shop: Shop) -> None:
+def test_a_reader_of_the_log_sees_every_live_change_once(
+    templates: DatabaseTemplates, shop: ChinookDatabase
+) -> None:
     assert shop.server is not None
-    with following(ground, shop) as copy:
+    with following(templates, shop) as copy:
         batches: list[LiveBatch] = []
-        with Wire(shop.server.port) as wire:
+        with TcpProxy(shop.server.port) as wire:
             engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
             for batch in live(engine, 200, seed=7, mix=(6, 3, 1)):
                 batches.append(batch)
@@ -133,7 +134,7 @@ def test_a_reader_of_the_log_sees_every_live_change_once(ground: Ground, shop: S
     assert len(changes["cancellation"]) > 3
 
 
-def changes_of(shop: Shop, key: str) -> dict[str, list[tuple[int, int]]]:
+def changes_of(shop: ChinookDatabase, key: str) -> dict[str, list[tuple[int, int]]]:
     """Return the changes of each kind, as the ledger has them: invoices, and lines before."""
     found: dict[str, list[tuple[int, int]]] = {}
     rows: list[tuple[str, int, Any]] = shop.rows(
@@ -145,7 +146,7 @@ def changes_of(shop: Shop, key: str) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-GUIDE = Path(__file__).parents[1] / "docs" / "how-to" / "replication.md"
+GUIDE = ROOT / "docs" / "how-to" / "replication.md"
 
 TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = '{}'"
 
@@ -155,7 +156,7 @@ TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname 
     parameters([CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]),
     indirect=True,
 )
-def test_the_documented_publications_leave_the_ledger_out(shop: Shop) -> None:
+def test_the_documented_publications_leave_the_ledger_out(shop: ChinookDatabase) -> None:
     guide = GUIDE.read_text(encoding="utf-8")
     named, block, question = re.findall(r"```sql postgresql\n(.*?)```", guide, re.DOTALL)
     named = re.sub(r'"(\w+)"', lambda name: shop.shape.spell(name[1]), named)

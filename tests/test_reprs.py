@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import one_of_each, parameters
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session, load_only
 
@@ -26,19 +25,20 @@ from chinook_sim import (
     recognise,
 )
 from chinook_sim.models import Run, RunInvoices
+from support.cases import on_both_databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
-pytestmark = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+pytestmark = on_both_databases
 
 
 @pytest.fixture
-def session(shop: Shop) -> Iterator[Session]:
+def session(shop: ChinookDatabase) -> Iterator[Session]:
     recognise(shop.engine)
     with Session(shop.engine) as session:
         yield session
@@ -103,7 +103,7 @@ def test_what_is_transient_or_deleted_is_shown(session: Session) -> None:
     assert repr(sale) == "<Invoice 1>"
 
 
-def test_a_batch_is_one_line_however_many_its_ids(shop: Shop) -> None:
+def test_a_batch_is_one_line_however_many_its_ids(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         made = generate_d1(session, 500, day=DAY, seed=7, once=True)
         again = generate_d1(session, 500, day=DAY, seed=7, once=True)

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command as alembic
 from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.pool import NullPool
-from test_migrations import config
 
 from chinook_sim.database.schema import CHINOOK_TABLES
 from chinook_sim.models import Base
 from chinook_sim.provisioning.revision_context import prepare
+from support import ROOT
+from support.alembic_commands import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from conftest import Ground
+    from pathlib import Path
 
     from chinook_sim.database.identifiers import Spelling
+    from support.databases import DatabaseTemplates
 
-REVISIONS = sorted((Path(__file__).parents[1] / "migrations" / "versions").glob("*.py"))
+REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
 
 MACHINERY = (
     "chinook_sim.errors.",
@@ -51,12 +51,14 @@ def test_no_revision_imports_what_the_library_may_change(revision: Path) -> None
 
 
 @pytest.fixture(params=["pg16", "pg18", "sqlite"])
-def empty(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Engine]]:
+def empty(
+    templates: DatabaseTemplates, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[list[Engine]]:
     """Two empty databases."""
     if request.param == "sqlite":
         yield [create_engine(f"sqlite:///{tmp_path / name}") for name in ("1.db", "2.db")]
         return
-    server = ground.server(int(request.param.removeprefix("pg")))
+    server = templates.server(int(request.param.removeprefix("pg")))
     databases = [server.create_database() for _ in range(2)]
     yield [create_engine(server.url(name), poolclass=NullPool) for name in databases]
     for name in databases:

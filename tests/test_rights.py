@@ -10,8 +10,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, parameters
-from shapes import SHAPES
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -32,29 +30,26 @@ from chinook_sim.ledger import merging
 from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
+from support.cases import on_each_postgresql_shape, on_each_postgresql_shape_unmigrated
+from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Command, Shop
     from sqlalchemy import Connection
 
-DAY = date(2026, 1, 31)
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
-each = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
-unmigrated = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns() if case.major]), indirect=True
-)
+DAY = date(2026, 1, 31)
 
 
 @dataclass
 class Role:
     """A role that may log in, and nothing else but what it is granted."""
 
-    shop: Shop
+    shop: ChinookDatabase
     name: str
     granted: list[str] = field(default_factory=list)
 
@@ -69,7 +64,7 @@ class Role:
 
 
 @pytest.fixture
-def role(shop: Shop) -> Iterator[Role]:
+def role(shop: ChinookDatabase) -> Iterator[Role]:
     name = f"role_{shop.url.database}"
     # Before PostgreSQL 15 everybody might make tables in public; here nobody may.
     shop.execute(
@@ -80,7 +75,7 @@ def role(shop: Shop) -> Iterator[Role]:
     shop.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def sequences(shop: Shop) -> list[str]:
+def sequences(shop: ChinookDatabase) -> list[str]:
     return (
         ["invoice_id_seq", "invoice_line_id_seq"]
         if not shop.shape.ids
@@ -108,12 +103,12 @@ def climb(role: Role, work: Callable[[], object], needed: set[str]) -> None:
     assert public - {"USAGE ON SCHEMA public"} == {right.replace('"', "") for right in needed}
 
 
-def spelled(shop: Shop, *rights: str) -> set[str]:
+def spelled(shop: ChinookDatabase, *rights: str) -> set[str]:
     return {shop.sql(right) for right in rights}
 
 
-@each
-def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_the_library_says_which_rights_it_lacks(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin(), Session(connection) as session:
             generate_d1(session, 5, day=DAY, once=True)
@@ -137,8 +132,8 @@ def test_the_library_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
     climb(role, work, needed)
 
 
-@each
-def test_so_does_a_single_sale(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_so_does_a_single_sale(shop: ChinookDatabase, role: Role) -> None:
     role.grant("USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")
     role.grant("USAGE ON ALL SEQUENCES IN SCHEMA public")
     with (
@@ -151,8 +146,10 @@ def test_so_does_a_single_sale(shop: Shop, role: Role) -> None:
         assert f"GRANT {right} TO {role.name}" in str(refused.value)
 
 
-@each
-def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_far_behind_needs_a_right_that_is_named(
+    shop: ChinookDatabase, role: Role
+) -> None:
     role.grant("USAGE ON SCHEMA public", "SELECT, INSERT ON ALL TABLES IN SCHEMA public")
     role.grant("USAGE ON ALL SEQUENCES IN SCHEMA public")
     always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""
@@ -172,8 +169,8 @@ def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: Shop, role: Rol
         role.grant(right)
 
 
-@each
-def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_so_does_undo_and_align(shop: ChinookDatabase, role: Role) -> None:
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id or ""
 
@@ -203,8 +200,8 @@ def test_so_does_undo_and_align(shop: Shop, role: Role) -> None:
     )
 
 
-@each
-def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_so_do_changes_and_their_undoing(shop: ChinookDatabase, role: Role) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 5, day=DAY)
 
@@ -231,7 +228,7 @@ def test_so_do_changes_and_their_undoing(shop: Shop, role: Role) -> None:
     climb(role, work, needed)
 
 
-def rights_of_a_stream(shop: Shop) -> set[str]:
+def rights_of_a_stream(shop: ChinookDatabase) -> set[str]:
     needed = spelled(
         shop,
         "SELECT ON [Customer]",
@@ -247,8 +244,8 @@ def rights_of_a_stream(shop: Shop) -> set[str]:
     return needed
 
 
-@each
-def test_so_does_a_stream(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_so_does_a_stream(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         url = shop.url.set(username=role.name, password="x")
         stream = live(create_engine(url, poolclass=NullPool), 400, seed=7, mix=(1, 1, 1))
@@ -260,9 +257,9 @@ def test_so_does_a_stream(shop: Shop, role: Role) -> None:
     climb(role, work, rights_of_a_stream(shop))
 
 
-@each
+@on_each_postgresql_shape
 def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
-    shop: Shop, role: Role, monkeypatch: pytest.MonkeyPatch
+    shop: ChinookDatabase, role: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merging, "TRANSACTIONS", 4)
 
@@ -292,8 +289,8 @@ def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
     assert shop.value(runs) == 9 + 3
 
 
-@each
-def test_so_do_people_and_prices_and_their_undoing(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_so_do_people_and_prices_and_their_undoing(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin(), Session(connection) as session:
             made = generate_d1(session, 1, day=DAY, new_customers=1, moves=2, price_changes=2)
@@ -351,9 +348,11 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
 }
 
 
-@each
+@on_each_postgresql_shape
 @pytest.mark.parametrize("call", FUNCTIONS)
-def test_each_function_says_which_rights_it_lacks(shop: Shop, role: Role, call: str) -> None:
+def test_each_function_says_which_rights_it_lacks(
+    shop: ChinookDatabase, role: Role, call: str
+) -> None:
     rights, used = FUNCTIONS[call]
     needed = spelled(shop, *rights)
     needed |= {f"USAGE ON SEQUENCE {sequences(shop)[place]}" for place in used}
@@ -367,8 +366,8 @@ def test_each_function_says_which_rights_it_lacks(shop: Shop, role: Role, call: 
     climb(role, work, needed)
 
 
-@unmigrated
-def test_an_upgrade_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape_unmigrated
+def test_an_upgrade_says_which_rights_it_lacks(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin():
             upgrade(connection)
@@ -382,8 +381,8 @@ def test_an_upgrade_says_which_rights_it_lacks(shop: Shop, role: Role) -> None:
     assert shop.value("SELECT count(*) FROM chinook_sim_run") == 1
 
 
-@each
-def test_a_stream_that_may_not_change_sells_nothing(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_a_stream_that_may_not_change_sells_nothing(shop: ChinookDatabase, role: Role) -> None:
     lacking = spelled(shop, "UPDATE ON [Invoice]", "DELETE ON [Invoice]", "DELETE ON [InvoiceLine]")
     role.grant("USAGE ON SCHEMA public", *(rights_of_a_stream(shop) - lacking))
     url = shop.url.set(username=role.name, password="x")
@@ -399,8 +398,10 @@ def test_a_stream_that_may_not_change_sells_nothing(shop: Shop, role: Role) -> N
     stream.close()
 
 
-@each
-def test_status_shows_what_a_role_may_see(shop: Shop, role: Role, command: Command) -> None:
+@on_each_postgresql_shape
+def test_status_shows_what_a_role_may_see(
+    shop: ChinookDatabase, role: Role, command: Command
+) -> None:
     role.grant("USAGE ON SCHEMA public")
     role.grant(*spelled(shop, "SELECT ON [Invoice]", "SELECT ON [Customer]"))
     url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
@@ -414,8 +415,8 @@ def test_status_shows_what_a_role_may_see(shop: Shop, role: Role, command: Comma
     assert "not readable: permission denied for table chinook_sim_version" in done.stdout
 
 
-@each
-def test_a_closed_schema_is_named(shop: Shop, role: Role, command: Command) -> None:
+@on_each_postgresql_shape
+def test_a_closed_schema_is_named(shop: ChinookDatabase, role: Role, command: Command) -> None:
     url = shop.url.set(username=role.name, password="x")
     done = command("status", DATABASE_URL=url.render_as_string(hide_password=False))
     assert done.returncode == 3
@@ -427,8 +428,10 @@ def test_a_closed_schema_is_named(shop: Shop, role: Role, command: Command) -> N
 
 
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", "ON DELETE SET NULL", ""])
-@each
-def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop, role: Role, rule: str) -> None:
+@on_each_postgresql_shape
+def test_rows_that_a_policy_hides_are_not_taken_along(
+    shop: ChinookDatabase, role: Role, rule: str
+) -> None:
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id or ""
     shop.execute(
@@ -454,9 +457,9 @@ def test_rows_that_a_policy_hides_are_not_taken_along(shop: Shop, role: Role, ru
 
 
 @pytest.mark.parametrize("table", ["[Invoice]", "[Track]", "chinook_sim_run"])
-@each
+@on_each_postgresql_shape
 def test_a_role_from_which_a_policy_hides_rows_is_refused(
-    shop: Shop, role: Role, command: Command, table: str
+    shop: ChinookDatabase, role: Role, command: Command, table: str
 ) -> None:
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id or ""
@@ -507,8 +510,10 @@ def test_a_role_from_which_a_policy_hides_rows_is_refused(
         recognise(connection)
 
 
-@each
-def test_a_table_of_the_users_that_may_not_be_read_is_named(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_a_table_of_the_users_that_may_not_be_read_is_named(
+    shop: ChinookDatabase, role: Role
+) -> None:
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id or ""
     shop.execute(
@@ -547,8 +552,8 @@ def test_a_table_of_the_users_that_may_not_be_read_is_named(shop: Shop, role: Ro
         )
 
 
-@each
-def test_a_sequence_in_a_closed_schema_is_named(shop: Shop, role: Role) -> None:
+@on_each_postgresql_shape
+def test_a_sequence_in_a_closed_schema_is_named(shop: ChinookDatabase, role: Role) -> None:
     shop.execute(
         "CREATE SCHEMA hid",
         "CREATE SEQUENCE hid.numbers START 5000",
@@ -572,10 +577,10 @@ def test_a_sequence_in_a_closed_schema_is_named(shop: Shop, role: Role) -> None:
     climb(role, work, sequence | set(role.granted))
 
 
-@each
+@on_each_postgresql_shape
 @pytest.mark.parametrize("options", [("--all",), ("--day", str(DAY)), ("--shape", "--all")])
 def test_verify_names_all_that_it_may_not_read(
-    shop: Shop, role: Role, command: Command, options: tuple[str, ...]
+    shop: ChinookDatabase, role: Role, command: Command, options: tuple[str, ...]
 ) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 5, day=DAY)
@@ -589,9 +594,9 @@ def test_verify_names_all_that_it_may_not_read(
     assert command("verify", *options, DATABASE_URL=url).returncode == 0
 
 
-@each
+@on_each_postgresql_shape
 def test_init_of_what_is_ready_names_what_it_may_not_read(
-    shop: Shop, role: Role, command: Command
+    shop: ChinookDatabase, role: Role, command: Command
 ) -> None:
     role.grant("USAGE ON SCHEMA public")
     url = shop.url.set(username=role.name, password="x").render_as_string(hide_password=False)
@@ -615,25 +620,27 @@ def init(role: Role, command: Command, *options: str) -> list[str]:
     return named
 
 
-@unmigrated
-def test_init_names_all_that_it_lacks_at_once(shop: Shop, role: Role, command: Command) -> None:
+@on_each_postgresql_shape_unmigrated
+def test_init_names_all_that_it_lacks_at_once(
+    shop: ChinookDatabase, role: Role, command: Command
+) -> None:
     role.grant("USAGE ON SCHEMA public")
     assert len(init(role, command, "--ledger-schema", "apart")) == 5
     assert init(role, command, "--ledger-schema", "apart") == []
 
 
-@unmigrated
+@on_each_postgresql_shape_unmigrated
 def test_init_of_an_empty_database_names_all_that_it_lacks(
-    shop: Shop, role: Role, command: Command
+    shop: ChinookDatabase, role: Role, command: Command
 ) -> None:
     shop.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     assert init(role, command) == ["USAGE ON SCHEMA public", "CREATE ON SCHEMA public"]
     assert init(role, command) == []
 
 
-@unmigrated
+@on_each_postgresql_shape_unmigrated
 def test_init_from_a_dump_names_what_it_lacks(
-    shop: Shop, role: Role, command: Command, tmp_path: Path
+    shop: ChinookDatabase, role: Role, command: Command, tmp_path: Path
 ) -> None:
     dump = tmp_path / "chinook.sql"
     dump.write_text(";\n".join((*SHAPES[1].schema(), "")))
@@ -642,9 +649,9 @@ def test_init_from_a_dump_names_what_it_lacks(
     assert init(role, command, "--from", str(dump)) == ["CREATE ON SCHEMA public"]
 
 
-@each
+@on_each_postgresql_shape
 def test_an_upgrade_by_another_role_names_the_owner(
-    shop: Shop, role: Role, command: Command
+    shop: ChinookDatabase, role: Role, command: Command
 ) -> None:
     shop.execute("UPDATE chinook_sim_version SET version_num = '0007'")
     role.grant("ALL ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")

@@ -13,21 +13,23 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
-from processes import Popen
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
+from support.cases import alternating_versions, cases, on_both_databases, parameters
+from support.processes import Popen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Answer, Command, Shop
+    from support.command import Answer, Command
+    from support.databases import ChinookDatabase
 
 # Processes take long to start.
-some = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)[::2]), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
+some = pytest.mark.parametrize(
+    "shop", parameters(alternating_versions(migrated=True)[::2]), indirect=True
+)
 on_postgresql = pytest.mark.parametrize(
     "shop", parameters([case for case in cases(migrated=True) if case.major == 18]), indirect=True
 )
@@ -45,7 +47,9 @@ def answer(done: Answer) -> dict[str, Any]:
 
 
 @some
-def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command) -> None:
+def test_a_night_that_is_run_again_is_there_already(
+    shop: ChinookDatabase, command: Command
+) -> None:
     night = ("generate", "30", "--day", "2026-01-31", "--once")
     first = answer(command(*night, "--json", DATABASE_URL=shop.text))
     second = answer(command(*night, "--json", DATABASE_URL=shop.text))
@@ -62,7 +66,7 @@ def test_a_night_that_is_run_again_is_there_already(shop: Shop, command: Command
 
 
 @some
-def test_eight_processes_at_once_make_one_night(shop: Shop) -> None:
+def test_eight_processes_at_once_make_one_night(shop: ChinookDatabase) -> None:
     night = [sys.executable, "-m", "chinook_sim", "generate", "200", "--once", "--json"]
     processes = [
         Popen(
@@ -93,8 +97,8 @@ def test_once_needs_a_ledger(command: Command, tmp_path: Path) -> None:
     assert command("generate", "5").returncode == 0
 
 
-@both
-def test_status_lists_runs_and_undo_takes_one_out(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_status_lists_runs_and_undo_takes_one_out(shop: ChinookDatabase, command: Command) -> None:
     command("generate", "12", "--key", "job-1", DATABASE_URL=shop.text)
     moved = answer(command("align", "--json", DATABASE_URL=shop.text))
     assert (moved["invoices"], moved["existed"]) == (30, False)
@@ -129,7 +133,7 @@ TRIP = (
 @on_postgresql
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 def test_a_batch_that_others_came_in_the_way_of_is_made_again(
-    shop: Shop, command: Command, state: str
+    shop: ChinookDatabase, command: Command, state: str
 ) -> None:
     shop.execute(*(line.replace("{times}", "2").replace("{state}", state) for line in TRIP))
     done = command("generate", "9", "--json", DATABASE_URL=shop.text)
@@ -140,7 +144,7 @@ def test_a_batch_that_others_came_in_the_way_of_is_made_again(
 
 
 @on_one
-def test_it_is_not_made_again_for_ever(shop: Shop, command: Command) -> None:
+def test_it_is_not_made_again_for_ever(shop: ChinookDatabase, command: Command) -> None:
     shop.execute(*(line.replace("{times}", "9").replace("{state}", "40001") for line in TRIP))
     done = command("generate", "9", DATABASE_URL=shop.text)
     assert done.returncode == 4
@@ -150,14 +154,14 @@ def test_it_is_not_made_again_for_ever(shop: Shop, command: Command) -> None:
 
 
 @on_one
-def test_other_failures_are_not_tried_again(shop: Shop, command: Command) -> None:
+def test_other_failures_are_not_tried_again(shop: ChinookDatabase, command: Command) -> None:
     shop.execute(*(line.replace("{times}", "1").replace("{state}", "P0001") for line in TRIP))
     done = command("generate", "9", DATABASE_URL=shop.text)
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
 
 
 @on_one
-def test_a_real_deadlock_is_survived(shop: Shop) -> None:
+def test_a_real_deadlock_is_survived(shop: ChinookDatabase) -> None:
     """Another session holds the lines off, then wants the invoices that the batch has locked."""
     assert shop.server is not None
     shop.execute(
@@ -191,8 +195,8 @@ def test_a_real_deadlock_is_survived(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 39
 
 
-@both
-def test_waiting_for_a_lock_ends(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_waiting_for_a_lock_ends(shop: ChinookDatabase, command: Command) -> None:
     writer = shop.engine.connect()
     if shop.server is None:
         writer.exec_driver_sql("BEGIN IMMEDIATE")
@@ -213,7 +217,7 @@ def test_waiting_for_a_lock_ends(shop: Shop, command: Command) -> None:
     "looking", [("generate", "5", "--dry-run"), ("align", "--dry-run"), ("init",)]
 )
 def test_so_does_waiting_where_nothing_is_written(
-    shop: Shop, command: Command, looking: tuple[str, ...]
+    shop: ChinookDatabase, command: Command, looking: tuple[str, ...]
 ) -> None:
     with shop.engine.connect() as writer:
         writer.execute(text(shop.sql("LOCK TABLE [Invoice], [Track] IN ACCESS EXCLUSIVE MODE")))
@@ -223,7 +227,7 @@ def test_so_does_waiting_where_nothing_is_written(
 
 
 @on_one
-def test_a_dry_run_does_not_wait_for_a_key(shop: Shop, command: Command) -> None:
+def test_a_dry_run_does_not_wait_for_a_key(shop: ChinookDatabase, command: Command) -> None:
     night = ("generate", "5", "--day", "2026-01-31", "--once")
     with Session(shop.engine) as session:
         generate_d1(session, 5, day=date(2026, 1, 31), once=True)
@@ -233,7 +237,7 @@ def test_a_dry_run_does_not_wait_for_a_key(shop: Shop, command: Command) -> None
 
 
 @on_one
-def test_a_statement_that_takes_too_long_ends(shop: Shop, command: Command) -> None:
+def test_a_statement_that_takes_too_long_ends(shop: ChinookDatabase, command: Command) -> None:
     shop.execute(
         "CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "PERFORM pg_sleep(30); RETURN NULL; END $$",

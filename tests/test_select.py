@@ -13,8 +13,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
-from processes import Popen
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -35,45 +33,47 @@ from chinook_sim.database.introspection import recognise
 from chinook_sim.ledger.listing import count_listings, latest_runs
 from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
+from support.cases import alternating_versions, on_both_databases, on_each_shape, parameters
+from support.processes import Popen
 
 if TYPE_CHECKING:
-    from conftest import Answer, Command, Shop
-
     from chinook_sim import InvoiceHistory
     from chinook_sim.sales.summary import BatchSummary
+    from support.command import Answer, Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)
 
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
 ids_can_be_moved = pytest.mark.parametrize(
     "shop",
-    parameters([case for case in by_turns(migrated=True) if "ALWAYS" not in case.shape.ids]),
+    parameters(
+        [case for case in alternating_versions(migrated=True) if "ALWAYS" not in case.shape.ids]
+    ),
     indirect=True,
 )
 
 
-def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, **wanted})
 
 
-def change(shop: Shop, **wanted: Any) -> BatchSummary:
+def change(shop: ChinookDatabase, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return simulate_changes(session, **{"day": DAY, **wanted})
 
 
-def take_back(shop: Shop, *run: str, **selected: Any) -> UndoResult:
+def take_back(shop: ChinookDatabase, *run: str, **selected: Any) -> UndoResult:
     with Session(shop.engine) as session, session.begin():
         return undo(session, *run, **selected)
 
 
-def fill(shop: Shop, n: int = 5) -> list[BatchSummary]:
+def fill(shop: ChinookDatabase, n: int = 5) -> list[BatchSummary]:
     return list(backfill(shop.engine, START, DAY, n, seed=3))
 
 
-def standing(shop: Shop) -> int:
+def standing(shop: ChinookDatabase) -> int:
     return int(
         shop.value(
             "SELECT count(*) FROM chinook_sim_run WHERE kind <> 'baseline' AND undone_at IS NULL"
@@ -81,12 +81,12 @@ def standing(shop: Shop) -> int:
     )
 
 
-def assert_sound(shop: Shop) -> None:
+def assert_sound(shop: ChinookDatabase) -> None:
     with shop.engine.connect() as connection:
         assert [it for it in verify_all(connection) if not it.passed] == []
 
 
-def history(shop: Shop, invoice: int) -> InvoiceHistory:
+def history(shop: ChinookDatabase, invoice: int) -> InvoiceHistory:
     with shop.engine.connect() as connection:
         return invoice_history(connection, invoice)
 
@@ -94,8 +94,8 @@ def history(shop: Shop, invoice: int) -> InvoiceHistory:
 # --- listing -----------------------------------------------------------------------------------
 
 
-@each
-def test_runs_are_listed_by_day_and_kind(shop: Shop) -> None:
+@on_each_shape
+def test_runs_are_listed_by_day_and_kind(shop: ChinookDatabase) -> None:
     days = fill(shop)
     mine = make(shop, 3, key="mine")
     changed = change(shop, updates=2)
@@ -123,8 +123,8 @@ def test_runs_are_listed_by_day_and_kind(shop: Shop) -> None:
     assert listed(day=DAY) == {days[-1].run_id, mine.run_id, changed.run_id}
 
 
-@both
-def test_a_stream_is_listed_with_the_transactions_of_the_day(shop: Shop) -> None:
+@on_both_databases
+def test_a_stream_is_listed_with_the_transactions_of_the_day(shop: ChinookDatabase) -> None:
     batches = []
     for batch in live(shop.engine, 400, seed=7, mix=(1, 0, 0)):
         batches.append(batch.made)
@@ -148,8 +148,8 @@ def test_a_stream_is_listed_with_the_transactions_of_the_day(shop: Shop) -> None
 # --- undoing -----------------------------------------------------------------------------------
 
 
-@each
-def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: ChinookDatabase) -> None:
     fill(shop, 8)
     take_back(shop, f"once:{DAY}")
     before = shop.snapshot()
@@ -177,8 +177,10 @@ def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: Shop) ->
     assert_sound(shop)
 
 
-@both
-def test_a_day_is_undone_in_slices_of_any_size(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_both_databases
+def test_a_day_is_undone_in_slices_of_any_size(
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = shop.snapshot()
     for seed in range(8):
         make(shop, 10, seed=seed, updates=6, cancellations=2)
@@ -196,8 +198,8 @@ def test_a_day_is_undone_in_slices_of_any_size(shop: Shop, monkeypatch: pytest.M
     assert shop.snapshot() == before
 
 
-@each
-def test_a_day_that_others_changed_is_not_undone(shop: Shop) -> None:
+@on_each_shape
+def test_a_day_that_others_changed_is_not_undone(shop: ChinookDatabase) -> None:
     make(shop, 10, once=True)
     make(shop, 10)
     later = make(shop, 5, day=DAY + timedelta(days=1), updates=15)
@@ -212,8 +214,8 @@ def test_a_day_that_others_changed_is_not_undone(shop: Shop) -> None:
     assert standing(shop) == 2
 
 
-@each
-def test_a_backfill_is_undone_at_once_or_in_parts(shop: Shop) -> None:
+@on_each_shape
+def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     days = fill(shop)
     mine = make(shop, 3, day=START, key="mine")
@@ -240,8 +242,10 @@ def test_a_backfill_is_undone_at_once_or_in_parts(shop: Shop) -> None:
     assert not any(day.existed for day in fill(shop))
 
 
-@each
-def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(shop: Shop) -> None:
+@on_each_shape
+def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
+    shop: ChinookDatabase,
+) -> None:
     days = fill(shop, 8)
     # Only what the first day sold.
     first = days[0].invoice_ids[0]
@@ -255,7 +259,7 @@ def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(shop: Sh
 
 
 @ids_can_be_moved
-def test_runs_whose_ids_take_turns_are_undone_together(shop: Shop) -> None:
+def test_runs_whose_ids_take_turns_are_undone_together(shop: ChinookDatabase) -> None:
     """As processes that make days at the same time leave them."""
     before = shop.snapshot()
     first, second = (make(shop, 6, day=day, once=True) for day in (START, DAY))
@@ -286,8 +290,8 @@ def test_runs_whose_ids_take_turns_are_undone_together(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
-@both
-def test_a_run_of_the_middle_that_was_cut_down_by_hand_is_named(shop: Shop) -> None:
+@on_both_databases
+def test_a_run_of_the_middle_that_was_cut_down_by_hand_is_named(shop: ChinookDatabase) -> None:
     days = fill(shop)
     gone = days[2].invoice_ids[1]
     for table in ("InvoiceLine", "Invoice"):
@@ -312,8 +316,8 @@ def test_a_run_of_the_middle_that_was_cut_down_by_hand_is_named(shop: Shop) -> N
         take_back(shop, backfill=(START, DAY))
 
 
-@both
-def test_a_backfill_is_undone_with_few_statements(shop: Shop) -> None:
+@on_both_databases
+def test_a_backfill_is_undone_with_few_statements(shop: ChinookDatabase) -> None:
     statements = []
     event.listen(shop.engine, "before_cursor_execute", lambda *_: statements.append(1))
     needed = []
@@ -325,8 +329,8 @@ def test_a_backfill_is_undone_with_few_statements(shop: Shop) -> None:
     assert needed[0] == needed[1] < 40
 
 
-@each
-def test_a_run_is_undone_by_its_key(shop: Shop) -> None:
+@on_each_shape
+def test_a_run_is_undone_by_its_key(shop: ChinookDatabase) -> None:
     made = make(shop, 5, key="job 7/a")
     night = make(shop, 5, once=True)
     assert take_back(shop, "job 7/a").run_id == made.run_id
@@ -341,8 +345,8 @@ def test_a_run_is_undone_by_its_key(shop: Shop) -> None:
             take_back(shop, key=unknown)
 
 
-@both
-def test_a_name_that_means_two_runs_is_refused(shop: Shop) -> None:
+@on_both_databases
+def test_a_name_that_means_two_runs_is_refused(shop: ChinookDatabase) -> None:
     made = make(shop, 5)
     beginning = str(made.run_id)[:6]
     other = make(shop, 5, key=beginning)
@@ -356,8 +360,8 @@ def test_a_name_that_means_two_runs_is_refused(shop: Shop) -> None:
     assert standing(shop) == 3
 
 
-@both
-def test_runs_are_selected_in_one_way(shop: Shop) -> None:
+@on_both_databases
+def test_runs_are_selected_in_one_way(shop: ChinookDatabase) -> None:
     make(shop, 5, once=True)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "got none"),
@@ -383,8 +387,8 @@ def test_runs_are_selected_in_one_way(shop: Shop) -> None:
 # --- where an invoice comes from ---------------------------------------------------------------
 
 
-@each
-def test_an_invoice_knows_its_run_and_its_changes(shop: Shop) -> None:
+@on_each_shape
+def test_an_invoice_knows_its_run_and_its_changes(shop: ChinookDatabase) -> None:
     made = make(shop, 5, once=True, seed=1)
     first = made.invoice_ids[0]
     found = history(shop, first)
@@ -430,8 +434,8 @@ def test_an_invoice_knows_its_run_and_its_changes(shop: Shop) -> None:
     assert (found.cancelled_by, len(found.changes)) == (None, 4)
 
 
-@each
-def test_an_invoice_that_no_run_made(shop: Shop) -> None:
+@on_each_shape
+def test_an_invoice_that_no_run_made(shop: ChinookDatabase) -> None:
     assert history(shop, 3).origin == "before the ledger"
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
@@ -463,8 +467,8 @@ def answer(done: Answer) -> Any:
     return json.loads(done.stdout)
 
 
-@both
-def test_status_selects_runs(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_status_selects_runs(shop: ChinookDatabase, command: Command) -> None:
     fill(shop)
     list(backfill(shop.engine, START - timedelta(days=20), START, 1))
     make(shop, 2)
@@ -504,8 +508,8 @@ def test_status_selects_runs(shop: Shop, command: Command) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
 
 
-@both
-def test_status_shows_an_invoice(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_status_shows_an_invoice(shop: ChinookDatabase, command: Command) -> None:
     made = make(shop, 5, once=True)
     changed = change(shop, updates=100)
     first = made.invoice_ids[0]
@@ -534,8 +538,8 @@ def test_status_shows_an_invoice(shop: Shop, command: Command) -> None:
     )
 
 
-@both
-def test_undo_takes_a_day_a_key_and_a_backfill(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_undo_takes_a_day_a_key_and_a_backfill(shop: ChinookDatabase, command: Command) -> None:
     before = shop.snapshot()
     fill(shop)
     make(shop, 3, key="job 1")
@@ -572,8 +576,8 @@ def test_undo_takes_a_day_a_key_and_a_backfill(shop: Shop, command: Command) -> 
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
 
 
-@both
-def test_undoing_a_backfill_goes_on_where_it_ended(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_undoing_a_backfill_goes_on_where_it_ended(shop: ChinookDatabase, command: Command) -> None:
     before = shop.snapshot()
     first = DAY - timedelta(days=39)
     days = list(backfill(shop.engine, first, DAY, 2, seed=3))
@@ -592,8 +596,10 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: Shop, command: Command)
     assert shop.snapshot() == before
 
 
-@both
-def test_an_interrupted_undoing_tells_how_far_it_came(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_an_interrupted_undoing_tells_how_far_it_came(
+    shop: ChinookDatabase, command: Command
+) -> None:
     before = shop.snapshot()
     first = DAY - timedelta(days=299)
     list(backfill(shop.engine, first, DAY, 30, seed=3))

@@ -7,8 +7,6 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Case, by_turns, parameters
-from shapes import SHAPES, build_postgresql
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -21,12 +19,15 @@ from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import DatabaseVariant, alternating_versions, parameters
+from support.chinook_variants import SHAPES, build_postgresql
 
 if TYPE_CHECKING:
-    from conftest import Command, Ground, Shop
-    from postgres import Server
+    from support.command import Command
+    from support.databases import ChinookDatabase, DatabaseTemplates
+    from support.postgres_server import Server
 
-CASES = {case.id: case for case in by_turns(migrated=True)}
+CASES = {case.id: case for case in alternating_versions(migrated=True)}
 TWO = [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]
 
 each_of_two = pytest.mark.parametrize("shop", parameters(TWO), indirect=True)
@@ -61,7 +62,7 @@ OWN_COLUMNS = {
 """Columns of the owner's that are written as a setting has it: their types and values."""
 
 
-def stock(shop: Shop) -> None:
+def stock(shop: ChinookDatabase) -> None:
     shop.execute(
         *(f"ALTER TABLE [Invoice] ADD {name} {kind}" for name, (kind, _) in OWN_COLUMNS.items()),
         "UPDATE [Invoice] SET [InvoiceDate] = '2026-01-20', "
@@ -69,12 +70,12 @@ def stock(shop: Shop) -> None:
     )
 
 
-def configure(shop: Shop, settings: list[tuple[str, str]]) -> None:
+def configure(shop: ChinookDatabase, settings: list[tuple[str, str]]) -> None:
     for name, value in settings:
         shop.execute(f'ALTER DATABASE "{shop.url.database}" SET {name} = {value}')
 
 
-def contents(shop: Shop) -> list[Any]:
+def contents(shop: ChinookDatabase) -> list[Any]:
     """Return all sales with the owner's columns, seen without the settings."""
     assert shop.server is not None
     with shop.server.connect(shop.url.database or "") as connection:
@@ -87,7 +88,7 @@ def contents(shop: Shop) -> list[Any]:
         return found
 
 
-def outcomes(shop: Shop) -> dict[str, Any]:
+def outcomes(shop: ChinookDatabase) -> dict[str, Any]:
     """Do everything once, and return what came of it."""
     stock(shop)
     said: dict[str, Any] = {"before": contents(shop)}
@@ -132,11 +133,13 @@ def outcomes(shop: Shop) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def usual(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[Case, dict[str, Any]]:
+def usual(
+    templates: DatabaseTemplates, tmp_path_factory: pytest.TempPathFactory
+) -> dict[DatabaseVariant, dict[str, Any]]:
     """What comes of it under the settings that a server has by itself."""
     found = {}
     for case in TWO:
-        shop = ground.shop(case, tmp_path_factory.mktemp("usual"))
+        shop = templates.copy(case, tmp_path_factory.mktemp("usual"))
         found[case] = outcomes(shop)
         shop.close()
     return found
@@ -144,21 +147,21 @@ def usual(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[Case
 
 @pytest.mark.parametrize(("name", "value"), PAIRS)
 def test_no_setting_changes_what_comes_of_it(
-    ground: Ground,
-    usual: dict[Case, dict[str, Any]],
+    templates: DatabaseTemplates,
+    usual: dict[DatabaseVariant, dict[str, Any]],
     tmp_path: Any,
     name: str,
     value: str,
 ) -> None:
     case = TWO[PAIRS.index((name, value)) % 2]
-    shop = ground.shop(case, tmp_path)
+    shop = templates.copy(case, tmp_path)
     configure(shop, [(name, value)])
     assert outcomes(shop) == usual[case]
     shop.close()
 
 
 @each_of_two
-def test_the_settings_of_the_callers_transaction_stay(shop: Shop) -> None:
+def test_the_settings_of_the_callers_transaction_stay(shop: ChinookDatabase) -> None:
     settings = [
         ("DateStyle", "SQL, DMY"),
         ("IntervalStyle", "iso_8601"),
@@ -190,7 +193,7 @@ def test_the_settings_of_the_callers_transaction_stay(shop: Shop) -> None:
 
 
 @one
-def test_without_a_transaction_nothing_can_be_pinned(shop: Shop) -> None:
+def test_without_a_transaction_nothing_can_be_pinned(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         number = generate_d1(session, 3, day=DAY).invoice_ids[0]
     single = shop.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -202,7 +205,7 @@ def test_without_a_transaction_nothing_can_be_pinned(shop: Shop) -> None:
 
 
 @one
-def test_commands_work_under_all_settings_at_once(shop: Shop, command: Command) -> None:
+def test_commands_work_under_all_settings_at_once(shop: ChinookDatabase, command: Command) -> None:
     configure(shop, [(name, values[0]) for name, values in SETTINGS.items()])
     key = ("--once", "--day", str(DAY), "--seed", "7", "--cancellations", "2")
     for _ in range(2):
@@ -221,7 +224,7 @@ def test_commands_work_under_all_settings_at_once(shop: Shop, command: Command) 
 
 @one
 def test_a_database_that_takes_no_writes_is_refused_in_one_line(
-    shop: Shop, command: Command
+    shop: ChinookDatabase, command: Command
 ) -> None:
     configure(shop, [("default_transaction_read_only", "on")])
     done = command("generate", "5", DATABASE_URL=shop.text)

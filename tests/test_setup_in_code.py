@@ -8,7 +8,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, one_of_each, parameters
 from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.orm import Session
 
@@ -26,24 +25,30 @@ from chinook_sim import (
 )
 from chinook_sim.errors import BatchFailed, InvalidInput, NotAChinook
 from chinook_sim.provisioning.migration_runner import head
+from support.cases import (
+    alternating_versions,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    one_of_each,
+    parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Command, Ground, Shop
     from sqlalchemy import Engine
 
-DAY = date(2026, 1, 30)
+    from support.command import Command
+    from support.databases import ChinookDatabase, DatabaseTemplates
 
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-each = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-bare = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
+DAY = date(2026, 1, 30)
 
 
 @contextmanager
 def empty_database(
-    kind: str, ground: Ground, directory: Path, driver: str = "postgresql+psycopg"
+    kind: str, templates: DatabaseTemplates, directory: Path, driver: str = "postgresql+psycopg"
 ) -> Iterator[Engine]:
     """Make an empty database, with an engine as any user would make it."""
     if kind == "sqlite":
@@ -51,7 +56,7 @@ def empty_database(
         yield engine
         engine.dispose()
         return
-    server = ground.server(int(kind))
+    server = templates.server(int(kind))
     name = server.create_database()
     engine = create_engine(server.url(name).set(drivername=driver))
     yield engine
@@ -60,8 +65,10 @@ def empty_database(
 
 
 @pytest.fixture(params=["sqlite", "16"])
-def empty(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with empty_database(request.param, ground, tmp_path) as engine:
+def empty(
+    templates: DatabaseTemplates, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Engine]:
+    with empty_database(request.param, templates, tmp_path) as engine:
         yield engine
 
 
@@ -142,16 +149,18 @@ def test_wrong_arguments_of_initialise_are_refused(given: dict[str, Any], said: 
 
 @pytest.mark.parametrize(
     "shop",
-    parameters([it for it in by_turns() if it.shape.snake and it.shape.postgresql]),
+    parameters([it for it in alternating_versions() if it.shape.snake and it.shape.postgresql]),
     indirect=True,
 )
-def test_a_dump_is_loaded_or_nothing_of_it(shop: Shop, ground: Ground, tmp_path: Path) -> None:
+def test_a_dump_is_loaded_or_nothing_of_it(
+    shop: ChinookDatabase, templates: DatabaseTemplates, tmp_path: Path
+) -> None:
     assert shop.server is not None
     dump = tmp_path / "chinook.sql"
     dump.write_text(shop.dump())
     not_one = tmp_path / "chinook.db"
     not_one.write_bytes(b"SQLite format 3\0")
-    with empty_database("18", ground, tmp_path) as engine:
+    with empty_database("18", templates, tmp_path) as engine:
         with engine.begin() as connection:
             with pytest.raises(InvalidInput, match="SQLite file"):
                 initialise(connection, source=not_one)
@@ -167,9 +176,11 @@ def test_a_dump_is_loaded_or_nothing_of_it(shop: Shop, ground: Ground, tmp_path:
             assert generate_d1(session, 3, day=DAY).run_id
 
 
-def test_a_driver_that_cannot_fill_a_database_is_refused(ground: Ground, tmp_path: Path) -> None:
+def test_a_driver_that_cannot_fill_a_database_is_refused(
+    templates: DatabaseTemplates, tmp_path: Path
+) -> None:
     with (
-        empty_database("16", ground, tmp_path, "postgresql+pg8000") as engine,
+        empty_database("16", templates, tmp_path, "postgresql+pg8000") as engine,
         engine.begin() as connection,
     ):
         with pytest.raises(InvalidInput, match="needs psycopg, not pg8000"):
@@ -177,8 +188,8 @@ def test_a_driver_that_cannot_fill_a_database_is_refused(ground: Ground, tmp_pat
         assert inspect(connection).get_table_names() == []
 
 
-@bare
-def test_a_chinook_that_is_there_is_migrated(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_a_chinook_that_is_there_is_migrated(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     driver = "postgresql+pg8000" if shop.server else "sqlite"
     with shop.engine_for(driver).begin() as connection:
@@ -212,8 +223,8 @@ def test_upgrade_is_one_function_under_both_names() -> None:
     assert chinook_sim.upgrade is migrate.upgrade
 
 
-@bare
-def test_an_upgrade_is_the_callers_to_commit(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_an_upgrade_is_the_callers_to_commit(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.connect() as connection:
         assert upgrade(connection) == head()
@@ -224,8 +235,8 @@ def test_an_upgrade_is_the_callers_to_commit(shop: Shop) -> None:
 # --- verify --------------------------------------------------------------------------------------
 
 
-@each
-def test_the_library_and_the_command_find_the_same(shop: Shop, command: Command) -> None:
+@on_each_shape
+def test_the_library_and_the_command_find_the_same(shop: ChinookDatabase, command: Command) -> None:
     with Session(shop.engine) as session, session.begin():
         made = generate_d1(session, 30, day=DAY, seed=3)
     shop.execute(f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = {made.invoice_ids[4]}")
@@ -256,11 +267,11 @@ def test_the_library_and_the_command_find_the_same(shop: Shop, command: Command)
 
 @pytest.mark.parametrize(
     "shop",
-    parameters([it for it in by_turns(migrated=True) if it.shape.postgresql]),
+    parameters([it for it in alternating_versions(migrated=True) if it.shape.postgresql]),
     indirect=True,
 )
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
-def test_verify_works_with_every_driver(shop: Shop, driver: str) -> None:
+def test_verify_works_with_every_driver(shop: ChinookDatabase, driver: str) -> None:
     with Session(shop.engine_for(driver)) as session:
         generate_d1(session, 20, day=DAY, seed=1, once=True, late=0.3, new_customers=2)
         generate_d1(session, 20, day=DAY, seed=2, updates=3, cancellations=2, price_changes=2)
@@ -270,8 +281,8 @@ def test_verify_works_with_every_driver(shop: Shop, driver: str) -> None:
         assert verify(connection, all_days=True, shape=True).ok
 
 
-@both
-def test_verify_sees_what_is_not_committed_yet(shop: Shop) -> None:
+@on_both_databases
+def test_verify_sees_what_is_not_committed_yet(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         made = generate_d1(session, 10)
         assert verify(session.connection(), expect=10).ok
@@ -286,8 +297,8 @@ def test_verify_sees_what_is_not_committed_yet(shop: Shop) -> None:
         assert verify(connection, day=made.day, expect=0).ok
 
 
-def test_all_is_checked_as_of_one_moment(ground: Ground, tmp_path: Path) -> None:
-    shop = ground.shop(one_of_each()[0], tmp_path)
+def test_all_is_checked_as_of_one_moment(templates: DatabaseTemplates, tmp_path: Path) -> None:
+    shop = templates.copy(one_of_each()[0], tmp_path)
     with shop.engine.connect() as connection:
         verify(connection)
         for setting, value in (("isolation", "repeatable read"), ("read_only", "on")):
@@ -296,8 +307,8 @@ def test_all_is_checked_as_of_one_moment(ground: Ground, tmp_path: Path) -> None
     shop.close()
 
 
-@both
-def test_wrong_arguments_of_verify_are_refused(shop: Shop) -> None:
+@on_both_databases
+def test_wrong_arguments_of_verify_are_refused(shop: ChinookDatabase) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"day": DAY, "all_days": True}, "exclude each other"),
         ({"day": "2026-01-30"}, "a day must be"),

@@ -12,8 +12,6 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import by_turns, cases, one_of_each, parameters
-from shapes import TABLES
 from sqlalchemy.orm import Session
 
 from chinook_sim import (
@@ -28,42 +26,42 @@ from chinook_sim import (
 )
 from chinook_sim.sampling.people import COUNTRIES, FURTHER, People, make_faker
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import (
+    on_all_migrated,
+    on_both_databases,
+    on_each_postgresql_shape,
+    on_each_shape,
+    on_each_shape_unmigrated,
+)
+from support.chinook_variants import TABLES
 
 if TYPE_CHECKING:
-    from conftest import Command, Shop
-
     from chinook_sim.sales.summary import BatchSummary
+    from support.command import Command
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 LIVES = "[Address], [City], [State], [Country], [PostalCode]"
 BILLED = "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], [BillingPostalCode]"
 
-each = pytest.mark.parametrize("shop", parameters(cases(migrated=True)), indirect=True)
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-both = pytest.mark.parametrize("shop", parameters(one_of_each()), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in by_turns(migrated=True) if case.major]), indirect=True
-)
 
-
-def make(shop: Shop, n: int = 20, **wanted: Any) -> BatchSummary:
+def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
 
 
-def take_back(shop: Shop, run: str | None) -> None:
+def take_back(shop: ChinookDatabase, run: str | None) -> None:
     with Session(shop.engine) as session, session.begin():
         undo(session, run or "")
 
 
-def failed(shop: Shop, day: date | None = DAY) -> list[str]:
+def failed(shop: ChinookDatabase, day: date | None = DAY) -> list[str]:
     with shop.engine.connect() as connection:
         checks = verify_all(connection) if day is None else verify_day(connection, day)
     return [check.name for check in checks if not check.passed]
 
 
-def prices(shop: Shop) -> dict[int, int]:
+def prices(shop: ChinookDatabase) -> dict[int, int]:
     """Price of each track, in cents."""
     return {
         track: round(price * 100)
@@ -71,11 +69,11 @@ def prices(shop: Shop) -> dict[int, int]:
     }
 
 
-def addresses(shop: Shop) -> dict[int, tuple[Any, ...]]:
+def addresses(shop: ChinookDatabase) -> dict[int, tuple[Any, ...]]:
     return {row[0]: row[1:] for row in shop.rows(f"SELECT [CustomerId], {LIVES} FROM [Customer]")}
 
 
-def sold(shop: Shop, made: BatchSummary) -> list[tuple[int, int]]:
+def sold(shop: ChinookDatabase, made: BatchSummary) -> list[tuple[int, int]]:
     """Track and price of each line of a batch."""
     first, last = made.invoice_ids[0], made.invoice_ids[-1]
     return [
@@ -87,8 +85,8 @@ def sold(shop: Shop, made: BatchSummary) -> list[tuple[int, int]]:
     ]
 
 
-@each
-def test_new_customers_sign_up_and_buy(shop: Shop) -> None:
+@on_all_migrated
+def test_new_customers_sign_up_and_buy(shop: ChinookDatabase) -> None:
     before = {row[0] for row in shop.rows("SELECT [CustomerId] FROM [Customer]")}
     made = make(shop, 10, new_customers=4)
     assert made.new_customers == 4
@@ -120,8 +118,8 @@ def test_new_customers_sign_up_and_buy(shop: Shop) -> None:
     assert {row[0] for row in new} & {row[0] for row in again}
 
 
-@each
-def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: Shop) -> None:
+@on_all_migrated
+def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: ChinookDatabase) -> None:
     old = make(shop, 60)
     bills = shop.rows(f"SELECT [InvoiceId], {BILLED} FROM [Invoice] ORDER BY 1")
     before = addresses(shop)
@@ -140,8 +138,10 @@ def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: Shop) -> None
         assert tuple(address) == after[customer]
 
 
-@each
-def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(shop: Shop) -> None:
+@on_all_migrated
+def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(
+    shop: ChinookDatabase,
+) -> None:
     first = make(shop, 60)
     lines = sold(shop, first)
     before = prices(shop)
@@ -164,8 +164,8 @@ def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(shop
     assert failed(shop) == failed(shop, DAY + timedelta(days=1)) == []
 
 
-@in_turns
-def test_verify_knows_the_price_that_was_valid(shop: Shop) -> None:
+@on_each_shape
+def test_verify_knows_the_price_that_was_valid(shop: ChinookDatabase) -> None:
     first = make(shop, 60)
     before = prices(shop)
     make(shop, 0, seed=8, price_changes=len(before))
@@ -194,8 +194,8 @@ def test_verify_knows_the_price_that_was_valid(shop: Shop) -> None:
     assert "unit prices as they were valid" in failed(shop)
 
 
-@each
-def test_everything_at_once_is_undone_exactly(shop: Shop) -> None:
+@on_all_migrated
+def test_everything_at_once_is_undone_exactly(shop: ChinookDatabase) -> None:
     make(shop, 30)
     wanted = {
         "updates": 5, "cancellations": 4, "new_customers": 3, "moves": 4, "price_changes": 6,
@@ -216,8 +216,8 @@ def test_everything_at_once_is_undone_exactly(shop: Shop) -> None:
     assert first["Track"] == second["Track"]
 
 
-@in_turns
-def test_customers_who_bought_again_are_not_undone(shop: Shop) -> None:
+@on_each_shape
+def test_customers_who_bought_again_are_not_undone(shop: ChinookDatabase) -> None:
     made = make(shop, 0, new_customers=5)
     later = make(shop, 200, seed=8)
     with pytest.raises(
@@ -236,8 +236,8 @@ def test_customers_who_bought_again_are_not_undone(shop: Shop) -> None:
     assert shop.value("SELECT count(*) FROM [Customer]") == 12
 
 
-@in_turns
-def test_what_new_customers_bought_without_a_run_is_named(shop: Shop) -> None:
+@on_each_shape
+def test_what_new_customers_bought_without_a_run_is_named(shop: ChinookDatabase) -> None:
     made = make(shop, new_customers=1)
     newcomer = shop.value("SELECT max([CustomerId]) FROM [Customer]")
     shop.execute(f"UPDATE [Invoice] SET [CustomerId] = {newcomer} WHERE [InvoiceId] IN (7, 9)")
@@ -245,8 +245,8 @@ def test_what_new_customers_bought_without_a_run_is_named(shop: Shop) -> None:
         take_back(shop, made.run_id)
 
 
-@in_turns
-def test_who_moved_again_by_hand_is_not_moved_back(shop: Shop) -> None:
+@on_each_shape
+def test_who_moved_again_by_hand_is_not_moved_back(shop: ChinookDatabase) -> None:
     made = make(shop, 0, moves=3)
     customer = shop.value("SELECT min(subject_id) FROM chinook_sim_change WHERE kind = 'move'")
     shop.execute(f"UPDATE [Customer] SET [City] = 'Elsewhere' WHERE [CustomerId] = {customer}")
@@ -258,24 +258,26 @@ CUSTOMERS = "moved and new customers are as they were left"
 PRICES = "changed prices are as they were left"
 
 
-def subjects(shop: Shop, kind: str) -> list[int]:
+def subjects(shop: ChinookDatabase, kind: str) -> list[int]:
     """Ids of what was changed in some way."""
     found = shop.rows(f"SELECT subject_id FROM chinook_sim_change WHERE kind = '{kind}' ORDER BY 1")
     return [row[0] for row in found]
 
 
-@both
+@on_both_databases
 @pytest.mark.parametrize("kind", ["move", "sign-up"])
 @pytest.mark.parametrize("edited", ["[City] = 'Elsewhere'", "[Address] = NULL", "[State] = 'XY'"])
-def test_verify_sees_that_somebody_lives_elsewhere(shop: Shop, kind: str, edited: str) -> None:
+def test_verify_sees_that_somebody_lives_elsewhere(
+    shop: ChinookDatabase, kind: str, edited: str
+) -> None:
     make(shop, moves=3, new_customers=2)
     assert failed(shop) == failed(shop, None) == []
     shop.execute(f"UPDATE [Customer] SET {edited} WHERE [CustomerId] = {subjects(shop, kind)[0]}")
     assert failed(shop) == failed(shop, None) == [CUSTOMERS]
 
 
-@in_turns
-def test_verify_sees_that_a_price_is_another(shop: Shop) -> None:
+@on_each_shape
+def test_verify_sees_that_a_price_is_another(shop: ChinookDatabase) -> None:
     make(shop, price_changes=10)
     track = subjects(shop, "price")[0]
     before = prices(shop)[track] / 100
@@ -289,8 +291,8 @@ def test_verify_sees_that_a_price_is_another(shop: Shop) -> None:
     assert failed(shop) == failed(shop, None) == []
 
 
-@in_turns
-def test_who_changes_again_is_as_the_last_run_left_it(shop: Shop) -> None:
+@on_each_shape
+def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> None:
     first = make(shop, moves=12, price_changes=40, new_customers=2)
     then = DAY + timedelta(days=1)
     second = make(shop, seed=8, day=then, moves=14, price_changes=40)
@@ -307,8 +309,8 @@ def test_who_changes_again_is_as_the_last_run_left_it(shop: Shop) -> None:
     assert PRICES in failed(shop, None)
 
 
-@in_turns
-def test_the_first_of_two_equal_changes_may_be_undone(shop: Shop) -> None:
+@on_each_shape
+def test_the_first_of_two_equal_changes_may_be_undone(shop: ChinookDatabase) -> None:
     make(shop)
     first = make(shop, 0, moves=3)
     make(shop, 0, moves=3)
@@ -327,31 +329,31 @@ def test_the_first_of_two_equal_changes_may_be_undone(shop: Shop) -> None:
     assert failed(shop) == failed(shop, None) == [CUSTOMERS]
 
 
-@in_turns
-def test_a_shop_with_one_price_gets_another_of_chinook(shop: Shop) -> None:
+@on_each_shape
+def test_a_shop_with_one_price_gets_another_of_chinook(shop: ChinookDatabase) -> None:
     shop.execute("UPDATE [Track] SET [UnitPrice] = 0.99")
     assert make(shop, 5, price_changes=3).price_changes == 3
     assert sorted(prices(shop).values()) == [99] * 37 + [199] * 3
     assert failed(shop) == []
 
 
-@in_turns
-def test_more_than_there_are_is_all_of_them(shop: Shop) -> None:
+@on_each_shape
+def test_more_than_there_are_is_all_of_them(shop: ChinookDatabase) -> None:
     made = make(shop, 5, moves=100, price_changes=1000)
     assert (made.moves, made.price_changes) == (12, 40)
     assert failed(shop) == []
 
 
-@unmigrated
-def test_without_a_ledger_nobody_signs_up(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_nobody_signs_up(shop: ChinookDatabase) -> None:
     for name in ("new_customers", "moves", "price_changes"):
         with pytest.raises(NoLedger, match="init"):
             make(shop, **{name: 1})
     assert shop.value("SELECT count(*) FROM [Customer]") == 12
 
 
-@in_turns
-def test_objects_that_were_loaded_see_it(shop: Shop) -> None:
+@on_each_shape
+def test_objects_that_were_loaded_see_it(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         recognise(session)
         people = {it.customer_id: (it, it.address) for it in session.query(Customer)}
@@ -361,8 +363,8 @@ def test_objects_that_were_loaded_see_it(shop: Shop) -> None:
         assert sum(it.unit_price != before for it, before in tracks.values()) == 4
 
 
-@on_postgresql
-def test_prices_that_change_while_others_sell_are_known(shop: Shop) -> None:
+@on_each_postgresql_shape
+def test_prices_that_change_while_others_sell_are_known(shop: ChinookDatabase) -> None:
     def work(seed: int) -> BatchSummary:
         changes = 10 if seed % 2 else 0
         return make(shop, 40, seed=seed, price_changes=changes, new_customers=seed % 3, moves=2)
@@ -452,8 +454,8 @@ def test_a_country_has_other_spellings(spelling: str, country: str) -> None:
     assert made == same._replace(lives=same.lives._replace(country=spelling))
 
 
-@both
-def test_the_command_changes_people_and_prices(shop: Shop, command: Command) -> None:
+@on_both_databases
+def test_the_command_changes_people_and_prices(shop: ChinookDatabase, command: Command) -> None:
     done = command(
         "generate", "10", "--day", str(DAY), "--new-customers", "2", "--moves", "3",
         "--price-changes", "4", "--json", DATABASE_URL=shop.text,

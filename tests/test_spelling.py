@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command as alembic
 from alembic.config import Config
-from conftest import Shop, cases, parameters
-from shapes import SHAPES, TABLES, Shape, build_postgresql, build_sqlite
 from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
 from chinook_sim.errors import InvalidInput, MigrationRefused
 from chinook_sim.provisioning.initialise import initialise
+from support import ROOT
+from support.cases import cases, parameters
+from support.chinook_variants import SHAPES, TABLES, Shape, build_postgresql, build_sqlite
+from support.databases import ChinookDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from conftest import Command, Ground
+    from support.command import Command
+    from support.databases import DatabaseTemplates
 
 DAY = "2001-01-31"
 """A day before the history of the stand-in."""
@@ -34,19 +37,21 @@ each_shape = pytest.mark.parametrize(
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
-def empty(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+def empty(
+    templates: DatabaseTemplates, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[ChinookDatabase]:
     """A database with nothing in it, which is to be a snake_case Chinook."""
     shape = Shape(f"{request.param.replace('ql', '')}-new", "", snake=True, ids="serial")
     if request.param == "sqlite":
-        yield Shop(shape, URL.create("sqlite", database=str(tmp_path / "new.db")))
+        yield ChinookDatabase(shape, URL.create("sqlite", database=str(tmp_path / "new.db")))
         return
-    server = ground.server(MAJOR)
-    shop = Shop(shape, server.url(server.create_database()), server)
+    server = templates.server(MAJOR)
+    shop = ChinookDatabase(shape, server.url(server.create_database()), server)
     yield shop
     shop.close()
 
 
-def tables(shop: Shop) -> set[str]:
+def tables(shop: ChinookDatabase) -> set[str]:
     engine = create_engine(shop.url, poolclass=NullPool)
     with engine.connect() as connection:
         return set(inspect(connection).get_table_names())
@@ -56,7 +61,9 @@ def in_snake(name: str) -> str:
     return SHAPES[1].spell(name)
 
 
-def test_a_snake_case_stand_in_works_like_any_chinook(empty: Shop, command: Command) -> None:
+def test_a_snake_case_stand_in_works_like_any_chinook(
+    empty: ChinookDatabase, command: Command
+) -> None:
     def run(*arguments: str, **environment: str) -> dict[str, Any]:
         done = command(*arguments, "--json", DATABASE_URL=empty.text, **environment)
         assert done.returncode == 0, done.stderr
@@ -96,14 +103,16 @@ def test_a_snake_case_stand_in_works_like_any_chinook(empty: Shop, command: Comm
     assert empty.value("SELECT count(*) FROM invoice") == sold + 10
 
 
-def test_a_downgrade_takes_it_away_while_it_is_empty(empty: Shop, command: Command) -> None:
+def test_a_downgrade_takes_it_away_while_it_is_empty(
+    empty: ChinookDatabase, command: Command
+) -> None:
     if empty.server is not None:
         dump = empty.dump()
     done = command("init", "--spelling", "snake_case", DATABASE_URL=empty.text)
     assert done.returncode == 0, done.stderr
     engine = create_engine(empty.url, poolclass=NullPool)
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         with pytest.raises(MigrationRefused, match=r"invoice_line \(2240 rows\)"):
@@ -119,7 +128,7 @@ def test_a_downgrade_takes_it_away_while_it_is_empty(empty: Shop, command: Comma
         assert empty.dump() == dump
 
 
-def test_without_a_spelling_names_are_camel_case(empty: Shop, command: Command) -> None:
+def test_without_a_spelling_names_are_camel_case(empty: ChinookDatabase, command: Command) -> None:
     for arguments in ((), ("--spelling", "camelcase"), ("--spelling", "CamelCase")):
         done = command("init", "--json", *arguments, DATABASE_URL=empty.text)
         assert done.returncode == 0, done.stderr
@@ -128,7 +137,7 @@ def test_without_a_spelling_names_are_camel_case(empty: Shop, command: Command) 
 
 
 @each_shape
-def test_a_chinook_of_another_spelling_is_refused(shop: Shop, command: Command) -> None:
+def test_a_chinook_of_another_spelling_is_refused(shop: ChinookDatabase, command: Command) -> None:
     there, other = spellings(shop.shape)
     before = shop.dump()
     done = command("init", "--spelling", other, DATABASE_URL=shop.text)
@@ -143,18 +152,18 @@ def test_a_chinook_of_another_spelling_is_refused(shop: Shop, command: Command) 
 
 @pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[4]], ids=lambda shape: shape.name)
 def test_a_copy_of_another_spelling_is_refused(
-    ground: Ground, command: Command, tmp_path: Path, shape: Shape
+    templates: DatabaseTemplates, command: Command, tmp_path: Path, shape: Shape
 ) -> None:
     source, url = tmp_path / "source", URL.create("sqlite", database=str(tmp_path / "new.db"))
     if shape.postgresql:
-        server = ground.server(MAJOR)
+        server = templates.server(MAJOR)
         build_postgresql(shape, server, database := server.create_database())
         source.write_text(server.dump(database), encoding="utf-8")
         server.drop_database(database)
-        shop = Shop(shape, server.url(server.create_database()), server)
+        shop = ChinookDatabase(shape, server.url(server.create_database()), server)
     else:
         build_sqlite(shape, source)
-        shop = Shop(shape, url)
+        shop = ChinookDatabase(shape, url)
     there, other = spellings(shape)
     done = command("init", "--from", "source", "--spelling", other, DATABASE_URL=shop.text)
     assert done.returncode == 2, done.stderr

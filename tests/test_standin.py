@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shapes import TABLES
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -18,11 +17,12 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.models import Base
 from chinook_sim.provisioning.sample_data import rows
 from chinook_sim.provisioning.sample_loader import fill
+from support.chinook_variants import TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from postgres import Server
+    from support.postgres_server import Server
 
 TODAY = date(2026, 11, 23)
 

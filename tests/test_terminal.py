@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from processes import Popen, run
+from support.processes import Popen, run
 
 if TYPE_CHECKING:
     from pathlib import Path

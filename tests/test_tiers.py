@@ -7,14 +7,15 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ALL, DRIVERS, by_turns, cases
-from shapes import SHAPES
-from tiers import by_default, cover
+
+from support.cases import ALL, DRIVERS, alternating_versions, cases
+from support.chinook_variants import SHAPES
+from support.tiers import by_default, cover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Case
+    from support.cases import DatabaseVariant
 
 
 class Item:
@@ -40,7 +41,7 @@ def choose(*items: Item) -> list[Any]:
 OWN = pytest.mark.parametrize("shop", []).mark
 
 
-def chosen_shops(of: list[Case]) -> list[Case]:
+def chosen_shops(of: list[DatabaseVariant]) -> list[DatabaseVariant]:
     items = [Item("t.py::t[]", OWN, shop=case) for case in of]
     return [it.callspec.params["shop"] for it in choose(*items)]
 
@@ -60,8 +61,8 @@ def test_every_shape_is_there_and_servers_migrations_and_drivers_meet() -> None:
     assert len(found) <= len(everything) / 4
 
 
-@pytest.mark.parametrize("of", [cases(), by_turns(migrated=True), ALL], ids=len)
-def test_of_chosen_shops_both_databases_are_there(of: list[Case]) -> None:
+@pytest.mark.parametrize("of", [cases(), alternating_versions(migrated=True), ALL], ids=len)
+def test_of_chosen_shops_both_databases_are_there(of: list[DatabaseVariant]) -> None:
     found = chosen_shops(of)
     assert {case.shape.postgresql for case in found} == {True, False}
     assert {case.migrated for case in found} == {case.migrated for case in of}

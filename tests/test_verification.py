@@ -6,8 +6,6 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import by_turns, cases, parameters
-from shapes import REAL
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -15,13 +13,15 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
+from support.cases import cases, on_each_shape, on_each_shape_unmigrated, parameters
+from support.chinook_variants import REAL
+from support.databases import without_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Shop
-
     from chinook_sim.verification import Check
+    from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
 
@@ -89,26 +89,9 @@ chosen = pytest.mark.parametrize(
 )
 
 
-in_turns = pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-unmigrated = pytest.mark.parametrize("shop", parameters(by_turns()), indirect=True)
-
-
-def without_keys(shop: Shop) -> None:
-    """Take the foreign keys away, which would not let such a thing be."""
-    if shop.server is None:
-        return
-    with shop.server.connect(shop.url.database or "") as connection:
-        keys = connection.execute(
-            "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint "
-            "WHERE contype = 'f'"
-        ).fetchall()
-        for table, key in keys:
-            connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {key}")
-
-
 @chosen
 @pytest.mark.parametrize("name", SPOILED)
-def test_each_check_fails_where_it_should(shop: Shop, name: str) -> None:
+def test_each_check_fails_where_it_should(shop: ChinookDatabase, name: str) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 300, day=DAY, seed=7)
     without_keys(shop)
@@ -130,20 +113,20 @@ def test_each_check_fails_where_it_should(shop: Shop, name: str) -> None:
 
 
 @chosen
-def test_a_day_without_sales_fails_unless_none_are_expected(shop: Shop) -> None:
+def test_a_day_without_sales_fails_unless_none_are_expected(shop: ChinookDatabase) -> None:
     with shop.engine.connect() as connection:
         assert not verify_day(connection, DAY)[0].passed
         assert verify_day(connection, DAY, expect=0)[0].passed
         assert not verify_day(connection, DAY, expect=1)[0].passed
 
 
-def everything(shop: Shop) -> dict[str, Check]:
+def everything(shop: ChinookDatabase) -> dict[str, Check]:
     """Return the checks on all sales by their names."""
     with shop.engine.connect() as connection:
         return {check.name: check for check in verify_all(connection)}
 
 
-def failed(shop: Shop, *days: date) -> dict[str, tuple[int, ...]]:
+def failed(shop: ChinookDatabase, *days: date) -> dict[str, tuple[int, ...]]:
     """Return the ids that failed checks name, on all sales; it must be the same on these days."""
     found = {name: check.ids for name, check in everything(shop).items() if not check.passed}
     for day in days:
@@ -153,8 +136,8 @@ def failed(shop: Shop, *days: date) -> dict[str, tuple[int, ...]]:
     return found
 
 
-@in_turns
-def test_a_history_that_breaks_the_rules_of_sales_is_a_remark(shop: Shop) -> None:
+@on_each_shape
+def test_a_history_that_breaks_the_rules_of_sales_is_a_remark(shop: ChinookDatabase) -> None:
     # Track 3 twice, and no track at all.
     shop.execute(
         "UPDATE [InvoiceLine] SET [TrackId] = 3 WHERE [InvoiceId] = 4",
@@ -182,8 +165,8 @@ def test_a_history_that_breaks_the_rules_of_sales_is_a_remark(shop: Shop) -> Non
     assert failed(shop)["no track twice in an invoice"] == (number,)
 
 
-@unmigrated
-def test_without_a_ledger_it_says_what_was_not_checked(shop: Shop) -> None:
+@on_each_shape_unmigrated
+def test_without_a_ledger_it_says_what_was_not_checked(shop: ChinookDatabase) -> None:
     shop.execute("UPDATE [InvoiceLine] SET [TrackId] = 3 WHERE [InvoiceId] = 4")
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 20, day=DAY, seed=7)
@@ -197,8 +180,8 @@ def test_without_a_ledger_it_says_what_was_not_checked(shop: Shop) -> None:
     assert everything(shop)["invoices dated at midnight"].ids == (4,)
 
 
-@in_turns
-def test_with_the_ledger_of_an_earlier_release_it_says_so(shop: Shop) -> None:
+@on_each_shape
+def test_with_the_ledger_of_an_earlier_release_it_says_so(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 20, day=DAY, seed=7)
     shop.execute("DROP TABLE chinook_sim_run_invoices")
@@ -231,14 +214,14 @@ def test_the_chinook_of_a_course_passes_with_a_remark(tmp_path: Path) -> None:
 UPDATED = "updated invoices are as they were left"
 
 
-def update_all(shop: Shop, day: date) -> None:
+def update_all(shop: ChinookDatabase, day: date) -> None:
     """Add a track to every sale of the 90 days before a day."""
     with Session(shop.engine) as session, session.begin():
         simulate_changes(session, day=day, updates=1000, seed=8)
 
 
-@in_turns
-def test_what_was_changed_between_two_updates_is_found(shop: Shop) -> None:
+@on_each_shape
+def test_what_was_changed_between_two_updates_is_found(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         ids = generate_d1(session, 20, day=DAY, seed=7).invoice_ids
     later = [DAY + timedelta(days=days) for days in (1, 2, 3)]
@@ -261,8 +244,8 @@ def test_what_was_changed_between_two_updates_is_found(shop: Shop) -> None:
             assert {check.name: check for check in verify_day(connection, day)}[UPDATED].passed
 
 
-@in_turns
-def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: Shop) -> None:
+@on_each_shape
+def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: ChinookDatabase) -> None:
     def take_back(run: str | None) -> None:
         with Session(shop.engine) as session, session.begin():
             undo(session, run or "")
@@ -293,9 +276,9 @@ def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: Shop)
     assert failed(shop, DAY) == {}
 
 
-@in_turns
+@on_each_shape
 def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_ones(
-    shop: Shop,
+    shop: ChinookDatabase,
 ) -> None:
     for _ in range(3):
         with Session(shop.engine) as session, session.begin():
@@ -310,8 +293,8 @@ def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_on
     assert failed(shop, DAY) == {}
 
 
-@pytest.mark.parametrize("shop", parameters(by_turns(migrated=True)), indirect=True)
-def test_a_factory_knows_the_prices_that_changed(shop: Shop) -> None:
+@on_each_shape
+def test_a_factory_knows_the_prices_that_changed(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 20, day=DAY, seed=7, price_changes=40)
     with Session(shop.engine) as session, session.begin():

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import psycopg
 import pytest
-from postgres import PASSWORD, free_port
-from wire import Wire
+
+from support import ROOT
+from support.postgres_server import PASSWORD, free_port
+from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from postgres import Server
     from sqlalchemy import URL
+
+    from support.postgres_server import Server
 
 Way = Literal["directly", "to pgbouncer", "from pgbouncer"]
 """Where a wire that can be cut lies on the way to a server."""
 
-CACHE = Path(__file__).parents[1] / ".cache" / "pgbouncer"
+CACHE = ROOT / ".cache" / "pgbouncer"
 
 
 def find_pgbouncer() -> Path | None:
@@ -150,18 +153,18 @@ class Pooler:
 
 
 @contextmanager
-def wired(server: Server, way: Way) -> Iterator[tuple[Wire, int]]:
+def wired(server: Server, way: Way) -> Iterator[tuple[TcpProxy, int]]:
     """Give a wire that can be cut, and the port of the way to the server that it is on."""
     with ExitStack() as stack:
         program = None if way == "directly" else find_pgbouncer()
         if program is None:
             if way != "directly":
                 pytest.skip("pgbouncer is not installed, and apt-get cannot bring it")
-            wire = stack.enter_context(Wire(server.port))
+            wire = stack.enter_context(TcpProxy(server.port))
             yield wire, wire.port
         elif way == "to pgbouncer":
-            wire = stack.enter_context(Wire(stack.enter_context(Pooler(program, server)).port))
+            wire = stack.enter_context(TcpProxy(stack.enter_context(Pooler(program, server)).port))
             yield wire, wire.port
         else:
-            wire = stack.enter_context(Wire(server.port))
+            wire = stack.enter_context(TcpProxy(server.port))
             yield wire, stack.enter_context(Pooler(program, server, port=wire.port)).port

@@ -10,15 +10,17 @@ import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from postgres import Server
+    from support.postgres_server import Server
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL = ROOT.parent / "shared" / "data"
 
 # name: columns; the first is the key, unless there are only two with references.
 # A column is name:type, ! for NOT NULL, >Table for a reference.

@@ -16,7 +16,7 @@ RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER that makes closing a socket a reset."""
 
 
-class Wire:
+class TcpProxy:
     """Passes bytes on, in turns: the client asks, the server answers, the client asks again.
 
     Args:

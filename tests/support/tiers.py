@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
-    from conftest import Case
+    from support.cases import DatabaseVariant
 
 SHOPS = {"shop", "case"}
 """Parameters that are a shop, or say which one a test makes."""
@@ -34,7 +34,7 @@ def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         elif not slow.kwargs.get("reason"):
             raise pytest.UsageError(f"{item.nodeid}: a slow test says why: reason=...")
     chosen: set[pytest.Item] = set()
-    used: dict[str, Counter[Case | None]] = {}
+    used: dict[str, Counter[DatabaseVariant | None]] = {}
     for name, cases in tests.items():
         seen = used.setdefault(name.partition("::")[0], Counter())
         places = cover([traits(it) for it in cases], [shop_of(it) for it in cases], seen)
@@ -43,7 +43,9 @@ def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def cover(
-    cases: Sequence[set[Hashable]], shops: Sequence[Case | None], seen: Counter[Case | None]
+    cases: Sequence[set[Hashable]],
+    shops: Sequence[DatabaseVariant | None],
+    seen: Counter[DatabaseVariant | None],
 ) -> list[int]:
     """Return places of few cases that have every trait, preferring shops seldom seen."""
     firsts = range(len(cases)) if any(shops) else (0,)
@@ -55,8 +57,8 @@ def cover(
 
 def _cover(
     cases: Sequence[set[Hashable]],
-    shops: Sequence[Case | None],
-    seen: Counter[Case | None],
+    shops: Sequence[DatabaseVariant | None],
+    seen: Counter[DatabaseVariant | None],
     first: int,
 ) -> list[int]:
     """Return what has the most traits that are missing, again and again, after a first one."""
@@ -69,11 +71,11 @@ def _cover(
     return chosen
 
 
-def shop_of(item: pytest.Item) -> Case | None:
+def shop_of(item: pytest.Item) -> DatabaseVariant | None:
     """Return the shop of a case, if it has one."""
     callspec: Any = getattr(item, "callspec", None)
     given = callspec.params if callspec else {}
-    case: Case | None = given.get("shop") or given.get("case")
+    case: DatabaseVariant | None = given.get("shop") or given.get("case")
     return case
 
 

@@ -11,23 +11,38 @@ import hashlib
 import re
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shapes import SHAPES, TABLES
+from sqlalchemy.orm import Session
+
+from support import ROOT
+from support.cases import DatabaseVariant, on_variants
+from support.chinook_variants import SHAPES, TABLES, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from conftest import Shop
+    from support.databases import ChinookDatabase
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = (README, *sorted((ROOT / "docs").rglob("*.md")))
 
 _CAMEL, _SNAKE = SHAPES[0], SHAPES[1]
 _COLUMNS = {word.split(":")[0] for columns in TABLES.values() for word in columns.split()}
 _NAMES = {_SNAKE.spell(name): _CAMEL.spell(name) for name in (*TABLES, *_COLUMNS)}
+
+SQLITE_SNAKE = Shape("sqlite-snake", "", snake=True, ids="")
+
+SPELLINGS = [
+    DatabaseVariant(SHAPES[0], 16, migrated=True),
+    DatabaseVariant(SHAPES[3], 18, migrated=True),
+    DatabaseVariant(SHAPES[4], None, migrated=True),
+    DatabaseVariant(SQLITE_SNAKE, None, migrated=True),
+]
+"""CamelCase and snake_case, on each database."""
+
+spellings = on_variants(SPELLINGS)
 
 
 class Block(NamedTuple):
@@ -37,7 +52,7 @@ class Block(NamedTuple):
     words: tuple[str, ...]
     code: str
 
-    def is_for(self, shop: Shop) -> bool:
+    def is_for(self, shop: ChinookDatabase) -> bool:
         """Whether it is for this database."""
         if "pg_cron" in self.words:
             return False
@@ -45,7 +60,7 @@ class Block(NamedTuple):
             return shop.shape.postgresql
         return not (shop.shape.postgresql and "sqlite" in self.words)
 
-    def sql(self, shop: Shop, values: Mapping[str, object]) -> str:
+    def sql(self, shop: ChinookDatabase, values: Mapping[str, object]) -> str:
         """Return it in the names of a shop, with values in the place of `:name`."""
         code = self.code
         if "snake_case" in self.words and not shop.shape.snake:
@@ -60,7 +75,7 @@ class Block(NamedTuple):
         return re.sub(r"(?<![:\w]):([a-z]\w*)", lambda it: _literal(values[it[1]]), code)
 
     @staticmethod
-    def _column(shop: Shop) -> Callable[[re.Match[str]], str]:
+    def _column(shop: ChinookDatabase) -> Callable[[re.Match[str]], str]:
         return lambda it: shop.shape.spell(it[1]) if it[1] in _COLUMNS else it[1]
 
 
@@ -89,7 +104,7 @@ def blocks(document: Path, language: str, *words: str) -> list[Block]:
 class Reader:
     """Somebody with a shell of the database, in which a session stays open."""
 
-    def __init__(self, shop: Shop, connection: Any) -> None:
+    def __init__(self, shop: ChinookDatabase, connection: Any) -> None:
         self._shop = shop
         self._connection = connection
 
@@ -107,7 +122,7 @@ class Reader:
 
 
 @contextmanager
-def reading(shop: Shop) -> Iterator[Reader]:
+def reading(shop: ChinookDatabase) -> Iterator[Reader]:
     """Open a session that commits each statement by itself."""
     if shop.server is not None:
         with shop.server.connect(shop.url.database or "") as connection:
@@ -129,3 +144,8 @@ def _statements(code: str) -> Iterator[str]:
             yield statement
             statement = ""
     assert not statement.strip(), f"no end: {statement}"
+
+
+def do(shop: ChinookDatabase, what: Any, *arguments: Any, **wanted: Any) -> Any:
+    with Session(shop.engine) as session, session.begin():
+        return what(session, *arguments, **wanted)

@@ -1,0 +1,82 @@
+"""The databases that tests run on, and the marks that choose among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from support.chinook_variants import SHAPES, Shape
+from support.postgres_server import MAJORS
+
+
+@dataclass(frozen=True)
+class DatabaseVariant:
+    """A database that tests are run on."""
+
+    shape: Shape
+    major: int | None
+    migrated: bool = False
+    real: bool = False
+
+    @property
+    def id(self) -> str:
+        server = f"-pg{self.major}" if self.major else ""
+        return f"{self.shape.name}{server}{'-migrated' if self.migrated else ''}"
+
+
+def cases(*, migrated: bool = False, real: bool = False) -> list[DatabaseVariant]:
+    """Return every shape, on every server that it can be on."""
+    return [
+        DatabaseVariant(shape, major, migrated, real)
+        for shape in SHAPES
+        for major in (MAJORS if shape.postgresql else (None,))
+    ]
+
+
+def alternating_versions(*, migrated: bool = False) -> list[DatabaseVariant]:
+    """Return every shape once, on the servers by turns: for what takes long."""
+    majors = {shape: MAJORS[place % 2] for place, shape in enumerate(SHAPES)}
+    return [case for case in cases(migrated=migrated) if case.major in (None, majors[case.shape])]
+
+
+def one_of_each() -> list[DatabaseVariant]:
+    """Return one shape on PostgreSQL and one on SQLite: for processes, which take long to start."""
+    by_kind = {case.shape.postgresql: case for case in alternating_versions(migrated=True)}
+    return list(by_kind.values())
+
+
+def parameters(chosen: list[DatabaseVariant], *marks: pytest.MarkDecorator) -> list[Any]:
+    return [pytest.param(case, id=case.id, marks=marks) for case in chosen]
+
+
+ALL = [*cases(), *cases(migrated=True)]
+
+DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
+"""Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
+
+
+def on_variants(chosen: list[DatabaseVariant]) -> pytest.MarkDecorator:
+    """Return a mark that runs a test on these databases, in place of all."""
+    return pytest.mark.parametrize("shop", parameters(chosen), indirect=True)
+
+
+on_all_migrated = on_variants(cases(migrated=True))
+on_all_unmigrated = on_variants(cases())
+on_all_unmigrated_but_16 = on_variants([case for case in cases() if case.major != 16])
+on_all_postgresql_migrated = on_variants([case for case in cases(migrated=True) if case.major])
+on_all_postgresql_unmigrated = on_variants([case for case in cases() if case.major])
+
+# For what takes long.
+_MIGRATED, _UNMIGRATED = alternating_versions(migrated=True), alternating_versions()
+on_each_shape = on_variants(_MIGRATED)
+on_each_shape_unmigrated = on_variants(_UNMIGRATED)
+on_each_postgresql_shape = on_variants([case for case in _MIGRATED if case.major])
+on_each_postgresql_shape_unmigrated = on_variants([case for case in _UNMIGRATED if case.major])
+on_each_sqlite_shape = on_variants([case for case in _MIGRATED if not case.major])
+on_each_sqlite_shape_unmigrated = on_variants([case for case in _UNMIGRATED if not case.major])
+
+# For what takes longer still, as processes do.
+on_both_databases = on_variants(one_of_each())
+on_one_postgresql = on_variants(one_of_each()[:1])
