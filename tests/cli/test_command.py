@@ -39,7 +39,7 @@ def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
         return int(connection.execute(statement).fetchone()[0])
 
 
-# One server and no migration will do here: test_behaviour.py has the whole table.
+# One server and no migration will do here: test_generate_everywhere.py has the whole table.
 
 
 def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path) -> None:

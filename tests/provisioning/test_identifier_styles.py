@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DAY = "2001-01-31"
 """A day before the history of the stand-in."""
 
-# One major version will do here: test_behaviour.py has both for every shape.
+# One major version will do here: test_generate_everywhere.py has both for every shape.
 MAJOR = 18
 
 each_shape = pytest.mark.parametrize(
