@@ -20,6 +20,7 @@ from support.chinook_variants import REAL
 from support.command import run_as_process, run_in_process
 from support.databases import ChinookDatabase, DatabaseTemplates
 from support.postgres_server import MAJORS, Server, program
+from support.roles import Role
 from support.tiers import by_default, chooses_shops
 
 if TYPE_CHECKING:
@@ -175,3 +176,16 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("stand-in")
     processes.run([sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True)
     return directory / "chinook.db"
+
+
+@pytest.fixture
+def role(shop: ChinookDatabase) -> Iterator[Role]:
+    """A role on PostgreSQL that may log in, and nothing else."""
+    name = f"role_{shop.url.database}"
+    # Before PostgreSQL 15 everybody might make tables in public; here nobody may.
+    shop.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'x'", "REVOKE ALL ON SCHEMA public FROM PUBLIC"
+    )
+    role = Role(shop, name)
+    yield role
+    shop.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")

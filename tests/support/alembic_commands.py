@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from support.databases import ChinookDatabase
+
+OURS = {
+    "chinook_sim_version",
+    "chinook_sim_created_table",
+    "chinook_sim_run",
+    "chinook_sim_change",
+    "chinook_sim_run_invoices",
+}
+"""Our tables and views."""
+
 
 def config(connection: Connection) -> Config:
     config = Config()
@@ -45,3 +56,9 @@ def alembic_process(*arguments: str, **environment: str) -> subprocess.Completed
         text=True,
     )
     return done
+
+
+def script(shop: ChinookDatabase, *arguments: str) -> str:
+    done = alembic_process(*arguments, "--sql", DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

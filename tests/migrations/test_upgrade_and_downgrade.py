@@ -1,12 +1,9 @@
-"""The revisions: each makes what is missing, takes away only that, and is whole or has not been."""
+"""Upgrades and downgrades: each revision makes what is missing, and takes away only that."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -27,7 +24,7 @@ from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all
 from support import ROOT
-from support.alembic_commands import alembic_process, config, downgrade, timeless
+from support.alembic_commands import OURS, alembic_process, config, downgrade, timeless
 from support.cases import (
     cases,
     on_all_postgresql_unmigrated,
@@ -37,26 +34,13 @@ from support.cases import (
     parameters,
 )
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
-from support.processes import Popen
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.command import Command
-    from support.databases import ChinookDatabase, DatabaseTemplates
+    from support.databases import ChinookDatabase
     from support.postgres_server import Server
 
 DAY = date(2026, 1, 31)
-
-# For what takes long.
-
-OURS = {
-    "chinook_sim_version",
-    "chinook_sim_created_table",
-    "chinook_sim_run",
-    "chinook_sim_change",
-    "chinook_sim_run_invoices",
-}
 
 
 def tables(shop: ChinookDatabase) -> set[str]:
@@ -284,55 +268,6 @@ def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> N
     assert shop.value("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31')") > 0
 
 
-OTHERS = {
-    "a table of a Chinook elsewhere": (
-        "CREATE SCHEMA crm; CREATE TABLE crm.employee (employee_id integer PRIMARY KEY)",
-        "not a Chinook",
-    ),
-    "another customer": ("CREATE TABLE customer (id integer PRIMARY KEY)", "not a Chinook"),
-    "other invoices": (
-        "CREATE TABLE invoice (id integer); CREATE TABLE invoice_line (id integer)",
-        "not a Chinook",
-    ),
-}
-
-
-@pytest.mark.parametrize("others", OTHERS)
-def test_what_is_no_chinook_is_not_made_one(server: Server, others: str) -> None:
-    script, said = OTHERS[others]
-    database = server.create_database()
-    server.psql(database, script)
-    before = server.dump(database)
-    with (
-        create_engine(server.url(database), poolclass=NullPool).begin() as connection,
-        pytest.raises(MigrationRefused, match=said),
-    ):
-        upgrade(connection)
-    assert server.dump(database) == before
-    server.drop_database(database)
-
-
-def test_a_chinook_that_is_closed_to_us_is_not_made_again(server: Server, command: Command) -> None:
-    database = server.create_database()
-    build_postgresql(SHAPES[2], server, database, schema="shop")
-    with server.connect(database) as admin:
-        admin.execute("CREATE ROLE stranger LOGIN PASSWORD 'x'")
-        admin.execute("GRANT CREATE ON SCHEMA public TO stranger")
-        url = server.url(database, user="stranger", password="x")
-        text = url.render_as_string(hide_password=False)
-        alembics = alembic_process("upgrade", "head", DATABASE_URL=text)
-        ours = command("init", DATABASE_URL=text)
-        assert ours.returncode > 1
-        for done in (alembics, ours):
-            assert done.returncode != 0
-            assert "GRANT USAGE ON SCHEMA shop TO stranger" in done.stdout + done.stderr
-        made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-        assert admin.execute(made).fetchone() == (0,)
-        admin.execute("REVOKE CREATE ON SCHEMA public FROM stranger")
-        admin.execute("DROP ROLE stranger")
-    server.drop_database(database)
-
-
 @on_each_shape_unmigrated
 def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
     before = shop.dump()
@@ -340,18 +275,6 @@ def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
         upgrade(connection)
         connection.rollback()
     assert shop.dump() == before
-
-
-@on_each_shape_unmigrated
-def test_a_newer_revision_is_told(shop: ChinookDatabase) -> None:
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    shop.execute("UPDATE chinook_sim_version SET version_num = '9999'")
-    with (
-        shop.engine.connect() as connection,
-        pytest.raises(MigrationRefused, match="newer chinook_sim"),
-    ):
-        upgrade(connection)
 
 
 @on_each_shape_unmigrated
@@ -401,47 +324,6 @@ def test_alembic_finds_nothing_to_change(shop: ChinookDatabase) -> None:
 
 
 @on_all_postgresql_unmigrated
-def test_a_function_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
-    shop.execute(
-        "CREATE FUNCTION simulate_new_sale(timestamp) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"
-    )
-    before = shop.dump()
-    with shop.engine.connect() as connection, pytest.raises(MigrationRefused) as caught:
-        upgrade(connection)
-    assert "simulate_new_sale(timestamp without time zone)" in str(caught.value)
-    assert "RENAME" in str(caught.value)
-    assert shop.dump() == before
-
-
-@on_all_postgresql_unmigrated
-def test_a_function_that_was_changed_is_not_dropped(shop: ChinookDatabase) -> None:
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    shop.execute(
-        "CREATE OR REPLACE FUNCTION simulate_delete_sale(ts timestamp) RETURNS integer "
-        "LANGUAGE sql AS 'SELECT 7'"
-    )
-    with shop.engine.connect() as connection, pytest.raises(MigrationRefused, match="changed"):
-        downgrade(connection)
-    assert shop.value("SELECT simulate_delete_sale(localtimestamp)") == 7
-
-
-def test_init_says_why_it_does_not_upgrade(templates: DatabaseTemplates, command: Command) -> None:
-    server = templates.server(18)
-    database = server.create_database()
-    build_postgresql(SHAPES[0], server, database)
-    with server.connect(database) as connection:
-        connection.execute(
-            "CREATE FUNCTION simulate_sales(date, int) RETURNS int LANGUAGE sql AS 'SELECT 1'"
-        )
-    done = command("init", DATABASE_URL=server.url(database).render_as_string(hide_password=False))
-    assert done.returncode == 3
-    assert "simulate_sales(date, integer) is there already" in done.stderr
-    assert done.stderr.count("\n") == 1
-    server.drop_database(database)
-
-
-@on_all_postgresql_unmigrated
 def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) -> None:
     for revision in ("0006", "head"):
         with shop.engine.begin() as connection:
@@ -462,216 +344,9 @@ def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) ->
     assert shop.dump() == before
 
 
-@on_each_shape_unmigrated
-def test_a_function_of_ours_that_was_changed_is_not_mended(shop: ChinookDatabase) -> None:
-    if shop.server is None:
-        return
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    shop.execute(
-        "CREATE OR REPLACE FUNCTION simulate_delete_sale(ts timestamp) RETURNS integer "
-        "LANGUAGE sql AS 'SELECT 7'",
-        "ALTER SCHEMA public RENAME TO shop",
-    )
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    assert shop.value("SELECT shop.simulate_delete_sale(now())") == 7
-    assert shop.rows("SELECT shop.simulate_update_sale(now())") == [(None,)]
-
-
-@on_all_postgresql_unmigrated
-def test_an_overload_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
-    with shop.engine.begin() as connection:
-        alembic.upgrade(config(connection), "0006")
-    shop.execute(
-        "CREATE FUNCTION simulate_delete_sale(timestamptz) RETURNS integer LANGUAGE sql "
-        "AS 'SELECT 7'"
-    )
-    with shop.engine.connect() as connection, pytest.raises(MigrationRefused) as caught:
-        upgrade(connection)
-    said = str(caught.value)
-    renames = re.findall(r"ALTER ROUTINE .*?;", said)
-    assert len(renames) == 1
-    shop.execute(*renames)
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    assert shop.value("SELECT simulate_delete_sale_earlier(now())") == 7
-
-
 def test_the_functions_and_the_library_hold_the_same_lock() -> None:
     source = (ROOT / "migrations" / "versions" / "0004_functions.py").read_text()
     assert f"LOCK = 0x{ID_LOCK:X}" in source
-
-
-# --- scripts -----------------------------------------------------------------------------------
-
-
-def script(shop: ChinookDatabase, *arguments: str) -> str:
-    done = alembic_process(*arguments, "--sql", DATABASE_URL=shop.text)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@on_each_shape_unmigrated
-def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: ChinookDatabase) -> None:
-    before = shop.dump()
-    up = script(shop, "upgrade", "head")
-    assert shop.dump() == before
-    # Only what is ours by name is altered, and nothing is dropped but columns of the ledger.
-    of_others = r"(?m)^(TRUNCATE|(DELETE FROM|ALTER TABLE|UPDATE) (?!(\w+\.)?chinook_sim_))"
-    assert not re.search(of_others, up)
-    dropped = ["DROP COLUMN invoice_ids;"]
-    dropped += ["DROP COLUMN revenue_before;"] if shop.server is None else []
-    assert re.findall(r"\bDROP .*", up) == dropped
-    assert ("left out: functions" in up) == (shop.server is None)
-    shop.run_script(up)
-    by_script = shop.dump()
-    assert "-- Running" not in script(shop, "upgrade", "head")
-    down = script(shop, "downgrade", f"{head()}:base")
-    # Only what is ours by name goes.
-    gone = set(re.findall(r"DROP (\w+) (?:IF EXISTS )?(?:\w+\.)?(\w+)", down))
-    assert {kind for kind, _ in gone} <= {"TABLE", "COLUMN", "INDEX", "SEQUENCE", "FUNCTION"}
-    assert {name for kind, name in gone if kind == "TABLE"} == OURS
-    shop.run_script(down)
-    assert shop.dump() == before
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    assert timeless(shop.dump()) == timeless(by_script)
-
-
-def test_a_script_for_an_empty_database_makes_all(server: Server) -> None:
-    dumps = []
-    for by_script in (True, False):
-        database = server.create_database()
-        url = server.url(database)
-        if by_script:
-            text = url.render_as_string(hide_password=False)
-            done = alembic_process("upgrade", "head", "--sql", DATABASE_URL=text)
-            assert done.returncode == 0, done.stderr
-            server.psql(database, done.stdout)
-            refused = alembic_process("downgrade", "head:base", "--sql", DATABASE_URL=text)
-            assert refused.returncode != 0
-            assert "without --sql" in refused.stderr
-        else:
-            with create_engine(url, poolclass=NullPool).begin() as connection:
-                upgrade(connection)
-        with server.connect(database) as connection:
-            connection.execute(
-                'INSERT INTO "Customer" ("FirstName", "LastName", "Email") '
-                "VALUES ('a', 'b', 'c')"
-            )
-            with pytest.raises(Exception, match="nothing to sell"):
-                connection.execute("SELECT simulate_new_sale(localtimestamp)")
-        dumps.append(timeless(server.dump(database)))
-        server.drop_database(database)
-    assert dumps[0] == dumps[1]
-
-
-def test_a_script_for_a_file_that_is_not_there_makes_no_file(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", ROOT / "alembic.ini", "upgrade", "head", "--sql"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert 'CREATE TABLE "Invoice"' in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- at the same time, and killed --------------------------------------------------------------
-
-
-def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
-    for shape in (None, SHAPES[0]):
-        database = server.create_database()
-        if shape is not None:
-            build_postgresql(shape, server, database)
-        url = server.url(database).render_as_string(hide_password=False)
-        with ThreadPoolExecutor(3) as pool:
-            runs = [
-                pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)
-            ]
-            for run in runs:
-                assert run.result().returncode == 0, run.result().stderr
-        with server.connect(database) as connection:
-            assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
-        server.drop_database(database)
-
-
-@pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in cases() if case.major and not case.shape.ids]),
-    indirect=True,
-)
-def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, table: str) -> None:
-    assert shop.server is not None
-    before = shop.dump()
-    with shop.server.connect(shop.url.database or "") as other:
-        other.autocommit = False
-        # The upgrade has made tables when it comes to wait for this one.
-        other.execute(shop.sql(f"LOCK TABLE [{table}] IN ACCESS EXCLUSIVE MODE"))
-        with Popen(
-            [sys.executable, "-m", "alembic", "upgrade", "head"],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": shop.text},
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            until = time.monotonic() + 30
-            while shop.value(waiting) == 0:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            process.kill()
-    until = time.monotonic() + 30
-    while shop.value("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert shop.dump() == before
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-
-
-@on_each_sqlite_shape_unmigrated
-def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: ChinookDatabase) -> None:
-    before = timeless(shop.dump())
-    with shop.engine.begin() as connection:
-        upgrade(connection)
-    after = timeless(shop.dump())
-    for moment in range(6):
-        with shop.engine.begin() as connection:
-            downgrade(connection)
-        with Popen(
-            [sys.executable, "-m", "alembic", "upgrade", "head"],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": shop.text},
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            time.sleep(0.4 + moment * 0.12)
-            process.kill()
-        assert timeless(shop.dump()) in (before, after)
-
-
-def test_alembic_uses_the_settings_and_keeps_the_password(templates: DatabaseTemplates) -> None:
-    server = templates.server(18)
-    database = server.create_database()
-    url = server.url(database).render_as_string(hide_password=False)
-    assert alembic_process("upgrade", "head", DATABASE_URL=url).returncode == 0
-    current = alembic_process("current", DATABASE_URL=url)
-    assert head() in current.stdout
-    assert alembic_process("check", DATABASE_URL=url).returncode == 0
-    wrong = server.url(database, password="hunter2").render_as_string(hide_password=False)
-    for done in (
-        alembic_process("upgrade", "head", DATABASE_URL=wrong),
-        alembic_process("upgrade", "head", DATABASE_URL="postgresql://h:hunter2/d"),
-        alembic_process("upgrade", "head", "--sql", DATABASE_URL=wrong),
-    ):
-        assert done.returncode != 0
-        assert "Traceback" not in done.stderr
-        assert "hunter2" not in done.stderr + done.stdout
-    server.drop_database(database)
 
 
 @on_each_shape_unmigrated

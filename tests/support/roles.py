@@ -1,0 +1,67 @@
+"""Roles that lack privileges, and get one after the other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from support.databases import ChinookDatabase
+
+
+@dataclass
+class Role:
+    """A role that may log in, and nothing else but what it is granted."""
+
+    shop: ChinookDatabase
+    name: str
+    granted: list[str] = field(default_factory=list)
+
+    def grant(self, *rights: str) -> None:
+        for right in rights:
+            self.granted.append(right)
+            self.shop.execute(f"GRANT {right} TO {self.name}")
+
+    def connect(self) -> Connection:
+        url = self.shop.url.set(username=self.name, password="x")
+        return create_engine(url, poolclass=NullPool).connect()
+
+
+def sequences(shop: ChinookDatabase) -> list[str]:
+    return (
+        ["invoice_id_seq", "invoice_line_id_seq"]
+        if not shop.shape.ids
+        else [
+            "invoice_invoice_id_seq",
+            "invoice_line_invoice_line_id_seq",
+        ]
+    )
+
+
+def climb(role: Role, work: Callable[[], object], needed: set[str]) -> None:
+    """Grant what each refusal names until it works; it must name just what is needed."""
+    role.grant("USAGE ON SCHEMA public")
+    for _ in range(20):
+        try:
+            work()
+        except Exception as error:
+            said = str(getattr(error, "orig", error)).splitlines()[0]
+            named = re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", said)
+            assert named, said
+            role.grant(*named)
+        else:
+            break
+    public = {right.replace("public.", "").replace('"', "") for right in role.granted}
+    assert public - {"USAGE ON SCHEMA public"} == {right.replace('"', "") for right in needed}
+
+
+def spelled(shop: ChinookDatabase, *rights: str) -> set[str]:
+    return {shop.sql(right) for right in rights}
