@@ -32,7 +32,7 @@ from support.cases import (
     on_each_shape,
     on_each_shape_unmigrated,
     on_each_sqlite_shape,
-    parameters,
+    on_variants,
 )
 from support.tcp_proxy import TcpProxy
 
@@ -242,13 +242,7 @@ def test_what_refers_to_a_sale_keeps_it_from_being_cancelled(shop: ChinookDataba
     assert shop.value("SELECT count(*) FROM shipment") == 2
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [it for it in alternating_versions(migrated=True) if it.shape.ids == "" and it.major]
-    ),
-    indirect=True,
-)
+@on_variants([it for it in alternating_versions(migrated=True) if it.shape.ids == "" and it.major])
 def test_partitions_of_the_lines_are_tables_of_chinook(shop: ChinookDatabase) -> None:
     shop.execute(
         "ALTER TABLE [InvoiceLine] RENAME TO whole",

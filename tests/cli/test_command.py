@@ -22,7 +22,7 @@ from chinook_sim.cli.context import CliContext
 from chinook_sim.cli.options import Option
 from chinook_sim.database.settings import find_database
 from support import ROOT
-from support.cases import cases, on_all_unmigrated_but_16, parameters
+from support.cases import cases, on_all_unmigrated_but_16, on_variants
 from support.postgres_server import PASSWORD, Server, free_port
 from support.processes import Popen, run
 
@@ -37,9 +37,6 @@ COMMANDS = tuple(name for name in cli.commands if name != "profile")
 def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
     with closing(sqlite3.connect(path)) as connection:
         return int(connection.execute(statement).fetchone()[0])
-
-
-# One server and no migration will do here: test_generate_everywhere.py has the whole table.
 
 
 def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path) -> None:
@@ -249,9 +246,7 @@ def test_a_read_only_file_is_told(command: Command, stocked: Path) -> None:
     assert "writable" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
-)
+@on_variants([case for case in cases() if case.major == 18])
 def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDatabase) -> None:
     assert shop.server is not None
     role = f"reader_{shop.url.database}"

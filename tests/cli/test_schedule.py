@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
-from support.cases import alternating_versions, cases, on_both_databases, parameters
+from support.cases import alternating_versions, cases, on_both_databases, on_variants
 from support.processes import Popen
 
 if TYPE_CHECKING:
@@ -27,16 +27,10 @@ if TYPE_CHECKING:
     from support.databases import ChinookDatabase
 
 # Processes take long to start.
-some = pytest.mark.parametrize(
-    "shop", parameters(alternating_versions(migrated=True)[::2]), indirect=True
-)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases(migrated=True) if case.major == 18]), indirect=True
-)
-on_one = pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in cases(migrated=True) if case.id.startswith("postgres-neon-pg18")]),
-    indirect=True,
+some = on_variants(alternating_versions(migrated=True)[::2])
+on_postgresql = on_variants([case for case in cases(migrated=True) if case.major == 18])
+on_one = on_variants(
+    [case for case in cases(migrated=True) if case.id.startswith("postgres-neon-pg18")]
 )
 
 

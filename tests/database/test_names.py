@@ -25,7 +25,7 @@ from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all, verify_day
 from support.alembic_commands import alembic_process, config, downgrade, timeless
-from support.cases import DRIVERS, alternating_versions, parameters
+from support.cases import DRIVERS, alternating_versions, on_variants
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
 from support.databases import ChinookDatabase
 from support.postgres_server import MAJORS
@@ -65,10 +65,8 @@ CASES = [
     case for case in alternating_versions(migrated=True) if case.shape in (SHAPES[0], *SHAPES[3:5])
 ]
 
-each = pytest.mark.parametrize("shop", parameters(CASES), indirect=True)
-on_postgresql = pytest.mark.parametrize(
-    "shop", parameters([case for case in CASES if case.major]), indirect=True
-)
+each = on_variants(CASES)
+on_postgresql = on_variants([case for case in CASES if case.major])
 
 
 def quote(name: str) -> str:

@@ -19,7 +19,7 @@ from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import DatabaseVariant, alternating_versions, parameters
+from support.cases import VARIANTS, DatabaseVariant, on_variants
 from support.chinook_variants import SHAPES, build_postgresql
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from support.databases import ChinookDatabase, DatabaseTemplates
     from support.postgres_server import Server
 
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
-TWO = [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]
+TWO = [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-int-pg18-migrated"]]
 
-each_of_two = pytest.mark.parametrize("shop", parameters(TWO), indirect=True)
+each_of_two = on_variants(TWO)
 
-one = pytest.mark.parametrize("shop", parameters(TWO[:1]), indirect=True)
+one = on_variants(TWO[:1])
 
 DAY = date(2026, 1, 31)
 

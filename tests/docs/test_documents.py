@@ -12,7 +12,7 @@ import pytest
 
 from chinook_sim import generate_d1, simulate_changes, undo
 from support import ROOT
-from support.cases import parameters
+from support.cases import on_variants
 from support.documents import DOCUMENTS, README, SPELLINGS, blocks, do, reading, spellings
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_the_digest_follows_from_the_sales(shop: ChinookDatabase) -> None:
     assert (str(row[0]), row[1]) == (str(DAY), made.digest)
 
 
-@pytest.mark.parametrize("shop", parameters(SPELLINGS[2:3]), indirect=True)
+@on_variants(SPELLINGS[2:3])
 def test_digest_and_fingerprints_in_python(shop: ChinookDatabase) -> None:
     document = ROOT / "docs" / "reference" / "digest.md"
     scope: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import BatchFailed, generate_d1
 from chinook_sim.ledger.commit_outcome import resolve_commit_outcome, server_transaction_of
-from support.cases import cases, on_each_postgresql_shape, parameters
+from support.cases import cases, on_each_postgresql_shape, on_variants
 from support.runs import make, runs
 
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 DAY = date(2026, 1, 31)
 
 
-@pytest.mark.parametrize(
-    "shop",
-    # It takes five seconds to give up waiting.
-    parameters([case for case in cases(migrated=True) if case.shape.name == "postgres-neon"]),
-    indirect=True,
-)
+# It takes five seconds to give up waiting.
+@on_variants([case for case in cases(migrated=True) if case.shape.name == "postgres-neon"])
 @pytest.mark.parametrize("ending", ["committed", "rolled back", "left hanging"])
 def test_the_outcome_of_a_lost_commit_is_found(shop: ChinookDatabase, ending: str) -> None:
     writer = create_engine(shop.url, poolclass=NullPool).connect()

@@ -22,7 +22,7 @@ from chinook_sim.provisioning.migration_runner import head, upgrade
 from chinook_sim.verification import verify_all
 from chinook_sim.verification.as_made import AS_MADE
 from support.alembic_commands import alembic_process, config
-from support.cases import alternating_versions, parameters
+from support.cases import VARIANTS, on_variants
 from support.chinook_variants import SHAPES, build_postgresql
 from support.postgres_server import PASSWORD
 
@@ -38,13 +38,8 @@ DAY = date(2026, 1, 31)
 LEDGER = 'the "ledger" 50% :x'
 """A name that must be quoted."""
 
-CASES = {case.id: case for case in alternating_versions()}
 
-on_two = pytest.mark.parametrize(
-    "shop",
-    parameters([CASES["postgres-neon-pg16"], CASES["postgres-snake-identity-pg18"]]),
-    indirect=True,
-)
+on_two = on_variants([VARIANTS["postgres-neon-pg16"], VARIANTS["postgres-snake-identity-pg18"]])
 
 
 def ours(shop: ChinookDatabase) -> set[tuple[str, str]]:

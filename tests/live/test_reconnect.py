@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import DatabaseUnavailable, live
 from chinook_sim.sampling.arrivals import Arrivals
-from support.cases import alternating_versions, on_one_postgresql
+from support.cases import VARIANTS, on_one_postgresql
 from support.live_streams import Clock, assert_all_there_once, start, wait_for
 from support.pgbouncer import Way, wired
 
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
     from support.databases import ChinookDatabase, DatabaseTemplates
     from support.tcp_proxy import Side
 
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
-
 
 @pytest.mark.parametrize(
     ("shop", "way", "side"),
     [
-        (CASES["postgres-snake-identity-pg18-migrated"], "directly", "request"),
-        (CASES["postgres-neon-pg16-migrated"], "directly", "answer"),
-        (CASES["postgres-snake-identity-pg18-migrated"], "to pgbouncer", "answer"),
-        (CASES["postgres-neon-pg16-migrated"], "from pgbouncer", "request"),
+        (VARIANTS["postgres-snake-identity-pg18-migrated"], "directly", "request"),
+        (VARIANTS["postgres-neon-pg16-migrated"], "directly", "answer"),
+        (VARIANTS["postgres-snake-identity-pg18-migrated"], "to pgbouncer", "answer"),
+        (VARIANTS["postgres-neon-pg16-migrated"], "from pgbouncer", "request"),
     ],
     indirect=["shop"],
     ids=lambda it: it if isinstance(it, str) else it.id,
@@ -99,7 +97,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
 def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
     templates: DatabaseTemplates, tmp_path: Path, ending: str
 ) -> None:
-    shop = templates.copy(CASES["postgres-snake-identity-pg18-migrated"], tmp_path)
+    shop = templates.copy(VARIANTS["postgres-snake-identity-pg18-migrated"], tmp_path)
     shop.execute(
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'",

@@ -31,7 +31,7 @@ from support.cases import (
     on_all_unmigrated,
     on_each_shape_unmigrated,
     on_each_sqlite_shape_unmigrated,
-    parameters,
+    on_variants,
 )
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
 
@@ -119,11 +119,7 @@ def test_sequences_are_made_only_where_nothing_gives_ids(shop: ChinookDatabase) 
     assert list(batch.invoice_ids) == [31, 32, 33]
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in cases() if case.major and not case.shape.ids]),
-    indirect=True,
-)
+@on_variants([case for case in cases() if case.major and not case.shape.ids])
 def test_a_sequence_of_that_name_is_used_and_stays(shop: ChinookDatabase) -> None:
     shop.execute("CREATE SEQUENCE invoice_id_seq START 1000")
     before = shop.dump()

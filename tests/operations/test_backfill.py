@@ -27,7 +27,7 @@ from support.cases import (
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
-    parameters,
+    on_variants,
 )
 from support.processes import Popen
 from support.tcp_proxy import Side, TcpProxy
@@ -42,12 +42,9 @@ START = date(2025, 12, 20)
 END = date(2026, 1, 8)
 DAYS = [START + timedelta(days=number) for number in range(20)]
 
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
-on_postgresql = pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in alternating_versions(migrated=True) if case.major][::3]),
-    indirect=True,
+on_postgresql = on_variants(
+    [case for case in alternating_versions(migrated=True) if case.major][::3]
 )
 
 

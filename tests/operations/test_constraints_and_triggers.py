@@ -23,7 +23,7 @@ from chinook_sim import (
 from chinook_sim.database.error_messages import describe_driver_error
 from chinook_sim.models import InvoiceLine
 from chinook_sim.verification import verify_all
-from support.cases import alternating_versions, on_both_databases, on_one_postgresql, parameters
+from support.cases import alternating_versions, on_both_databases, on_one_postgresql, on_variants
 
 if TYPE_CHECKING:
     from chinook_sim import BatchSummary
@@ -104,7 +104,7 @@ def batch(shop: ChinookDatabase, count: int = 40) -> BatchSummary:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
+@on_variants(FEW)
 def test_a_rule_of_the_user_s_is_named(shop: ChinookDatabase, rule: str) -> None:
     theirs = RULES[rule]
     if rule == "check":
@@ -127,7 +127,7 @@ def test_a_rule_of_the_user_s_is_named(shop: ChinookDatabase, rule: str) -> None
 
 @pytest.mark.parametrize("driver", ["postgresql+pg8000"])
 @pytest.mark.parametrize("rule", ["unique", "skip invoices", "skip lines", "raise"])
-@pytest.mark.parametrize("shop", parameters(FEW[:1]), indirect=True)
+@on_variants(FEW[:1])
 def test_a_rule_of_the_user_s_is_named_through_another_driver(
     shop: ChinookDatabase, rule: str, driver: str
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_rule_of_the_user_s_is_named_through_another_driver(
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("shop", parameters(FEW), indirect=True)
+@on_variants(FEW)
 def test_customers_and_prices_that_a_trigger_skips_are_told(shop: ChinookDatabase) -> None:
     skip = trigger("[Customer]", "RETURN NULL;", "SELECT RAISE(IGNORE)")
     shop.execute(*skip[shop.server is None])
@@ -169,9 +169,7 @@ def test_a_factory_names_the_index_too(shop: ChinookDatabase) -> None:
             factory.create(date(2024, 5, 1))
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in FEW if case.shape.postgresql]), indirect=True
-)
+@on_variants([case for case in FEW if case.shape.postgresql])
 def test_ids_that_a_trigger_gives_are_told(shop: ChinookDatabase) -> None:
     shop.execute(
         *trigger("[Invoice]", "NEW.[InvoiceId] := NEW.[InvoiceId] + 1000; RETURN NEW;", "")[0]
@@ -198,9 +196,7 @@ def test_the_command_does_not_try_again_against_a_rule(
 
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in FEW if case.shape.ids == ""][:2]), indirect=True
-)
+@on_variants([case for case in FEW if case.shape.ids == ""][:2])
 def test_ids_that_another_writer_took_are_worth_another_try(
     shop: ChinookDatabase, driver: str
 ) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import generate_d1, live
-from support.cases import alternating_versions, on_both_databases, parameters
+from support.cases import VARIANTS, on_both_databases, on_variants
 from support.pgbouncer import Way, wired
 from support.processes import Popen
 from support.tcp_proxy import Side, TcpProxy
@@ -33,15 +33,10 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 1)
 
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 # Two ways of making ids, on either server.
-some = pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-identity-pg18-migrated"]]
-    ),
-    indirect=True,
+some = on_variants(
+    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
 )
 
 LONG = pytest.mark.slow(reason="cuts some twenty connections, as the other two ways do")

@@ -16,8 +16,8 @@ from support.cases import (
     alternating_versions,
     on_both_databases,
     on_each_shape,
+    on_variants,
     one_of_each,
-    parameters,
 )
 from support.chinook_variants import CUSTOMERS, TRACKS
 
@@ -165,11 +165,7 @@ def test_rows_that_are_new_in_the_session_can_be_chosen(shop: ChinookDatabase) -
     assert shop.value("SELECT count(*) FROM [Invoice] WHERE [CustomerId] = 900") == 1
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([it for it in alternating_versions() if "IDENTITY" not in it.shape.ids]),
-    indirect=True,
-)
+@on_variants([it for it in alternating_versions() if "IDENTITY" not in it.shape.ids])
 @pytest.mark.parametrize("call", ["create", "build"])
 def test_what_is_pending_in_the_session_is_flushed_first(shop: ChinookDatabase, call: str) -> None:
     with Session(shop.engine) as session, session.begin():

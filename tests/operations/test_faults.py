@@ -22,7 +22,7 @@ from support.cases import (
     on_all_postgresql_unmigrated,
     on_all_unmigrated_but_16,
     on_each_postgresql_shape,
-    parameters,
+    on_variants,
 )
 from support.chinook_variants import SHAPES, build_postgresql
 from support.processes import Popen
@@ -34,13 +34,9 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 31)
 
-# Where processes are started: one server will do.
-
 
 @pytest.mark.parametrize("after", [2_000, 6_000, 50_000, 300_000])
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major == 18]), indirect=True
-)
+@on_variants([case for case in cases() if case.major == 18])
 def test_a_cut_connection_leaves_nothing(shop: ChinookDatabase, after: int) -> None:
     assert shop.server is not None
     before = shop.snapshot()
@@ -127,11 +123,7 @@ def test_writers_at_the_same_time_take_different_ids(shop: ChinookDatabase) -> N
     )
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in cases() if case.major and not case.shape.ids]),
-    indirect=True,
-)
+@on_variants([case for case in cases() if case.major and not case.shape.ids])
 def test_a_writer_that_knows_nothing_of_us_is_waited_for(shop: ChinookDatabase) -> None:
     """Where ids are MAX + 1, somebody else's uncommitted row must not be run into."""
     assert shop.server is not None
@@ -173,11 +165,7 @@ def test_a_role_with_few_rights_can_write(shop: ChinookDatabase) -> None:
     _write_as(shop, role)
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([case for case in cases() if "identity" in case.shape.name]),
-    indirect=True,
-)
+@on_variants([case for case in cases() if "identity" in case.shape.name])
 def test_identity_columns_need_no_right_to_their_sequences(shop: ChinookDatabase) -> None:
     role = f"writer_{shop.url.database}"
     shop.execute(
@@ -204,11 +192,7 @@ def _write_as(shop: ChinookDatabase, role: str) -> None:
     assert {row[1] for row in found} == {0}
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([*alternating_versions(), *alternating_versions(migrated=True)]),
-    indirect=True,
-)
+@on_variants([*alternating_versions(), *alternating_versions(migrated=True)])
 def test_asyncio_sessions_write_through_run_sync(shop: ChinookDatabase) -> None:
     import asyncio
 

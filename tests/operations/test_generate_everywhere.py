@@ -25,7 +25,7 @@ from chinook_sim import (
     recognise,
 )
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import ALL, DRIVERS, cases, parameters
+from support.cases import ALL, DRIVERS, cases, on_variants
 from support.chinook_variants import CUSTOMERS, TRACKS
 
 if TYPE_CHECKING:
@@ -257,9 +257,7 @@ def test_a_failing_sale_takes_the_sessions_transaction_with_it(shop: ChinookData
         assert shop.snapshot() == before
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([case for case in ALL if not case.shape.postgresql]), indirect=True
-)
+@on_variants([case for case in ALL if not case.shape.postgresql])
 def test_no_sale_is_kept_by_half_where_every_statement_commits(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     with Session(shop.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:

@@ -45,8 +45,8 @@ from support.cases import (
     on_both_databases,
     on_each_shape,
     on_one_postgresql,
+    on_variants,
     one_of_each,
-    parameters,
 )
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def chinook_engine():
 """
 
 
-@pytest.mark.parametrize("shop", parameters(one_of_each()[1:]), indirect=True)
+@on_variants(one_of_each()[1:])
 def test_it_takes_an_engine_that_begins_transactions_itself(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:
@@ -410,11 +410,7 @@ def test_a_translated_schema_is_refused_before_anything_is_written(
         assert generate_d1(session, 3, day=DAY).count == 3
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([it for it in alternating_versions(migrated=True) if it.shape.postgresql][:2]),
-    indirect=True,
-)
+@on_variants([it for it in alternating_versions(migrated=True) if it.shape.postgresql][:2])
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
 def test_an_engine_that_commits_every_statement_is_refused(
     shop: ChinookDatabase, driver: str

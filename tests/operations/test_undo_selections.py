@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from chinook_sim import InvalidInput, UndoRefused, align, backfill, undo
 from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
-from support.cases import alternating_versions, on_both_databases, on_each_shape, parameters
+from support.cases import alternating_versions, on_both_databases, on_each_shape, on_variants
 from support.runs import make
 from support.selections import change, fill, history, standing, take_back
 
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)
 
-ids_can_be_moved = pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [case for case in alternating_versions(migrated=True) if "ALWAYS" not in case.shape.ids]
-    ),
-    indirect=True,
+ids_can_be_moved = on_variants(
+    [case for case in alternating_versions(migrated=True) if "ALWAYS" not in case.shape.ids]
 )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
 from support import ROOT
-from support.cases import alternating_versions, parameters
+from support.cases import VARIANTS, parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,6 @@ FIRST = date(2026, 1, 20)
 READER = ROOT / "tests" / "support" / "dlt_pipeline.py"
 
 SLOW = pytest.mark.slow(reason="dlt is started four times, and reads PostgreSQL the same way")
-
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 
 def night(shop: ChinookDatabase, number: int, **wanted: Any) -> BatchSummary:
@@ -67,8 +65,8 @@ def source(shop: ChinookDatabase) -> dict[int, int]:
 @pytest.mark.parametrize(
     "shop",
     [
-        *parameters([CASES["postgres-snake-identity-pg18-migrated"]]),
-        *parameters([CASES["sqlite-autoincrement-migrated"]], SLOW),
+        *parameters([VARIANTS["postgres-snake-identity-pg18-migrated"]]),
+        *parameters([VARIANTS["sqlite-autoincrement-migrated"]], SLOW),
     ],
     indirect=True,
 )

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.verification import verify_all
 from support import ROOT
-from support.cases import DatabaseVariant, parameters
+from support.cases import DatabaseVariant, on_variants
 from support.chinook_variants import SHAPES, TABLES
 from support.documents import SPELLINGS, Block, Reader, blocks, do, reading, spellings
 
@@ -294,9 +294,7 @@ def test_old_runs_are_undone_and_the_history_is_moved(shop: ChinookDatabase, nig
     assert_sound(shop)
 
 
-@pytest.mark.parametrize(
-    "shop", parameters([DatabaseVariant(SHAPES[2], 18, migrated=True), SPELLINGS[0]]), indirect=True
-)
+@on_variants([DatabaseVariant(SHAPES[2], 18, migrated=True), SPELLINGS[0]])
 def test_with_two_writers_the_highest_id_is_no_mark(shop: ChinookDatabase) -> None:
     seen, versions = Copy(), Copy()
     with reading(shop) as reader:

@@ -8,13 +8,12 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from chinook_sim import live
 from support import ROOT
-from support.cases import alternating_versions, parameters
+from support.cases import VARIANTS, on_variants
 from support.chinook_variants import build_postgresql
 from support.postgres_server import MAJORS, PASSWORD
 from support.tcp_proxy import TcpProxy
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
     from chinook_sim.operations.live.worker import LiveBatch
     from support.databases import ChinookDatabase, DatabaseTemplates
-
-CASES = {case.id: case for case in alternating_versions(migrated=True)}
 
 # One row for every change that arrives, in the order of their arrival.
 NOTED = """
@@ -85,12 +82,8 @@ def catch_up(shop: ChinookDatabase, copy: ChinookDatabase) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-identity-pg18-migrated"]]
-    ),
-    indirect=True,
+@on_variants(
+    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
 )
 def test_a_reader_of_the_log_sees_every_live_change_once(
     templates: DatabaseTemplates, shop: ChinookDatabase
@@ -151,10 +144,8 @@ GUIDE = ROOT / "docs" / "how-to" / "replication.md"
 TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = '{}'"
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([CASES["postgres-neon-pg16-migrated"], CASES["postgres-snake-int-pg18-migrated"]]),
-    indirect=True,
+@on_variants(
+    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-int-pg18-migrated"]]
 )
 def test_the_documented_publications_leave_the_ledger_out(shop: ChinookDatabase) -> None:
     guide = GUIDE.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.errors import InvalidInput, MigrationRefused
 from chinook_sim.provisioning.initialise import initialise
 from support import ROOT
-from support.cases import cases, parameters
+from support.cases import cases, on_variants
 from support.chinook_variants import SHAPES, TABLES, Shape, build_postgresql, build_sqlite
 from support.databases import ChinookDatabase
 
@@ -31,9 +31,7 @@ DAY = "2001-01-31"
 # One major version will do here: test_generate_everywhere.py has both for every shape.
 MAJOR = 18
 
-each_shape = pytest.mark.parametrize(
-    "shop", parameters([case for case in cases() if case.major in (None, MAJOR)]), indirect=True
-)
+each_shape = on_variants([case for case in cases() if case.major in (None, MAJOR)])
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
 from chinook_sim.provisioning.source_file import fetch, kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql, statements
+from support.cases import needs_real_files
 from support.chinook_variants import REAL, SHAPES, build_sqlite
 from support.postgres_server import free_port
 
@@ -323,14 +324,12 @@ def tmp_path_of(path: Path) -> Path:
     return path / "download"
 
 
-real = pytest.mark.skipif(not REAL.is_dir(), reason="the real Chinook files are not here")
-
 COUNTS = {"Artist": 275, "Album": 347, "Track": 3503, "Customer": 59, "Employee": 8, "Genre": 25,
           "MediaType": 5, "Playlist": 18, "PlaylistTrack": 8715, "Invoice": 412,
           "InvoiceLine": 2240}  # fmt: skip
 
 
-@real
+@needs_real_files
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_each_real_chinook_is_loaded_and_takes_sales(
     templates: DatabaseTemplates, command: Command, tmp_path: Path, shape: object

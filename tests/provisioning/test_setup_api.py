@@ -30,8 +30,8 @@ from support.cases import (
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
+    on_variants,
     one_of_each,
-    parameters,
 )
 
 if TYPE_CHECKING:
@@ -147,11 +147,7 @@ def test_wrong_arguments_of_initialise_are_refused(given: dict[str, Any], said: 
         assert inspect(connection).get_table_names() == []
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([it for it in alternating_versions() if it.shape.snake and it.shape.postgresql]),
-    indirect=True,
-)
+@on_variants([it for it in alternating_versions() if it.shape.snake and it.shape.postgresql])
 def test_a_dump_is_loaded_or_nothing_of_it(
     shop: ChinookDatabase, templates: DatabaseTemplates, tmp_path: Path
 ) -> None:
@@ -265,11 +261,7 @@ def test_the_library_and_the_command_find_the_same(shop: ChinookDatabase, comman
         assert not result.ok
 
 
-@pytest.mark.parametrize(
-    "shop",
-    parameters([it for it in alternating_versions(migrated=True) if it.shape.postgresql]),
-    indirect=True,
-)
+@on_variants([it for it in alternating_versions(migrated=True) if it.shape.postgresql])
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+pg8000"])
 def test_verify_works_with_every_driver(shop: ChinookDatabase, driver: str) -> None:
     with Session(shop.engine_for(driver)) as session:

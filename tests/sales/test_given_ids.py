@@ -6,15 +6,16 @@ import threading
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy.orm import Session
 
 from chinook_sim import SaleFactory, generate_d1, live, simulate_changes, undo
-from support.cases import DatabaseVariant, on_each_shape, one_of_each, parameters
+from support.cases import DatabaseVariant, on_each_shape, on_variants, one_of_each
 from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from support.databases import ChinookDatabase
 
@@ -25,7 +26,7 @@ TABLES = ("Invoice", "InvoiceLine", "Customer")
 PLAIN = DatabaseVariant(SHAPES[0], 16, migrated=True)
 """A PostgreSQL shop in which the tests drop the sequences, so that ids come from nowhere."""
 
-plain = pytest.mark.parametrize("shop", parameters([PLAIN, *one_of_each()[1:]]), indirect=True)
+plain = on_variants([PLAIN, *one_of_each()[1:]])
 
 
 class Given:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from chinook_sim import SaleFactory
-from support.cases import cases, on_each_postgresql_shape, parameters
+from support.cases import cases, on_each_postgresql_shape, on_variants
 from support.runs import make
 
 if TYPE_CHECKING:
@@ -19,16 +19,12 @@ DAY = date(2026, 1, 31)
 
 
 @pytest.mark.parametrize("distance", [5, 1_500_000])
-@pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [
-            case
-            for case in (*cases(), *cases(migrated=True))
-            if case.major and (case.shape.ids or case.migrated)
-        ]
-    ),
-    indirect=True,
+@on_variants(
+    [
+        case
+        for case in (*cases(), *cases(migrated=True))
+        if case.major and (case.shape.ids or case.migrated)
+    ]
 )
 def test_a_sequence_behind_its_table_is_moved_forward(shop: ChinookDatabase, distance: int) -> None:
     always = "OVERRIDING SYSTEM VALUE" if "ALWAYS" in shop.shape.ids else ""

@@ -22,7 +22,7 @@ from chinook_sim import (
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
 from support.alembic_commands import downgrade
-from support.cases import DatabaseVariant, parameters
+from support.cases import DatabaseVariant, on_variants
 from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ DAY = date(2026, 1, 20)
 
 CASES = [DatabaseVariant(shape, major) for shape, major in zip(SHAPES[:2], (16, 18), strict=True)]
 
-each = pytest.mark.parametrize("shop", parameters(CASES), indirect=True)
-one = pytest.mark.parametrize("shop", parameters(CASES[:1]), indirect=True)
+each = on_variants(CASES)
+one = on_variants(CASES[:1])
 
 NEXT = "nextval('shard') * 16 + 3"
 

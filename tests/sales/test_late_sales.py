@@ -21,7 +21,7 @@ from support.cases import (
     on_all_migrated,
     on_both_databases,
     on_each_shape,
-    parameters,
+    on_variants,
 )
 
 if TYPE_CHECKING:
@@ -173,12 +173,10 @@ def test_a_share_is_a_share(share: Any, shop: ChinookDatabase) -> None:
         make(shop, late=share)
 
 
-test_a_share_is_a_share = pytest.mark.parametrize(
-    "shop", parameters(alternating_versions()[-1:]), indirect=True
-)(test_a_share_is_a_share)
+test_a_share_is_a_share = on_variants(alternating_versions()[-1:])(test_a_share_is_a_share)
 
 
-@pytest.mark.parametrize("shop", parameters(alternating_versions()[-1:]), indirect=True)
+@on_variants(alternating_versions()[-1:])
 def test_there_is_no_day_before_the_first(shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="less than 7 for 0001-01-07, got 7"):
         make(shop, day=date(1, 1, 7), late=0.5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.chinook_variants import SHAPES, Shape
+from support.chinook_variants import REAL, SHAPES, Shape
 from support.postgres_server import MAJORS
 
 
@@ -53,6 +53,9 @@ def parameters(chosen: list[DatabaseVariant], *marks: pytest.MarkDecorator) -> l
 
 ALL = [*cases(), *cases(migrated=True)]
 
+VARIANTS = {case.id: case for case in ALL}
+"""Id → variant, as `postgres-neon-pg16-migrated`."""
+
 DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}
 """Whether it is PostgreSQL → drivers, each with a way of writing of its own."""
 
@@ -64,6 +67,7 @@ def on_variants(chosen: list[DatabaseVariant]) -> pytest.MarkDecorator:
 
 on_all_migrated = on_variants(cases(migrated=True))
 on_all_unmigrated = on_variants(cases())
+# One server will do where processes are started; test_generate_everywhere.py runs on both.
 on_all_unmigrated_but_16 = on_variants([case for case in cases() if case.major != 16])
 on_all_postgresql_migrated = on_variants([case for case in cases(migrated=True) if case.major])
 on_all_postgresql_unmigrated = on_variants([case for case in cases() if case.major])
@@ -80,3 +84,7 @@ on_each_sqlite_shape_unmigrated = on_variants([case for case in _UNMIGRATED if n
 # For what takes longer still, as processes do.
 on_both_databases = on_variants(one_of_each())
 on_one_postgresql = on_variants(one_of_each()[:1])
+
+needs_real_files = pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real Chinook files are not here"
+)

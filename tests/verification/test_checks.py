@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import cases, on_each_shape, on_each_shape_unmigrated, parameters
+from support.cases import cases, on_each_shape, on_each_shape_unmigrated, on_variants
 from support.chinook_variants import REAL
 from support.databases import without_keys
 
@@ -75,17 +75,13 @@ ALSO = {
 }
 
 # Each spelling and each dialect of SQL.
-chosen = pytest.mark.parametrize(
-    "shop",
-    parameters(
-        [
-            case
-            for case in cases()
-            if case.shape.name in ("postgres-neon", "postgres-snake-identity", "sqlite-int")
-            and case.major != 16
-        ]
-    ),
-    indirect=True,
+chosen = on_variants(
+    [
+        case
+        for case in cases()
+        if case.shape.name in ("postgres-neon", "postgres-snake-identity", "sqlite-int")
+        and case.major != 16
+    ]
 )
 
 

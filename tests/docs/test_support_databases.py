@@ -1,4 +1,4 @@
-"""The ground itself: what the other tests take for granted about their servers and shops."""
+"""The databases of `support`: what the other tests take for granted about servers and shops."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from support import chinook_variants as shapes
-from support.cases import DatabaseVariant, cases, on_all_unmigrated, parameters
-from support.chinook_variants import REAL, TABLES
+from support import chinook_variants
+from support.cases import DatabaseVariant, cases, needs_real_files, on_all_unmigrated, parameters
+from support.chinook_variants import TABLES
 from support.postgres_server import MAJORS, PASSWORD, Server
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def test_every_shape_holds_the_same_shop(shop: ChinookDatabase) -> None:
         for table, rows in shop.snapshot().items()
     }
     assert found == {
-        table: sorted(rows, key=lambda row: row[:2]) for table, rows in shapes.shop().items()
+        table: sorted(rows, key=lambda row: row[:2])
+        for table, rows in chinook_variants.shop().items()
     }
 
 
@@ -48,7 +49,7 @@ def _plain(value: object) -> object:
     return value
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real Chinook files are not here")
+@needs_real_files
 @pytest.mark.parametrize(
     "case", parameters([case for case in cases(real=True) if case.major != MAJORS[0]])
 )
