@@ -15,7 +15,7 @@ from chinook_sim.operations.options import BatchOptions, backdating_rule
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Command
+    from support.command import Command
 
 LATE = backdating_rule(0.1, 7)
 
