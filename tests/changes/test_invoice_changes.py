@@ -212,6 +212,7 @@ def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: ChinookDataba
 
 
 @on_each_shape
+@pytest.mark.slow(reason="many changes")
 def test_an_invoice_with_every_track_gets_no_other(shop: ChinookDatabase) -> None:
     made = make(shop, 1)
     number = made.invoice_ids[0]
@@ -478,6 +479,7 @@ def test_without_a_ledger_nothing_is_changed(shop: ChinookDatabase) -> None:
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="many changes")
 def test_round_trips_do_not_grow_with_the_changes(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     make(shop, 400)

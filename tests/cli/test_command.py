@@ -264,6 +264,7 @@ def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDataba
     assert shop.snapshot() == before
 
 
+@pytest.mark.slow(reason="waits for a timeout")
 def test_an_unreachable_server_is_told(command: Command) -> None:
     url = f"postgresql://shop:hunter2@127.0.0.1:{free_port()}/chinook"
     done = command("generate", "5", DATABASE_URL=url)
@@ -292,6 +293,7 @@ def test_a_refusal_is_not_waited_for(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+@pytest.mark.slow(reason="waits for processes")
 def test_an_interrupted_batch_leaves_nothing(
     stocked: Path, templates: DatabaseTemplates, number: signal.Signals, place: str
 ) -> None:

@@ -26,7 +26,6 @@ from chinook_sim import align, backfill, generate_d1, live, undo
 from chinook_sim.database.interrupts import interruptible
 from support.cases import on_both_databases, one_of_each
 from support.postgres_server import PASSWORD
-from support.processes import Popen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +234,7 @@ class Works:
 
     def start(self, work: str) -> subprocess.Popen[str]:
         """Start a command."""
-        return Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "chinook_sim", *self.arguments(work)],
             env={**os.environ, "DATABASE_URL": self.url},
             stdout=subprocess.PIPE,

@@ -52,6 +52,7 @@ def error_of(done: Answer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
+@pytest.mark.slow(reason="a process for each encoding")
 def test_json_is_valid_in_any_encoding(process: Command, stocked: Path, encoding: str) -> None:
     environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
     key = f"😀 日本 é {encoding}"

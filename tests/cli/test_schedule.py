@@ -60,6 +60,7 @@ def test_a_night_that_is_run_again_is_there_already(
 
 
 @some
+@pytest.mark.slow(reason="many processes")
 def test_eight_processes_at_once_make_one_night(shop: ChinookDatabase) -> None:
     night = [sys.executable, "-m", "chinook_sim", "generate", "200", "--once", "--json"]
     processes = [
@@ -190,6 +191,7 @@ def test_a_real_deadlock_is_survived(shop: ChinookDatabase) -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="waits for a timeout")
 def test_waiting_for_a_lock_ends(shop: ChinookDatabase, command: Command) -> None:
     writer = shop.engine.connect()
     if shop.server is None:

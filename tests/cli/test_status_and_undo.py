@@ -11,6 +11,8 @@ import time
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from chinook_sim import backfill
 from support.cases import on_both_databases
 from support.processes import Popen
@@ -160,6 +162,7 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: ChinookDatabase, comman
 
 
 @on_both_databases
+@pytest.mark.slow(reason="waits for processes")
 def test_an_interrupted_undoing_tells_how_far_it_came(
     shop: ChinookDatabase, command: Command
 ) -> None:

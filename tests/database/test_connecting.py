@@ -84,6 +84,7 @@ def test_a_silent_host_does_not_hang_the_job() -> None:
         assert "timeout" in message
 
 
+@pytest.mark.slow(reason="waits for a server")
 def test_a_server_that_wakes_up_is_waited_for() -> None:
     with Server(18) as server:
         server.kill()

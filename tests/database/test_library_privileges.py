@@ -174,6 +174,7 @@ def test_so_does_a_stream(shop: ChinookDatabase, role: Role) -> None:
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="many transactions")
 def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
     shop: ChinookDatabase, role: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow(reason="every command")
 def test_every_command_shows_the_server_that_answered(there: There, command: Command) -> None:
     name = there.server.create_database(there.database)
     url = there.fill(f"postgresql://ACCOUNT@127.0.0.1:DOWN,ENCODED:PORT/{name}")

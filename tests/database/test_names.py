@@ -167,6 +167,7 @@ def test_undo_is_exact_whatever_users_columns_are_called(shop: ChinookDatabase) 
 
 
 @each
+@pytest.mark.slow(reason="many orders")
 def test_runs_that_change_the_same_are_undone_one_by_one_and_together(
     shop: ChinookDatabase,
 ) -> None:
@@ -367,6 +368,7 @@ def test_migrations_and_functions_work_in_a_schema_of_any_name(
     [*((place, DRIVERS[True][0]) for place in range(len(SCHEMAS))), (0, DRIVERS[True][1])],
     indirect=["home"],
 )
+@pytest.mark.slow(reason="many names")
 def test_sales_are_made_and_undone_in_a_schema_of_any_name(
     home: tuple[ChinookDatabase, str], driver: str
 ) -> None:

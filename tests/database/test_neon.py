@@ -74,6 +74,7 @@ def environ(api: NeonApi, bin_directory: str, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow(reason="starts neonctl several times")
 def test_the_default_branch_is_found(environ: dict[str, str]) -> None:
     location = find_database(environ, directory=Path())
     assert location.source == "NEON_PROJECT_ID"
@@ -106,6 +107,7 @@ def test_branch_role_and_database_are_passed_on(environ: dict[str, str]) -> None
         ({"NEON_ROLE": ""}, "Multiple roles found"),
     ],
 )
+@pytest.mark.slow(reason="starts neonctl several times")
 def test_a_refusal_is_one_line(environ: dict[str, str], change: dict[str, str], said: str) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         connection_string(environ | change)

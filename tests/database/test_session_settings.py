@@ -145,6 +145,7 @@ def usual(
 
 
 @pytest.mark.parametrize(("name", "value"), PAIRS)
+@pytest.mark.slow(reason="each setting in turn")
 def test_no_setting_changes_what_comes_of_it(
     templates: DatabaseTemplates,
     usual: dict[DatabaseVariant, dict[str, Any]],

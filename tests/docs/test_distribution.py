@@ -11,6 +11,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from support import ROOT
 
 
@@ -21,6 +23,7 @@ def run(*command: str | Path, cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow(reason="builds and installs the package")
 def test_wheel_and_sdist_carry_the_migrations_and_the_wheel_works(tmp_path: Path) -> None:
     uv = os.environ.get("UV") or shutil.which("uv")
     assert uv is not None

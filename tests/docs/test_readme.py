@@ -197,6 +197,7 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
     server.drop_database(database)
 
 
+@pytest.mark.slow(reason="a shell line by line")
 def test_its_functions_work_when_pasted_line_by_line(server: Server) -> None:
     for shape in SHAPES[:4]:
         database = server.create_database()

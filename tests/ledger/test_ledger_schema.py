@@ -191,6 +191,7 @@ def test_a_script_makes_the_ledger_s_schema_too(shop: ChinookDatabase) -> None:
         assert recognise(connection).ledger
 
 
+@pytest.mark.slow(reason="makes several shops")
 def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
     database = server.create_database()
     elsewhere = Table("elsewhere", MetaData(), Column("id", Integer), schema="theirs")

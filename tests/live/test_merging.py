@@ -302,6 +302,7 @@ def test_an_interrupted_merge_leaves_the_transactions_as_they_were(
 
 @pytest.mark.parametrize("side", ["request", "answer"])
 @on_one_postgresql
+@pytest.mark.slow(reason="a cut at every message")
 def test_a_connection_cut_during_a_merge_loses_nothing(
     shop: ChinookDatabase, small: None, side: Any
 ) -> None:
@@ -364,6 +365,7 @@ def test_what_knew_other_prices_is_not_merged_together(shop: ChinookDatabase, sm
 
 
 @on_both_databases
+@pytest.mark.slow(reason="many transactions")
 def test_transactions_around_a_sign_up_are_not_merged(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
@@ -404,6 +406,7 @@ def test_each_day_has_runs_of_its_own(
 
 
 @on_each_shape
+@pytest.mark.slow(reason="several streams at once")
 def test_streams_and_batches_at_the_same_time_keep_their_sales_apart(
     shop: ChinookDatabase, small: None
 ) -> None:

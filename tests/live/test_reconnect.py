@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     indirect=["shop"],
     ids=lambda it: it if isinstance(it, str) else it.id,
 )
+@pytest.mark.slow(reason="a cut at every message")
 def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
     shop: ChinookDatabase, side: Side, way: Way
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
 
 
 @pytest.mark.parametrize("ending", ["stopped", "over"])
+@pytest.mark.slow(reason="waits for a server")
 def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
     templates: DatabaseTemplates, tmp_path: Path, ending: str
 ) -> None:
@@ -139,6 +141,7 @@ def test_it_waits_for_a_lock_as_long_as_it_takes(shop: ChinookDatabase) -> None:
 
 
 @on_one_postgresql
+@pytest.mark.slow(reason="waits for processes")
 def test_a_shop_that_cannot_be_read_is_not_waited_for(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         connection.execute(text(shop.sql("LOCK TABLE [Track] IN ACCESS EXCLUSIVE MODE")))

@@ -141,6 +141,7 @@ def test_what_comes_does_not_depend_on_how_it_is_taken() -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="waits for a slow database")
 def test_a_database_that_is_too_slow_is_not_queued_for_ever(shop: ChinookDatabase) -> None:
     clock = Clock()
 
@@ -264,6 +265,7 @@ def test_a_zone_has_a_clock_of_its_own(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="a large history")
 def test_a_few_changes_are_found_without_counting_all(shop: ChinookDatabase) -> None:
     day = date(2026, 1, 31)
     with Session(shop.engine) as session, session.begin():
@@ -325,6 +327,7 @@ def test_what_others_sell_is_changed_too(
     assert len(changed & theirs) > 20
 
 
+@pytest.mark.slow(reason="waits for processes")
 def test_who_has_no_standard_error_may_sell(tmp_path: Path) -> None:
     line = f'"{sys.executable}" -m chinook_sim live --for 1s --json 2>&-'
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=False)

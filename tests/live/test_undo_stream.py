@@ -41,6 +41,7 @@ def take_back(shop: ChinookDatabase, run: str) -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a long stream")
 def test_a_long_stream_is_undone_a_slice_at_a_time(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

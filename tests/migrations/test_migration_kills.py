@@ -71,6 +71,7 @@ def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, tab
 
 
 @on_each_sqlite_shape_unmigrated
+@pytest.mark.slow(reason="many kills")
 def test_an_upgrade_killed_at_any_moment_leaves_either_version(shop: ChinookDatabase) -> None:
     before = timeless(shop.dump())
     with shop.engine.begin() as connection:

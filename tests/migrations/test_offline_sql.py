@@ -50,6 +50,7 @@ def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: ChinookDat
     assert timeless(shop.dump()) == timeless(by_script)
 
 
+@pytest.mark.slow(reason="many migrations")
 def test_a_script_for_an_empty_database_makes_all(server: Server) -> None:
     dumps = []
     for by_script in (True, False):

@@ -274,6 +274,7 @@ def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="many migrations")
 def test_a_ledger_that_was_dropped_can_be_made_again(
     shop: ChinookDatabase, command: Command
 ) -> None:
@@ -289,6 +290,7 @@ def test_a_ledger_that_was_dropped_can_be_made_again(
     assert command("generate", "5", "--once", DATABASE_URL=shop.text).returncode == 0
 
 
+@pytest.mark.slow(reason="the whole suite of commands in another schema")
 def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
     for shape in SHAPES[:4]:
         database = server.create_database()
@@ -346,6 +348,7 @@ def test_the_functions_and_the_library_hold_the_same_lock() -> None:
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="many migrations")
 def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)

@@ -221,6 +221,7 @@ def test_what_cannot_be_is_refused_at_once(start: date, end: Any, count: int, se
 
 @on_both_databases
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow(reason="waits for processes")
 def test_whoever_ends_it_the_same_command_goes_on(shop: ChinookDatabase, ending: int) -> None:
     process = start(shop, "1500")
     until = time.monotonic() + 60

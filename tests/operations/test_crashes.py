@@ -119,6 +119,7 @@ def test_processes_killed_at_many_moments(
         pytest.param("to pgbouncer", "answer", marks=LONG),
     ],
 )
+@pytest.mark.slow(reason="a cut at every message")
 def test_connections_cut_at_every_turn(shop: ChinookDatabase, side: Side, way: Way) -> None:
     assert shop.server is not None
     turn = 0

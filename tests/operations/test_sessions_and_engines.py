@@ -263,6 +263,7 @@ def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="makes several shops")
 def test_it_does_so_in_a_chinook_of_theirs(shop: ChinookDatabase, tmp_path: Path) -> None:
     before = shop.snapshot()
     run_their_test(tmp_path, override=OVERRIDE.format(url=shop.text), before=30)

@@ -62,6 +62,7 @@ def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: ChinookD
 
 
 @on_both_databases
+@pytest.mark.slow(reason="many sizes")
 def test_a_day_is_undone_in_slices_of_any_size(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_run_of_the_middle_that_was_cut_down_by_hand_is_named(shop: ChinookDat
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a long backfill")
 def test_a_backfill_is_undone_with_few_statements(shop: ChinookDatabase) -> None:
     statements = []
     event.listen(shop.engine, "before_cursor_execute", lambda *_: statements.append(1))

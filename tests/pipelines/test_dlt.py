@@ -70,6 +70,7 @@ def source(shop: ChinookDatabase) -> dict[int, int]:
     ],
     indirect=True,
 )
+@pytest.mark.slow(reason="a real pipeline; test_incremental has the same loads in SQL")
 def test_what_an_incremental_load_has_and_what_it_misses(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -85,6 +86,7 @@ def catch_up(shop: ChinookDatabase, copy: ChinookDatabase) -> None:
 @on_variants(
     [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
 )
+@pytest.mark.slow(reason="a replication slot and a long stream")
 def test_a_reader_of_the_log_sees_every_live_change_once(
     templates: DatabaseTemplates, shop: ChinookDatabase
 ) -> None:

@@ -131,6 +131,7 @@ def test_one_by_one_and_in_bulk_have_the_same_shape(shop: ChinookDatabase) -> No
 
 
 @on_all_migrated
+@pytest.mark.slow(reason="a long history")
 def test_a_history_has_the_shape_of_its_years(shop: ChinookDatabase) -> None:
     shape = Profile(
         "peaked",

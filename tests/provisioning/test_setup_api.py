@@ -114,6 +114,7 @@ def test_nothing_is_kept_of_a_set_up_that_failed(empty: Engine) -> None:
         initialise(connection)
 
 
+@pytest.mark.slow(reason="makes several shops")
 def test_the_day_and_the_seed_of_the_stand_in_can_be_given(empty: Engine) -> None:
     seen = []
     for seed in (5, 5, 6):

@@ -110,6 +110,7 @@ def test_the_default_gives_the_ids(shop: ChinookDatabase, default: str) -> None:
 
 @each
 @pytest.mark.parametrize("table", ["Invoice", "InvoiceLine", "Customer"])
+@pytest.mark.slow(reason="many migrations")
 def test_one_table_may_have_such_a_default(shop: ChinookDatabase, table: str) -> None:
     give(shop, NEXT, table)
     if table != "Invoice":
@@ -214,6 +215,7 @@ def test_ids_beyond_the_column_are_refused_in_time(shop: ChinookDatabase) -> Non
 
 
 @one
+@pytest.mark.slow(reason="many migrations")
 def test_the_functions_are_left_out_and_come_back(
     shop: ChinookDatabase, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -242,6 +244,7 @@ def test_the_functions_are_left_out_and_come_back(
 
 @pytest.mark.parametrize("tables", [("Invoice",), ("Invoice", "InvoiceLine")])
 @each
+@pytest.mark.slow(reason="many migrations")
 def test_the_functions_work_where_a_default_was_dropped(
     shop: ChinookDatabase, tables: tuple[str, ...]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
 from support.chinook_variants import CUSTOMERS, TRACKS
 from support.sql_functions import (
@@ -80,6 +82,7 @@ def test_single_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="many draws")
 def test_single_sales_are_drawn_uniformly_over_wide_gaps(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)
     sell(shop, 1_000)

@@ -8,6 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
 from support.sql_functions import (
     assert_drawn_uniformly,
@@ -49,6 +51,7 @@ def digest(shop: ChinookDatabase, day: date) -> str:
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="many draws")
 def test_a_days_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)
     shop.execute("SELECT simulate_sales('2026-01-31', 20000)")

@@ -401,6 +401,7 @@ def check(connection: Connection, filled: Filled, wrong: Wrong) -> list[str]:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="many mutations; test_verification has one of each kind")
 def test_each_mutation_fails_the_checks_that_it_should(shop: ChinookDatabase) -> None:
     filled = fill(shop)
     kind = "sqlite" if shop.server is None else "postgresql"
