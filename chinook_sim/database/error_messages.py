@@ -1,4 +1,4 @@
-"""What a database said when it refused, in one line, and what to do about it."""
+"""The messages of database errors, in one line, with what to do about them."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ NO_INVOICE = (
 
 
 class DriverError(NamedTuple):
-    """What a database said.
+    """An error of a database.
 
     Attributes:
-        line: its first line, and what to do where we know.
+        line: the first line of its message, and what to do if that is known.
         sqlstate: its five-character error code, if it gave one.
         retryable: whether the same transaction may succeed later.
     """
@@ -78,7 +78,7 @@ class DriverError(NamedTuple):
 
 
 def describe_driver_error(error: BaseException) -> DriverError | None:
-    """Return what a database refused with, or None where the error is not a database's."""
+    """Return what the database reported, or None if the error is not a database's."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, UnicodeError):
         # A driver encodes and decodes text, and has no error of its own for what does not fit.

@@ -1,4 +1,4 @@
-"""What else in a database refers to sales: foreign keys of tables that are not Chinook's."""
+"""Foreign keys that refer to sales, of tables that are not Chinook's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which Chinook is this? Its spelling, its schema, and where its ids come from.
+"""Recognising a Chinook: its spelling, its schema, and where its ids come from.
 
-`recognise` is the only place that finds these out, with one query of the catalogue.
+`recognise` is the only function that finds these out, with one query of the catalogue.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> Chinook:
-    """Find out which Chinook a database holds, and let the engine speak its spelling.
+    """Find out which Chinook a database holds, and let the engine use its names.
 
-    Call it when you only want to query a snake_case Chinook, or one that is not on the search
-    path, with the classes of `chinook_sim`; whatever writes sales calls it itself.
+    Call it if you only want to query a snake_case Chinook, or one that is not on the search path,
+    with the classes of `chinook_sim`. Functions that write sales call it themselves.
 
     Args:
         bind: a session, a connection, or an engine, on which a connection is opened for it.
@@ -113,7 +113,7 @@ def place_of(connection: Connection) -> SchemaCandidate | None:
 
 
 def find_schemas(connection: Connection) -> list[SchemaCandidate]:
-    """List the places that hold tables with names of Chinook's, those first that are found first.
+    """Return the schemas that hold tables with names of Chinook's, in the order of the search path.
 
     Raises:
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.

@@ -1,4 +1,4 @@
-"""What a database's Chinook is like: its tables, its spelling, and where its ids come from."""
+"""The Chinook of a database: its tables, its spelling, and where its ids come from."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class SchemaCandidate:
     columns: dict[str, dict[str, IdSource]]
 
     def spell(self, name: str) -> str:
-        """Return a name of Chinook's as this place spells it."""
+        """Return a name of Chinook's in the spelling of this schema."""
         return spell(name, self.spelling)
 
     @property

@@ -1,9 +1,9 @@
-"""Session settings on which our statements depend, on PostgreSQL.
+"""PostgreSQL's session settings that statements of this library depend on.
 
-Rows are kept in the ledger as JSON, in which an interval, a range of dates or a number is written
-as these settings have it; and psycopg reads no timestamp with time zone in another DateStyle than
-ISO. A role or a database may have any of them. They are set for a transaction only, as behind a
-pooler the next one is somebody else's, and where the transaction is the caller's they are restored.
+Rows are stored in the ledger as JSON, in which intervals, date ranges and numbers are written as
+these settings say. psycopg reads no timestamp with time zone in another DateStyle than ISO. A role
+or a database may have any of them. They are set for a transaction only, since behind a pooler the
+next transaction belongs to another client. If the transaction is the caller's, they are restored.
 """
 
 from __future__ import annotations

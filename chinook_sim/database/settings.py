@@ -1,7 +1,7 @@
-"""Where is the database? Read from what the command, the environment and `.env` say.
+"""Finding the database from the options of the command, the environment and `.env`.
 
-No message of this module, and nothing that it makes readable, holds a password: parsers put the
-text they could not read into their errors, so their errors are never shown.
+No message of this module, and no attribute that is shown, holds a password: parsers put the text
+that they could not read into their errors, so their errors are never shown.
 """
 
 from __future__ import annotations

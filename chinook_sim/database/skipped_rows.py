@@ -16,7 +16,7 @@ __all__ = ["check_written", "delete_rows"]
 
 
 def check_written(connection: Connection, table: Any, written: int, sent: int) -> None:
-    """Refuse to go on without rows that the database left out and reported no error for.
+    """Fail if the database skipped rows without an error.
 
     Args:
         connection: which wrote them.
@@ -36,10 +36,10 @@ def check_written(connection: Connection, table: Any, written: int, sent: int) -
 
 
 def delete_rows(connection: Connection, model: Any, condition: ColumnElement[bool]) -> None:
-    """Delete rows, and refuse to go on with any that are still there.
+    """Delete rows, and fail if some are still there.
 
     Raises:
-        BatchFailed: some are, as a trigger or a rule skipped them.
+        BatchFailed: a trigger or a rule skipped some.
     """
     gone = connection.execute(delete(model).where(condition)).rowcount
     left = connection.scalar(select(func.count()).select_from(model).where(condition)) or 0

@@ -1,4 +1,4 @@
-"""Batches that are all there or not there at all, and errors of databases as ours."""
+"""Savepoints around batches, and errors of the database as errors of this library."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = ["all_or_nothing", "check_visible_rows", "translated", "writing"]
 def all_or_nothing(
     session: Session, purpose: Purpose = "batch", chinook: Chinook | None = None
 ) -> Iterator[tuple[Connection, Chinook]]:
-    """Run a block under a savepoint, on a recognised Chinook; errors come as ours.
+    """Run a block under a savepoint, on a recognised Chinook, and translate its errors.
 
     Args:
         session: whose transaction it is.
-        purpose: what the block does, to name the rights it takes where they are lacking.
-        chinook: what was recognised, where it was already.
+        purpose: what the block does, to name the privileges that are missing.
+        chinook: what was recognised, if it is known.
 
     Raises:
-        BatchFailed: the database refused something; the savepoint was rolled back. Or row-level
+        BatchFailed: the database refused something, and the savepoint was rolled back. Or row-level
             security may hide rows.
         NotAChinook: the database holds no Chinook.
     """
@@ -55,7 +55,7 @@ def all_or_nothing(
         check_visible_rows(chinook)
         try:
             with writing(connection), session.begin_nested(), translated():
-                # RunRequest for again: only now does the session send the SAVEPOINT.
+                # Requested again: only now does the session send the SAVEPOINT.
                 connection = connection_of(session)
                 with pinned(connection, chinook), _encoding(connection):
                     yield connection, chinook
@@ -73,11 +73,10 @@ def all_or_nothing(
 def check_visible_rows(chinook: Chinook) -> None:
     """Refuse a role from which row-level security may hide rows of the shop or of the ledger.
 
-    Ids, totals and candidates would follow from the rows that it sees; and COPY refuses such a
-    table.
+    Ids, totals and candidates would follow from the rows that it sees. COPY refuses such a table.
 
     Raises:
-        BatchFailed: it is one.
+        BatchFailed: there is such a table.
     """
     if chinook.row_security:
         raise BatchFailed(f"nothing was written: {chinook.hidden_rows}")
@@ -105,7 +104,7 @@ def writing(connection: Connection) -> AbstractContextManager[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the database refuses into BatchFailed; other errors pass."""
+    """Translate database errors into BatchFailed; other errors pass."""
     try:
         with interruptible():
             yield

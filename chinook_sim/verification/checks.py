@@ -34,13 +34,13 @@ SPREAD_LIMIT = 80
 
 
 def verify_day(connection: Connection, day: date, *, expect: int | None = None) -> list[Check]:
-    """Check the sales of one day, and that runs with sales on it left them as they are.
+    """Check the sales of one day, and the runs with sales on it.
 
     Args:
-        connection: on a Chinook. Its transaction, if it has not begun, becomes REPEATABLE READ and
-            READ ONLY on PostgreSQL; begin it so yourself if others write meanwhile.
-        day: the day. Late sales count with the day of their run, cancelled ones as well.
-        expect: how many sales there must be; without it there must be some.
+        connection: on a Chinook. On PostgreSQL, its transaction, if it has not begun, becomes
+            REPEATABLE READ and READ ONLY; begin it so yourself if others write meanwhile.
+        day: the day. Late and cancelled sales count with the day of their run.
+        expect: number of sales that there must be; at least one if None.
 
     Raises:
         NotAChinook: the database holds no Chinook.
@@ -99,14 +99,14 @@ def _checks_of_day(
 
 
 def verify_all(connection: Connection, *, expect: int | None = None) -> list[Check]:
-    """Check every sale there is, and every run, for what must hold in any Chinook.
+    """Check every sale and every run for what must hold in any Chinook.
 
-    What is older than the ledger need not be as simulated sales are: where it is not, that is a
-    remark. Keeps eight bytes of each sale in memory.
+    Invoices that are older than the ledger need not follow the rules of simulated sales; those that
+    do not are a remark. Eight bytes of each sale are kept in memory.
 
     Args:
         connection: as for `verify_day`.
-        expect: how many sales there must be; without it there must be some.
+        expect: number of sales that there must be; at least one if None.
 
     Raises:
         NotAChinook: the database holds no Chinook.

@@ -1,8 +1,8 @@
-"""Comparing the sales in the tables with what the ledger says that each run made.
+"""Comparing the sales in the tables with what each run made, as the ledger says.
 
 The sales are read once, in the order of their ids. A sale that later runs changed is compared as it
-was before the first of these changes, as the ledger has kept it. What is compared is the number of
-sales, their lines and revenue, the digest of the run, and the fingerprint of each sale.
+was before the first of these changes, which is in the ledger. Compared are the number of sales,
+their lines and revenue, the digest of the run, and the fingerprint of each sale.
 """
 
 from __future__ import annotations

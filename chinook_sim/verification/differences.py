@@ -1,4 +1,4 @@
-"""What differs between a run's sales and the ledger, and how it is told."""
+"""What differs between the sales of a run and the ledger, and its text."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunDifference:
-    """In what the sales of a run are not as it made them.
+    """How the sales of a run differ from what it made.
 
     Attributes:
         run_id: the run.
@@ -101,15 +101,15 @@ class RunDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        runs: how many runs were compared.
+        runs: number of runs that were compared.
         differing: those whose sales differ.
         strays: invoices on a day of a run that no run made.
         copies: invoices that no run made, and that are the same as one that a run made.
         undone: sales of undone runs.
-        moved_here: sales that are dated on the day that is compared, by runs of other days.
+        moved_here: sales of runs of other days that are dated on the day that is compared.
     """
 
     runs: int = 0

@@ -1,8 +1,8 @@
-"""Checks on the shape of the sales: what is in the database against what a profile declares.
+"""Checks on the distribution of the sales: the database against what a profile declares.
 
-In SQL and arithmetic of their own: of a profile only its numbers are used here, and nothing that
-draws by them. What was drawn is judged by chi-square tests; how many sales a day has is not drawn,
-but for how it is rounded, and so is judged exactly.
+They use SQL and arithmetic of their own, and only the numbers of a profile. What is random is
+judged by chi-square tests. The number of sales of a day is random only in how it is rounded, so it
+is judged exactly.
 """
 
 from __future__ import annotations
@@ -106,20 +106,20 @@ def verify_shape(
     *,
     day: date | None = None,
 ) -> list[Check]:
-    """Check the sales against the shape that a profile declares.
+    """Check the distribution of the sales against a profile.
 
-    Hours, numbers of tracks, customers and tracks of the sales of a day, or of all that are in the
-    ledger; of all, also how many each day has, by weekday, month, growth and peaks.
+    Judged are hours, numbers of tracks, customers and tracks of the sales of a day, or of all that
+    are in the ledger; of all, also how many each day has, by weekday, month, growth and peaks.
 
     Args:
         connection: as for `verify_day`.
-        profile: as for `generate_d1`: judged are the sales of the runs that had it, or, where none
-            had, all of them. None: each run's own, as the ledger has it.
+        profile: as for `generate_d1`. Judged are the sales of the runs that had it, or all of them
+            if none had. If None, the sales of each run are judged by its own profile.
         day: the day; None for all of them.
 
     Raises:
         InvalidInput: there is no such profile; or none is named, and the ledger names none either,
-            or one that is a file's; or the connection is in AUTOCOMMIT mode.
+            or one of a file; or the connection is in AUTOCOMMIT mode.
         NotAChinook: the database holds no Chinook.
     """
     shape = None if profile is None else load_profile(profile)

@@ -43,19 +43,19 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: what is checked, in a few words.
         passed: whether it holds.
-        figure: what was counted, for a person to read.
-        count: how many rows are wrong, or are remarked upon; 0 for none.
-        ids: up to `SHOWN` of their ids, the lowest ones; of invoices, unless `figure` says
-            otherwise.
-        remark: whether it tells something that is no failure: what was found and may be right, or
-            what could not be checked.
+        figure: what was counted, as text.
+        count: number of rows that are wrong, or that a remark is about; 0 for none.
+        ids: up to `SHOWN` of their ids, the lowest ones; of invoices, unless `figure` names
+            something else.
+        remark: whether it is a remark and no failure: something that may be right, or that could
+            not be checked.
         runs: the runs whose sales differ, and how.
-        measured: numbers that `figure` tells of beside `count`, by name, such as `expected`.
+        measured: numbers in `figure` besides `count`, by name, such as `expected`.
     """
 
     name: str
@@ -108,10 +108,10 @@ def none_of(
 
 
 def take_snapshot(connection: Connection) -> None:
-    """Let all queries of a transaction see the database as of one moment.
+    """Let all queries of a transaction see the same snapshot of the database.
 
     Args:
-        connection: whose transaction has not run a query yet. It becomes read-only on PostgreSQL.
+        connection: its transaction has not run a query yet. It becomes read-only on PostgreSQL.
     """
     check_connection(connection)
     dialect_of(connection).begin_snapshot(connection)

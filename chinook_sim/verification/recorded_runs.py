@@ -1,4 +1,4 @@
-"""What the ledger says that runs made, a piece at a time."""
+"""What the ledger says that runs made, a slice at a time."""
 
 from __future__ import annotations
 

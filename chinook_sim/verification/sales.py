@@ -76,7 +76,7 @@ def stream(
     *,
     size: int = SLICE,
 ) -> Iterator[Sequence[Row[Any]]]:
-    """Yield the rows of an answer, some at a time, without holding all of them."""
+    """Yield the rows of a result in slices, without holding all of them."""
     # Closed as well where the last rows are never asked for.
     with connection.execute(
         executable(connection, statement),
