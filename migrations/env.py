@@ -1,4 +1,4 @@
-"""Alembic's door: the same settings as the command, or a connection that was lent.
+"""Alembic's door: the same settings as the command, or a connection that is provided.
 
 Everything happens in one transaction, under a lock, so that an upgrade is whole or has not been.
 With `--sql` the database is looked at, to write the script for what is there; nothing is changed.
@@ -31,7 +31,7 @@ from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
     MIGRATION_LOCK,
     TRANSACTION_SETUP,
-    demand,
+    check_upgrade_privileges,
     lock,
     new_schema,
     prepare,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 30
 """Seconds, as the command's default."""
 
-lent: Connection | None = context.config.attributes.get("connection")
+provided_connection: Connection | None = context.config.attributes.get("connection")
 
 
 def run(connection: Connection) -> None:
@@ -54,25 +54,29 @@ def run(connection: Connection) -> None:
     if not offline:
         lock(connection)
     wanted = context.get_x_argument(as_dictionary=True).get("ledger_schema")
-    site = prepare(
+    revision = prepare(
         connection,
         context.config.attributes.get("spelling", "camel"),
         wanted or context.config.attributes.get("ledger_schema"),
     )
-    if offline and "\t" in (site.schema or ""):
+    if offline and "\t" in (revision.schema or ""):
         raise MigrationRefused(
-            f"no script is written for the schema {site.spell(site.schema or '')}: Alembic prints "
-            "tabs as spaces; upgrade without --sql"
+            f"no script is written for the schema {revision.spell(revision.schema or '')}: Alembic "
+            "prints tabs as spaces; upgrade without --sql"
         )
-    apart = site.ledger_schema != site.schema
-    if lent is None and site.place is not None and (apart or not site.place.visible):
+    apart = revision.ledger_schema != revision.schema
+    if (
+        provided_connection is None
+        and revision.place is not None
+        and (apart or not revision.place.visible)
+    ):
         # `alembic check` looks for tables in the first schema of the search path only.
-        schemas = dict.fromkeys((site.ledger_schema or "public", site.schema or "public"))
-        schema = site.spell(*schemas)
+        schemas = dict.fromkeys((revision.ledger_schema or "public", revision.schema or "public"))
+        schema = revision.spell(*schemas)
         connection.execute(sql_text(f"SET LOCAL search_path = {schema}"))
 
     # Alembic leaves its table behind at base; nothing of ours shall stay.
-    versions = Table(VERSION_TABLE, MetaData(), schema=site.ledger_schema)
+    versions = Table(VERSION_TABLE, MetaData(), schema=revision.ledger_schema)
 
     at_base = False
 
@@ -93,16 +97,16 @@ def run(connection: Connection) -> None:
         include_name=lambda name, kind, _: kind != "table" or is_ours(name),
         include_object=lambda thing, name, kind, *_: kind != "table" or is_ours(name),
         version_table=VERSION_TABLE,
-        version_table_schema=site.ledger_schema,
+        version_table_schema=revision.ledger_schema,
         transactional_ddl=True,
         literal_binds=offline,
-        site=site,
+        revision_context=revision,
         **options,
     )
     if not offline:
         if not context.get_context().opts.get("dont_mutate") and installed(connection) != head():
-            demand(site)
-            make_schema = new_schema(site)
+            check_upgrade_privileges(revision)
+            make_schema = new_schema(revision)
             if make_schema is not None:
                 connection.execute(sql_text(make_schema))
         context.run_migrations()
@@ -111,11 +115,11 @@ def run(connection: Connection) -> None:
             versions.drop(connection, checkfirst=True)
         return
     with context.begin_transaction():
-        if site.postgresql:
+        if revision.postgresql:
             for statement in TRANSACTION_SETUP:
                 context.execute(statement)
             context.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-        make_schema = new_schema(site)
+        make_schema = new_schema(revision)
         if make_schema is not None:
             context.execute(sql_text(make_schema))
         context.run_migrations()
@@ -168,7 +172,7 @@ def connected(location: Any) -> Iterator[Connection]:
         yield connection
 
 
-if lent is None:
+if provided_connection is None:
     run_with_settings()
 else:
-    run(lent)
+    run(provided_connection)

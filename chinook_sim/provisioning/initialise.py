@@ -33,7 +33,12 @@ from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
 from chinook_sim.models import Customer
 from chinook_sim.provisioning.migration_runner import head, upgrade
-from chinook_sim.provisioning.revision_context import demand, demand_init, lock, prepare
+from chinook_sim.provisioning.revision_context import (
+    check_init_privileges,
+    check_upgrade_privileges,
+    lock,
+    prepare,
+)
 from chinook_sim.provisioning.sample_data import MAX_SCALE
 from chinook_sim.provisioning.sample_loader import fill
 from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
@@ -156,7 +161,7 @@ def _make(
     fill_tables: Callable[[], None],
 ) -> Made:
     """Migrate what is there, and fill it if it is empty."""
-    demand_init(connection, ledger_schema)
+    check_init_privileges(connection, ledger_schema)
     if source is not None and backend_for(connection).is_file:
         raise InvalidInput("this file exists already; --from makes a new one, under another name")
     if place_of(connection) is None:
@@ -165,7 +170,7 @@ def _make(
         if source is not None:
             if kind(source) != "postgresql":
                 raise InvalidInput(f"{source.name} is a SQLite file; the database is PostgreSQL")
-            demand(prepare(connection, ledger_schema=ledger_schema))
+            check_upgrade_privileges(prepare(connection, ledger_schema=ledger_schema))
             load_postgresql(source, connection)
             _check_spelling(recognise(connection), spelling)
             upgrade(connection, ledger_schema=ledger_schema)

@@ -22,7 +22,7 @@ from chinook_sim.database.schema import is_chinook_name
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import ChinookName
 from chinook_sim.provisioning.ledger_location import installed
-from chinook_sim.provisioning.revision_context import Site, lock, prepare
+from chinook_sim.provisioning.revision_context import RevisionContext, lock, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +112,7 @@ def include_object(
     return not reflected or compare_to is not None or not is_chinook_name(name or "")
 
 
-def mend(here: Site) -> None:
+def mend(here: RevisionContext) -> None:
     """Write the SQL functions of a database at the newest revision anew where names have changed.
 
     PostgreSQL renames nothing in the text of a function.
@@ -120,7 +120,7 @@ def mend(here: Site) -> None:
     Args:
         here: the database, locked, in a transaction.
     """
-    context = MigrationContext.configure(here.look, opts={"site": here})
+    context = MigrationContext.configure(here.connection, opts={"revision_context": here})
     with Operations.context(context):
         for script in ScriptDirectory(str(_scripts())).walk_revisions():
             if hasattr(script.module, "mend"):

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MIGRATION_LOCK",
     "TRANSACTION_SETUP",
-    "Site",
-    "demand",
-    "demand_init",
+    "RevisionContext",
+    "check_init_privileges",
+    "check_upgrade_privileges",
+    "current_context",
     "execute",
     "leave_out",
     "lock",
@@ -45,26 +46,25 @@ __all__ = [
     "marked",
     "new_schema",
     "prepare",
-    "site",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class RevisionContext:
     """What a revision works on.
 
     A revision writes through Alembic's `op`, which with `--sql` only prints; what it needs to know
-    of the database it asks `look`, which is connected in either case, and writes nothing there.
+    it reads the database through `connection`, in either mode, and writes nothing there.
 
     Attributes:
-        look: a connection to the database, that spells names as the Chinook does.
+        connection: to the database, which renders names as the Chinook has them.
         schema: where the Chinook is, and our sequences and functions; None on SQLite.
         ledger_schema: where our tables are: beside the Chinook, or in a schema of their own.
         place: what is there of a Chinook; None in an empty database.
         spelling: of the Chinook that is there, or that an empty database gets.
     """
 
-    look: Connection
+    connection: Connection
     schema: str | None
     ledger_schema: str | None
     place: SchemaCandidate | None
@@ -73,11 +73,11 @@ class Site:
     @property
     def postgresql(self) -> bool:
         """Whether it is PostgreSQL, and not SQLite: a revision has SQL for one or the other."""
-        return backend_for(self.look).name == "postgresql"
+        return backend_for(self.connection).name == "postgresql"
 
     def spell(self, *names: Table | str) -> str:
         """Return names as SQL, tables with their schema."""
-        return quoted(self.look, *names)
+        return quoted(self.connection, *names)
 
     def ours(self, name: str) -> str:
         """Return the name of a function or sequence of ours as SQL, with its schema."""
@@ -88,8 +88,8 @@ class Site:
         return self._within(self.ledger_schema, name)
 
     def _within(self, schema: str | None, name: str) -> str:
-        name = quoted(self.look, name)
-        return f"{quoted(self.look, schema)}.{name}" if schema else name
+        name = quoted(self.connection, name)
+        return f"{quoted(self.connection, schema)}.{name}" if schema else name
 
     def sequence_of(self, table: Table) -> str | None:
         """Return the sequence that makes a table's ids, as SQL; None where nothing does."""
@@ -101,13 +101,13 @@ class Site:
         return self.ours(f"{spell(table.name)}_{spell(key.name)}_seq")
 
 
-def site() -> Site:
-    """Return the site of the revision that is running, with what earlier ones made."""
-    found: Site = op.get_context().opts["site"]
-    return replace(found, place=place_of(found.look))
+def current_context() -> RevisionContext:
+    """Return the context of the current revision, with what earlier ones made."""
+    found: RevisionContext = op.get_context().opts["revision_context"]
+    return replace(found, place=place_of(found.connection))
 
 
-def demand_init(connection: Connection, ledger_schema: str | None) -> None:
+def check_init_privileges(connection: Connection, ledger_schema: str | None) -> None:
     """Refuse to go on where the role may not do what `init` takes on a shop that is there.
 
     Args:
@@ -124,35 +124,37 @@ def demand_init(connection: Connection, ledger_schema: str | None) -> None:
     if migrated:
         ledger_schema = None
     ledger_schema = ledger_schema or place.ledger_schema
-    here = Site(connection, place.schema, ledger_schema, place, place.spelling)
+    here = RevisionContext(connection, place.schema, ledger_schema, place, place.spelling)
     apply_identifier_style(connection, here.spelling, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
     _refuse_missing(missing_grants(connection, needed))
 
 
-def demand(here: Site) -> None:
+def check_upgrade_privileges(here: RevisionContext) -> None:
     """Refuse to begin where the role may not do what an upgrade takes.
 
     Raises:
         MigrationRefused: it names the role that owns the ledger, or the GRANTs that are missing.
     """
     if here.postgresql:
-        owner = here.look.scalar(_OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE})
+        owner = here.connection.scalar(
+            _OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE}
+        )
         if owner is not None:
             raise MigrationRefused(
                 f"not upgraded: must be owner of the tables of chinook_sim. Run it as {owner}"
             )
-        _refuse_missing(missing_grants(here.look, _needs(here)))
+        _refuse_missing(missing_grants(here.connection, _needs(here)))
 
 
-def _needs(here: Site) -> list[Privilege]:
+def _needs(here: RevisionContext) -> list[Privilege]:
     """Return what an upgrade takes."""
     place, tables = here.place, (Invoice.__table__, InvoiceLine.__table__)
     schemas = [here.schema] if new_schema(here) else [here.schema, here.ledger_schema]
     needed: list[Privilege] = [("CREATE", f"SCHEMA {here.spell(it or 'public')}") for it in schemas]
     if new_schema(here):
-        database = here.look.scalar(text("SELECT quote_ident(current_database())"))
+        database = here.connection.scalar(text("SELECT quote_ident(current_database())"))
         needed.append(("CREATE", f"DATABASE {database}"))
     needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
     if place and any(not place.has(table) for table in CHINOOK_TABLES):
@@ -205,7 +207,7 @@ def leave_out(what: str) -> None:
 
 def prepare(
     connection: Connection, spelling: Spelling = "camel", ledger_schema: str | None = None
-) -> Site:
+) -> RevisionContext:
     """Find out what is there, and let a connection write names as they are there.
 
     Args:
@@ -240,14 +242,17 @@ def prepare(
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
     spelling = place.spelling if place else spelling
     apply_identifier_style(connection, spelling, schema, ledger_schema)
-    return Site(connection, schema, ledger_schema, place, spelling)
+    return RevisionContext(connection, schema, ledger_schema, place, spelling)
 
 
-def new_schema(here: Site) -> str | None:
+def new_schema(here: RevisionContext) -> str | None:
     """Return the statement that makes the ledger's schema, or None if it is there."""
-    if here.ledger_schema is None or here.ledger_schema in inspect(here.look).get_schema_names():
+    if (
+        here.ledger_schema is None
+        or here.ledger_schema in inspect(here.connection).get_schema_names()
+    ):
         return None
-    return f"CREATE SCHEMA {quoted(here.look, here.ledger_schema)}"
+    return f"CREATE SCHEMA {quoted(here.connection, here.ledger_schema)}"
 
 
 def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | None) -> None:
@@ -276,7 +281,7 @@ def lock(connection: Connection) -> None:
     """Keep other upgrades out until the transaction ends.
 
     Raises:
-        MigrationRefused: the transaction that was lent sees only what was there when it began.
+        MigrationRefused: the connection's transaction sees only what was there when it began.
     """
     backend = backend_for(connection)
     backend.begin_migration(connection)
@@ -288,7 +293,7 @@ def mark(kind: str, name: str, more: str = "") -> None:
     execute(f"COMMENT ON {kind} {name} IS '{MARK}{more}'")
 
 
-def marked(here: Site, catalogue: str, name: str) -> str | None:
+def marked(here: RevisionContext, catalogue: str, name: str) -> str | None:
     """Return what `mark` left at something, None where there is nothing, or nothing of ours.
 
     Args:
@@ -297,7 +302,7 @@ def marked(here: Site, catalogue: str, name: str) -> str | None:
         name: its name as SQL; of a function, its signature.
     """
     kind = {"pg_class": "regclass", "pg_proc": "regprocedure"}[catalogue]
-    comment = here.look.scalar(
+    comment = here.connection.scalar(
         text(f"SELECT obj_description(to_{kind}(:name), :catalogue)"),
         {"name": name, "catalogue": catalogue},
     )

@@ -16,7 +16,13 @@ from alembic import op
 
 from chinook_sim.database.schema import LEDGER_MARK, VERSION_TABLE
 from chinook_sim.errors import MigrationRefused
-from chinook_sim.provisioning.revision_context import Site, execute, mark, marked, site
+from chinook_sim.provisioning.revision_context import (
+    RevisionContext,
+    current_context,
+    execute,
+    mark,
+    marked,
+)
 
 revision = "0001"
 down_revision = None
@@ -104,7 +110,7 @@ column refers to. A table without an `ID` has all its columns as the key.
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     tables = chinook(here)
     missing = {
         name: table
@@ -131,9 +137,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     noted = created(here)
-    made = set(here.look.scalars(sa.select(noted.c.name).where(noted.c.revision == revision)))
+    made = set(here.connection.scalars(sa.select(noted.c.name).where(noted.c.revision == revision)))
     known = chinook(here)
     tables = [table for name, table in known.items() if name in made and _is_ours(here, table)]
     if tables and op.get_context().as_sql:
@@ -147,7 +153,7 @@ def downgrade() -> None:
     filled = [
         f"{here.spell(table)} ({rows} rows)"
         for table in tables
-        if (rows := here.look.scalar(sa.select(sa.func.count()).select_from(table)))
+        if (rows := here.connection.scalar(sa.select(sa.func.count()).select_from(table)))
     ]
     if filled:
         raise MigrationRefused(
@@ -158,7 +164,7 @@ def downgrade() -> None:
     op.drop_table(CREATED, schema=here.ledger_schema)
 
 
-def chinook(here: Site) -> dict[str, sa.Table]:
+def chinook(here: RevisionContext) -> dict[str, sa.Table]:
     """Return the tables of Chinook in the names of a database, by their CamelCase names.
 
     The keys of the columns are CamelCase too. Later revisions take names from here, and not from
@@ -179,7 +185,7 @@ def chinook(here: Site) -> dict[str, sa.Table]:
     return tables
 
 
-def _column(here: Site, name: str, kind: Any, key: bool) -> sa.Column[Any]:
+def _column(here: RevisionContext, name: str, kind: Any, key: bool) -> sa.Column[Any]:
     bare = name.rstrip("?")
     if isinstance(kind, int):
         kind = sa.String(kind)
@@ -193,7 +199,9 @@ def _column(here: Site, name: str, kind: Any, key: bool) -> sa.Column[Any]:
     )
 
 
-def _refer(here: Site, name: str, column: str, table: sa.Table, target: sa.Table) -> None:
+def _refer(
+    here: RevisionContext, name: str, column: str, table: sa.Table, target: sa.Table
+) -> None:
     """Let a column refer to the key of a table, and give it an index."""
     if here.spelling == "snake":
         names = [f"{table.name}_{table.c[column].name}_{what}" for what in ("fkey", "idx")]
@@ -206,24 +214,24 @@ def _refer(here: Site, name: str, column: str, table: sa.Table, target: sa.Table
     sa.Index(index, table.c[column])
 
 
-def spelled(here: Site, name: str) -> str:
+def spelled(here: RevisionContext, name: str) -> str:
     """Return a CamelCase name of Chinook's as the database has it."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if here.spelling == "snake" else name
 
 
-def created(here: Site) -> sa.TableClause:
+def created(here: RevisionContext) -> sa.TableClause:
     """Return the table of what was made."""
     columns = (sa.column("name", sa.String), sa.column("revision", sa.String))
     return sa.table(CREATED, *columns, schema=here.ledger_schema)
 
 
-def _is_ours(here: Site, table: sa.Table) -> bool:
+def _is_ours(here: RevisionContext, table: sa.Table) -> bool:
     """Tell whether a table is the one that was made, and not another of its name."""
     if here.place is None or not here.place.has(table):
         return False
     if here.postgresql:
         return marked(here, "pg_class", here.spell(table)) is not None
     # Nothing can be marked in SQLite: it must look like the one that was made, at least.
-    there = sa.inspect(here.look).get_columns(table.name)
+    there = sa.inspect(here.connection).get_columns(table.name)
     names = {column.name.lower() for column in table.columns}
     return {column["name"].lower() for column in there} == names

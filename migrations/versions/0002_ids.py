@@ -13,7 +13,14 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.provisioning.migration_runner import revision_of
-from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
+from chinook_sim.provisioning.revision_context import (
+    RevisionContext,
+    current_context,
+    execute,
+    leave_out,
+    mark,
+    marked,
+)
 
 revision = "0002"
 down_revision = "0001"
@@ -24,14 +31,14 @@ SEQUENCES = {"invoice_id_seq": "Invoice", "invoice_line_id_seq": "InvoiceLine"}
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         leave_out("sequences, which SQLite does not have")
         return
     create(here)
 
 
-def create(here: Site) -> None:
+def create(here: RevisionContext) -> None:
     """Create the sequences of the columns that have nothing that makes their ids."""
     first = revision_of("0001")
     chinook, created = first.chinook(here), first.created(here)
@@ -56,10 +63,10 @@ def create(here: Site) -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     created = revision_of("0001").created(here)
     ours = created.c.revision == revision
-    for name in here.look.scalars(sa.select(created.c.name).where(ours)).all():
+    for name in here.connection.scalars(sa.select(created.c.name).where(ours)).all():
         # Somebody may have dropped it, and made one of the same name.
         if marked(here, "pg_class", here.ours(name)) is not None:
             execute(f"DROP SEQUENCE {here.ours(name)}")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.provisioning.migration_runner import revision_of
-from chinook_sim.provisioning.revision_context import execute, site
+from chinook_sim.provisioning.revision_context import current_context, execute
 
 revision = "0003"
 down_revision = "0002"
@@ -23,7 +23,7 @@ RUN = "chinook_sim_run"
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     op.create_table(
         RUN,
         sa.Column("run_id", sa.String(36), primary_key=True),
@@ -74,4 +74,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Somebody may have dropped it already, and wants it made again.
-    op.drop_table(RUN, schema=site().ledger_schema, if_exists=True)
+    op.drop_table(RUN, schema=current_context().ledger_schema, if_exists=True)

@@ -18,7 +18,14 @@ from sqlalchemy import text
 
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.provisioning.migration_runner import SqlFunction, read_functions, revision_of
-from chinook_sim.provisioning.revision_context import Site, execute, leave_out, mark, marked, site
+from chinook_sim.provisioning.revision_context import (
+    RevisionContext,
+    current_context,
+    execute,
+    leave_out,
+    mark,
+    marked,
+)
 
 revision = "0004"
 down_revision = "0003"
@@ -40,7 +47,7 @@ FUNCTIONS = read_functions(
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         leave_out("functions, which SQLite does not have")
         return
@@ -48,7 +55,7 @@ def upgrade() -> None:
     install(here, FUNCTIONS, names_in(here))
 
 
-def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
+def refuse_taken(here: RevisionContext, condition: str, **parameters: list[str]) -> None:
     """Refuse to replace functions of somebody else.
 
     Args:
@@ -59,7 +66,7 @@ def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
     Raises:
         MigrationRefused: some are there; it gives the statements that rename them.
     """
-    taken = here.look.execute(
+    taken = here.connection.execute(
         text(
             "SELECT quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' "
             "|| pg_get_function_identity_arguments(p.oid) || ')' AS routine, "
@@ -78,7 +85,9 @@ def refuse_taken(here: Site, condition: str, **parameters: list[str]) -> None:
         )
 
 
-def install(here: Site, functions: dict[str, SqlFunction], names: dict[str, str]) -> None:
+def install(
+    here: RevisionContext, functions: dict[str, SqlFunction], names: dict[str, str]
+) -> None:
     """Create functions, or replace them by others of the same parameters and results.
 
     Args:
@@ -93,7 +102,7 @@ def install(here: Site, functions: dict[str, SqlFunction], names: dict[str, str]
         install_one(here, function.render(names), settings_of(here, function.name))
 
 
-def other_defaults(here: Site) -> str:
+def other_defaults(here: RevisionContext) -> str:
     """Say which ids the functions cannot take, as a column has a default of the owner's."""
     found = []
     chinook = revision_of("0001").chinook(here)
@@ -104,7 +113,7 @@ def other_defaults(here: Site) -> str:
     return " and ".join(found)
 
 
-def settings_of(here: Site, name: str) -> str:
+def settings_of(here: RevisionContext, name: str) -> str:
     """Return the settings that a function runs with, as SQL."""
     shops = f"{here.spell(here.schema or 'public')}, " if name.startswith("simulate_") else ""
     # Planning anew at each call takes longer than the look-ups of one sale.
@@ -112,7 +121,7 @@ def settings_of(here: Site, name: str) -> str:
     return f"SET search_path = pg_catalog, {shops}pg_temp{plans}"
 
 
-def install_one(here: Site, function: SqlFunction, settings: str) -> None:
+def install_one(here: RevisionContext, function: SqlFunction, settings: str) -> None:
     """Create a function, or replace it by another of the same parameters and result."""
     name, parameters, result, body = function
     quote = _dollars(body)
@@ -128,19 +137,19 @@ def install_one(here: Site, function: SqlFunction, settings: str) -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         return
     for signature in refuse_changed(here, signatures(here)):
         execute(f"DROP FUNCTION {signature}")
 
 
-def signatures(here: Site) -> list[str]:
+def signatures(here: RevisionContext) -> list[str]:
     """Return the signatures of the functions, the last made first."""
     return [signature_of(here, function) for function in FUNCTIONS.values()][::-1]
 
 
-def refuse_changed(here: Site, signatures: list[str]) -> list[str]:
+def refuse_changed(here: RevisionContext, signatures: list[str]) -> list[str]:
     """Return the signatures of those functions that are there.
 
     Raises:
@@ -148,7 +157,7 @@ def refuse_changed(here: Site, signatures: list[str]) -> list[str]:
     """
     there = []
     for signature in signatures:
-        found = here.look.scalar(
+        found = here.connection.scalar(
             text("SELECT md5(prosrc) FROM pg_proc WHERE oid = to_regprocedure(:signature)"),
             {"signature": signature},
         )
@@ -170,7 +179,7 @@ def _dollars(body: str) -> str:
     return f"${tag}$"
 
 
-def signature_of(here: Site, function: SqlFunction) -> str:
+def signature_of(here: RevisionContext, function: SqlFunction) -> str:
     """Return a function's name and the types of its parameters as SQL."""
     parameters = function.parameters.split(", ")
     types = ", ".join(parameter.partition(" ")[2] for parameter in parameters)
@@ -186,7 +195,7 @@ NEW_SALES = (
 """The rights that making lines, and sales, takes, each on one of `objects_of`."""
 
 
-def objects_of(here: Site) -> dict[str, str]:
+def objects_of(here: RevisionContext) -> dict[str, str]:
     """Return the tables and sequences that the functions use, as SQL."""
     chinook = revision_of("0001").chinook(here)
     customer, track = chinook["Customer"], chinook["Track"]
@@ -204,7 +213,7 @@ def objects_of(here: Site) -> dict[str, str]:
     }
 
 
-def names_in(here: Site) -> dict[str, str]:
+def names_in(here: RevisionContext) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     chinook = revision_of("0001").chinook(here)
     customer, track = chinook["Customer"], chinook["Track"]

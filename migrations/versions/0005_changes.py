@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from chinook_sim.provisioning.revision_context import site
+from chinook_sim.provisioning.revision_context import current_context
 
 revision = "0005"
 down_revision = "0004"
@@ -20,7 +20,7 @@ CHANGE = "chinook_sim_change"
 
 
 def upgrade() -> None:
-    schema = site().ledger_schema
+    schema = current_context().ledger_schema
     op.create_table(
         CHANGE,
         sa.Column(
@@ -48,4 +48,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Somebody may have dropped it already, and wants it made again.
-    op.drop_table(CHANGE, schema=site().ledger_schema, if_exists=True)
+    op.drop_table(CHANGE, schema=current_context().ledger_schema, if_exists=True)

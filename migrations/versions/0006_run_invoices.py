@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from chinook_sim.provisioning.migration_runner import read_functions, revision_of
-from chinook_sim.provisioning.revision_context import Site, execute, site
+from chinook_sim.provisioning.revision_context import RevisionContext, current_context, execute
 
 revision = "0006"
 down_revision = "0005"
@@ -37,7 +37,7 @@ FUNCTIONS = read_functions(
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     run, change, ranges = (here.ledgers(name) for name in (RUN, CHANGE, RANGES))
     op.create_table(
         RANGES,
@@ -74,13 +74,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     run, change, ranges = (here.ledgers(name) for name in (RUN, CHANGE, RANGES))
     if here.postgresql:
         earlier = revision_of("0004")
         earlier.refuse_changed(here, earlier.signatures(here))
         earlier.install(here, earlier.FUNCTIONS, earlier.names_in(here))
-    there = set(sa.inspect(here.look).get_table_names(schema=here.ledger_schema))
+    there = set(sa.inspect(here.connection).get_table_names(schema=here.ledger_schema))
     if not {RUN, CHANGE, RANGES} <= there:
         # Somebody may have dropped some of it already, and wants it made again.
         op.drop_table(RANGES, schema=here.ledger_schema, if_exists=True)
@@ -104,7 +104,7 @@ def downgrade() -> None:
     op.drop_table(RANGES, schema=here.ledger_schema)
 
 
-def names_in(here: Site) -> dict[str, str]:
+def names_in(here: RevisionContext) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     earlier = revision_of("0004")
     ranges = here.ledgers(RANGES)
@@ -122,14 +122,14 @@ def names_in(here: Site) -> dict[str, str]:
     }
 
 
-def _bound(here: Site, place: int) -> str:
+def _bound(here: RevisionContext, place: int) -> str:
     """Return the expression for a number of a range of ids that is kept as JSON."""
     if here.postgresql:
         return f"CAST(p.value ->> {place} AS bigint)"
     return f"json_extract(p.value, '$[{place}]')"
 
 
-def _billing_print(here: Site) -> str:
+def _billing_print(here: RevisionContext) -> str:
     """Return what a fingerprint has of the address of a customer `c`, as four bytes."""
     columns = revision_of("0001").chinook(here)["Customer"].c
     fields = " || ".join(

@@ -15,7 +15,12 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from chinook_sim.provisioning.migration_runner import SqlFunction, read_functions, revision_of
-from chinook_sim.provisioning.revision_context import Site, execute, marked, site
+from chinook_sim.provisioning.revision_context import (
+    RevisionContext,
+    current_context,
+    execute,
+    marked,
+)
 
 revision = "0007"
 down_revision = "0006"
@@ -45,7 +50,7 @@ for example."""
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         return
     first = revision_of("0004")
@@ -61,7 +66,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         return
     first, earlier = revision_of("0004"), revision_of("0006")
@@ -79,17 +84,17 @@ def mend() -> None:
     Where ids come from a default that the functions cannot take, they are dropped; where they no
     longer do, they are created. One that was changed since it was installed is left alone.
     """
-    here = site()
+    here = current_context()
     if not here.postgresql:
         return
     first = revision_of("0004")
     if not first.other_defaults(here):
         # A column whose default was dropped has nothing that makes its ids.
         revision_of("0002").create(here)
-        here = site()
+        here = current_context()
     for function, settings in functions(here):
         signature = first.signature_of(here, function)
-        row = here.look.execute(
+        row = here.connection.execute(
             text(
                 "SELECT prosrc, md5(prosrc) AS digest FROM pg_proc "
                 "WHERE oid = to_regprocedure(:signature)"
@@ -104,14 +109,14 @@ def mend() -> None:
             first.install_one(here, function, settings)
 
 
-def added(here: Site) -> list[str]:
+def added(here: RevisionContext) -> list[str]:
     """Return the signatures of the functions that this revision adds, the last made first."""
     first = revision_of("0004")
     made = (*INTERNAL.values(), *OVERLOADS.values())
     return [first.signature_of(here, function) for function in made][::-1]
 
 
-def functions(here: Site) -> list[tuple[SqlFunction, str]]:
+def functions(here: RevisionContext) -> list[tuple[SqlFunction, str]]:
     """Return all functions as they are from this revision on, in the order of their making.
 
     Each is in the names of the database, with the settings that it runs with.
@@ -125,7 +130,7 @@ def functions(here: Site) -> list[tuple[SqlFunction, str]]:
     ]
 
 
-def names_in(here: Site) -> dict[str, str]:
+def names_in(here: RevisionContext) -> dict[str, str]:
     """Return what stands in braces in the functions."""
     names: dict[str, str] = revision_of("0006").names_in(here)
     line = f"'{names['line_text']}'::regclass"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from chinook_sim.provisioning.revision_context import execute, site
+from chinook_sim.provisioning.revision_context import current_context, execute
 
 revision = "0008"
 down_revision = "0007"
@@ -22,15 +22,15 @@ RUN = "chinook_sim_run"
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         _declare("REAL")
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     # Somebody may have dropped it already, and wants it made again.
-    if not here.postgresql and sa.inspect(here.look).has_table(RUN):
+    if not here.postgresql and sa.inspect(here.connection).has_table(RUN):
         _declare("NUMERIC(14, 2)")
 
 

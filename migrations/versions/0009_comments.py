@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from chinook_sim.provisioning.revision_context import Site, execute, leave_out, site
+from chinook_sim.provisioning.revision_context import (
+    RevisionContext,
+    current_context,
+    execute,
+    leave_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +115,7 @@ COLUMNS = {
 
 
 def upgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         leave_out("comments, which SQLite does not have")
         return
@@ -122,7 +127,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    here = site()
+    here = current_context()
     if not here.postgresql:
         return
     there = _there(here)
@@ -132,7 +137,7 @@ def downgrade() -> None:
             execute(f"COMMENT ON {thing} IS NULL")
 
 
-def _comments(here: Site) -> Iterator[tuple[str, str]]:
+def _comments(here: RevisionContext) -> Iterator[tuple[str, str]]:
     """Yield each table and column of the ledger, as SQL for COMMENT ON, with its comment."""
     for table, comment in TABLES.items():
         yield _thing(here, table), comment
@@ -140,13 +145,13 @@ def _comments(here: Site) -> Iterator[tuple[str, str]]:
             yield _thing(here, table, column), meaning
 
 
-def _there(here: Site) -> dict[str, str]:
+def _there(here: RevisionContext) -> dict[str, str]:
     """Return the comments that the ledger has."""
-    rows = here.look.execute(_THERE, {"schema": here.ledger_schema, "tables": list(TABLES)})
+    rows = here.connection.execute(_THERE, {"schema": here.ledger_schema, "tables": list(TABLES)})
     return {_thing(here, row.table, row.column): row.comment for row in rows}
 
 
-def _thing(here: Site, table: str, column: str | None = None) -> str:
+def _thing(here: RevisionContext, table: str, column: str | None = None) -> str:
     name = here.ledgers(table)
     return f"COLUMN {name}.{here.spell(column)}" if column else f"TABLE {name}"
 

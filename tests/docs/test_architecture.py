@@ -34,7 +34,7 @@ def test_every_package_stands_in_the_architecture() -> None:
 
 
 def test_only_backends_ask_which_database_it_is() -> None:
-    # A revision has SQL for one database or the other; see `Site.postgresql`.
+    # A revision has SQL for one database or the other; see `RevisionContext.postgresql`.
     allowed = {"database/backends/__init__.py", "provisioning/revision_context.py"}
     asked = re.compile(r"\bdialect\.name\b|\.name [!=]= \"(postgresql|sqlite)\"")
     asking = {
