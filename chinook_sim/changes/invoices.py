@@ -58,11 +58,6 @@ class SelectedInvoices:
     updated: list[int]
     cancelled: list[int]
 
-    @property
-    def changes(self) -> ChangeCounts:
-        """How many there are."""
-        return ChangeCounts(len(self.updated), len(self.cancelled))
-
 
 def choose_changes(
     connection: Connection,
@@ -158,7 +153,7 @@ class _Chooser:
                 drawn = self._draw_ids(stream, missing, candidates, turn)
             drawn = drawn or self._draw(stream, missing, candidates)
             seen += drawn
-            chosen += self._hold(drawn, candidates) if self._locked else drawn
+            chosen += self._lock_candidates(drawn, candidates) if self._locked else drawn
             if len(chosen) == wanted or not drawn:
                 break
         return sorted(chosen)
@@ -188,7 +183,9 @@ class _Chooser:
         drawn = self._backend.in_values(placed.c.place, ranks.tolist())
         return self._ids(select(placed.c[0]).where(drawn))
 
-    def _hold(self, ids: list[int], candidates: Sequence[ColumnElement[bool]]) -> list[int]:
+    def _lock_candidates(
+        self, ids: list[int], candidates: Sequence[ColumnElement[bool]]
+    ) -> list[int]:
         """Lock invoices until the transaction ends; return those that still are candidates."""
         those = select(Invoice.invoice_id).where(self._backend.in_values(Invoice.invoice_id, ids))
         # What another transaction is at is passed over: two batches never wait for each other.

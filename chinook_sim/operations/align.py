@@ -90,7 +90,7 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         require_ledger(chinook)
         done = find_active_run(connection, RunKind.ALIGN, KEY)
         if done is not None:
-            return _told(done)
+            return _from_row(done)
         target = d1(connection, timezone) - timedelta(days=1)
         history = _history(connection)
         start, end = connection.execute(
@@ -186,7 +186,7 @@ def _dated(connection: Connection, run_id: str) -> Sequence[Any]:
     ).all()
 
 
-def _told(run: Row[Any]) -> Alignment:
+def _from_row(run: Row[Any]) -> Alignment:
     """Return what the ledger says of an alignment."""
     parameters = json.loads(run.parameters)
     first, last = (date.fromisoformat(parameters[name]) for name in ("first", "last"))

@@ -144,13 +144,13 @@ class _Filler:
             days = (start + timedelta(days=number) for number in range((end - start).days + 1))
             busy: deque[date] = deque()
             for day in days:
-                made = there.get(day) or self._persistently(day, waiting=False)
+                made = there.get(day) or self._with_retries(day, waiting=False)
                 if made is None:
                     busy.append(day)
                 else:
                     yield made
             for day in busy:
-                made = self._persistently(day, waiting=True)
+                made = self._with_retries(day, waiting=True)
                 if made is not None:
                     yield made
         finally:
@@ -194,7 +194,7 @@ class _Filler:
         differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         return replace(made, differences=differences)
 
-    def _persistently(self, day: date, *, waiting: bool) -> BatchSummary | None:
+    def _with_retries(self, day: date, *, waiting: bool) -> BatchSummary | None:
         """Make one day; try again after a failure that may pass."""
         for attempt in range(1, ATTEMPTS + 1):
             try:

@@ -84,6 +84,10 @@ class BatchOptions:
     per_day: int | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InvalidInput(f"{name} must be {kind.__name__}, got {value!r:.60}")
         if self.once and self.key is not None:
             raise InvalidInput("once and key cannot be combined; give one of them")
         checked: dict[str, object] = {
@@ -92,8 +96,11 @@ class BatchOptions:
                     name: _whole(f"number of {name.replace('_', ' ')}", given, COUNT_LIMIT)
                     for name, given in asdict(self.changes).items()
                 }
-            )
+            ),
+            "start": _whole("index of the first sale", self.start, COUNT_LIMIT),
         }
+        if self.per_day is not None:
+            checked["per_day"] = _whole("number of sales a day", self.per_day, COUNT_LIMIT)
         if self.day is not None:
             checked["day"] = check_day(self.day)
         if self.timezone is not None:
@@ -150,6 +157,16 @@ class BatchOptions:
         if self.per_day is not None:
             parameters["per_day"] = self.per_day
         return parameters
+
+
+_TYPES = {
+    "kind": RunKind,
+    "once": bool,
+    "changes": ChangeCounts,
+    "backdating": BackdatingRule,
+    "profile": Profile,
+}
+"""The fields of `BatchOptions` that have one type, by name."""
 
 
 def backdating_rule(share: float | Decimal | str, days: int) -> BackdatingRule:

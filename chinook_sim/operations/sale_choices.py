@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import inspect, select, type_coerce
@@ -47,32 +49,39 @@ def check_choices(customer: object, tracks: object, lines: object) -> Choices:
         InvalidInput: something is of a wrong type, or there are too few or too many tracks, or
             another number of them than `lines`.
     """
-    if customer is not None:
-        _check_row("customer", customer, Customer)
+    chosen = None if customer is None else _row("customer", customer, Customer)
     if lines is not None and (
         isinstance(lines, bool) or not isinstance(lines, int) or not 1 <= lines <= MAX_BASKET
     ):
         raise InvalidInput(f"lines must be an integer between 1 and {MAX_BASKET}, got {lines!r}")
-    chosen: Any = customer
     if tracks is None:
         return Choices(chosen, None, lines)
     if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
         raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r}")
-    sold = tuple(tracks)
-    for track in sold:
-        _check_row("track", track, Track)
+    # One too many tells that there are too many, also if there is no end of them.
+    sold = tuple(islice(tracks, MAX_BASKET + 1))
     if not 1 <= len(sold) <= MAX_BASKET:
-        raise InvalidInput(f"a sale has 1 to {MAX_BASKET} tracks, got {len(sold)}")
+        raise InvalidInput(f"a sale has 1 to {MAX_BASKET} tracks, got {_number_of(sold)}")
     if lines not in (None, len(sold)):
         raise InvalidInput(f"lines is {lines}, but the number of tracks given is {len(sold)}")
-    return Choices(chosen, sold, None)
+    return Choices(chosen, tuple(_row("track", track, Track) for track in sold), None)
 
 
-def _check_row(name: str, given: object, model: type[Customer | Track]) -> None:
+def _number_of(sold: tuple[object, ...]) -> str:
+    return "more" if len(sold) > MAX_BASKET else str(len(sold))
+
+
+def _row(name: str, given: Any, model: type[Customer | Track]) -> Any:
+    """Return an object as it is, and an id as an int."""
     if isinstance(given, model):
-        return
-    if isinstance(given, bool) or not isinstance(given, int) or abs(given) > LARGEST_ID:
+        return given
+    try:
+        number = LARGEST_ID + 1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        number = LARGEST_ID + 1
+    if abs(number) > LARGEST_ID:
         raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}")
+    return number
 
 
 def read_customer(connection: Connection, given: Customer | int) -> tuple[int, BillingAddress]:

@@ -114,8 +114,13 @@ def undo(
             "undo takes exactly one of run, key, day and backfill, got "
             f"{' and '.join(given) or 'none'}"
         )
-    if limit is not None and limit < 1:
-        raise InvalidInput(f"limit must be at least 1, got {limit!r}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InvalidInput(f"limit must be an integer, at least 1, got {limit!r}")
+    for name, value in (("run", run), ("key", key)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInput(f"{name} must be a string, got {value!r}")
+    if backfill is not None and len(backfill) != 2:
+        raise InvalidInput(f"backfill must be the first and the last day, got {backfill!r}")
     for it in (*(backfill or ()), *([] if day is None else [day])):
         check_day(it)
     if backfill and backfill[1] < backfill[0]:

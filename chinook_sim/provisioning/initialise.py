@@ -6,6 +6,7 @@ its own when it is whole, so that a killed process leaves no half shop behind.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -32,21 +33,25 @@ from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
 from chinook_sim.models import Customer
-from chinook_sim.provisioning.migration_runner import head, upgrade
+from chinook_sim.provisioning.migration_runner import (
+    check_ledger_schema,
+    check_spelling,
+    head,
+    upgrade,
+)
 from chinook_sim.provisioning.revision_context import (
     check_init_privileges,
     check_upgrade_privileges,
     lock,
     prepare,
 )
-from chinook_sim.provisioning.sample_data import MAX_SCALE
+from chinook_sim.provisioning.sample_data import EARLIEST, MAX_SCALE
 from chinook_sim.provisioning.sample_loader import fill
 from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql
 from chinook_sim.sampling.draws import SEED_LIMIT
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from datetime import date
 
@@ -121,13 +126,17 @@ def initialise(
     check_connection(connection)
     refuse_autocommit(connection)
     refuse_translation(connection)
-    if spelling is not None and spelling not in SPELLING_NAMES:
-        known = " or ".join(map(repr, SPELLING_NAMES))
-        raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
+    if spelling is not None:
+        check_spelling(spelling)
+    check_ledger_schema(ledger_schema)
+    if source is not None and not isinstance(source, str | os.PathLike):
+        raise InvalidInput(f"source must be the path of a dump, got {source!r}")
     _check_number("scale", scale, 1, MAX_SCALE)
     _check_number("seed", seed, 0, SEED_LIMIT - 1)
     if today is not None:
         check_day(today)
+        if today < EARLIEST:
+            raise InvalidInput(f"today must be {EARLIEST} or later, got {today}")
     with translated():
         # Before the savepoint: it sets the isolation level, or SQLite's transaction begins there.
         lock(connection)

@@ -1,8 +1,9 @@
-"""Running the project's Alembic migrations on a connection that somebody else holds."""
+"""Running the project's Alembic migrations on a connection of the caller."""
 
 from __future__ import annotations
 
 import re
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +19,10 @@ from chinook_sim.database.connections import (
     refuse_autocommit,
     refuse_translation,
 )
+from chinook_sim.database.identifiers import SPELLING_NAMES
 from chinook_sim.database.schema import is_chinook_name
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.database.transactions import translated
+from chinook_sim.errors import InvalidInput, MigrationRefused
 from chinook_sim.models import ChinookName
 from chinook_sim.provisioning.ledger_location import installed
 from chinook_sim.provisioning.revision_context import RevisionContext, lock, prepare
@@ -44,28 +47,65 @@ __all__ = [
 PREFIX = "chinook_sim_"
 """What the names of our tables begin with."""
 
+_ALEMBIC = threading.RLock()
+"""Alembic's `op` and `context` are global. An `env.py` of the user's may call `upgrade` again."""
+
 
 def upgrade(
     connection: Connection, *, spelling: Spelling = "camel", ledger_schema: str | None = None
 ) -> str:
-    """Bring a database up to the newest revision, in the transaction that is open; return it.
+    """Bring a database up to the newest revision, and return the revision.
 
-    If it is there already, the SQL functions are written anew where the schema that is in them, or
-    a sequence, has been renamed.
+    It happens in the connection's transaction, which is yours to commit. On an error nothing of it
+    is kept. If the database is at the newest revision, only SQL functions are written anew in which
+    a schema or a sequence has another name now.
 
     Args:
-        connection: with a transaction open.
-        spelling: of the tables that an empty database gets; ignored where there are any.
+        connection: on PostgreSQL or SQLite.
+        spelling: `camel` or `snake`, of the tables that an empty database gets; a Chinook that is
+            there keeps its own.
         ledger_schema: a PostgreSQL schema for the ledger; by default the one of the shop.
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or privileges are missing.
-        InvalidInput: it is no connection, or one in AUTOCOMMIT mode, or its tables are renamed by
-            `schema_translate_map`.
+        InvalidInput: an argument has a wrong value; or it is no connection, or one in AUTOCOMMIT
+            mode, or its tables are renamed by `schema_translate_map`.
+        BatchFailed: the database refused a statement.
     """
     check_connection(connection)
     refuse_autocommit(connection)
     refuse_translation(connection)
+    check_spelling(spelling)
+    check_ledger_schema(ledger_schema)
+    with translated():
+        # Before the savepoint: it sets the isolation level, or SQLite's transaction begins there.
+        lock(connection)
+        with connection.begin_nested(), _ALEMBIC:
+            return _upgrade(connection, spelling, ledger_schema)
+
+
+def check_spelling(spelling: object) -> None:
+    """Refuse what is no spelling.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if spelling not in SPELLING_NAMES:
+        known = " or ".join(map(repr, SPELLING_NAMES))
+        raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
+
+
+def check_ledger_schema(schema: object) -> None:
+    """Refuse what cannot be the name of a schema.
+
+    Raises:
+        InvalidInput: it is neither None nor a text.
+    """
+    if schema is not None and (not isinstance(schema, str) or not schema):
+        raise InvalidInput(f"ledger_schema must be the name of a schema, got {schema!r}")
+
+
+def _upgrade(connection: Connection, spelling: Spelling, ledger_schema: str | None) -> str:
     scripts = ScriptDirectory(str(_scripts()))
     found = installed(connection)
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
@@ -74,7 +114,6 @@ def upgrade(
             "the package"
         )
     if found == head():
-        lock(connection)
         mend(prepare(connection, spelling, ledger_schema))
         return found
     config = Config()
@@ -121,7 +160,7 @@ def mend(here: RevisionContext) -> None:
         here: the database, locked, in a transaction.
     """
     context = MigrationContext.configure(here.connection, opts={"revision_context": here})
-    with Operations.context(context):
+    with _ALEMBIC, Operations.context(context):
         for script in ScriptDirectory(str(_scripts())).walk_revisions():
             if hasattr(script.module, "mend"):
                 script.module.mend()

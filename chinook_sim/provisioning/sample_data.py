@@ -74,6 +74,9 @@ INVOICES, LINES = 412, 2_240
 
 FIVE_YEARS = timedelta(days=5 * 365)
 
+EARLIEST = date(100, 1, 1)
+"""The earliest day that there may be a shop on: employees are up to sixty years old."""
+
 
 Row = tuple[Any, ...]
 
@@ -88,7 +91,7 @@ def rows(scale: int, today: date, *, seed: int = 1) -> Iterator[tuple[Table, Ite
         InvalidInput: the scale is none.
     """
     if not 1 <= scale <= MAX_SCALE:
-        raise InvalidInput(f"the scale must be a whole number from 1 to {MAX_SCALE}, not {scale}")
+        raise InvalidInput(f"scale must be an integer between 1 and {MAX_SCALE}, got {scale}")
     shop = _Shop(scale, today, seed)
     yield Artist.__table__, enumerate(shop.artists, 1)
     yield Genre.__table__, enumerate([*AUDIO_GENRES, *VIDEO_GENRES], 1)

@@ -63,14 +63,14 @@ def advance_sequences(connection: Connection, chinook: Chinook) -> None:
 
 def positions_of(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]) -> list[int]:
     """Return the id after which each table's next ones come; sequences that are behind catch up."""
-    seen = _look(connection, chinook, wanted)
+    seen = _read_positions(connection, chinook, wanted)
     if any(source.kind == "sequence" and (last or 0) < high for source, high, last in seen):
         # Another process may be doing it; the second one finds it done.
         lock_ids(connection)
-        for source, high, last in _look(connection, chinook, wanted):
+        for source, high, last in _read_positions(connection, chinook, wanted):
             if source.kind == "sequence" and (last or 0) < high:
                 _move_forward(connection, source, high, last)
-        seen = _look(connection, chinook, wanted)
+        seen = _read_positions(connection, chinook, wanted)
     return [max(high, last or 0) for _, high, last in seen]
 
 
@@ -85,7 +85,9 @@ class _Seen(NamedTuple):
     last: int | None
 
 
-def _look(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]) -> list[_Seen]:
+def _read_positions(
+    connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]
+) -> list[_Seen]:
     names: list[str | None] = [None] * len(wanted)
     if any(source.kind == "rowid" for _, source, _ in wanted) and connection.scalar(
         text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")

@@ -51,7 +51,7 @@ class Figure(NamedTuple):
     expected: Any
     found: Any
 
-    def told(self, name: str) -> str:
+    def text(self, name: str) -> str:
         """Return it as text, for a person to read."""
         if name == "invoice_ids":
             ids, sales = self.found, self.expected
@@ -96,7 +96,7 @@ class RunDifference:
             f"({'invoice' if it.count == 1 else 'invoices'} {listed(it.count, it.ids)})"
             for name, it in self.differences.items()
         ]
-        return [*told, *(it.told(name) for name, it in self.figures.items())]
+        return [*told, *(it.text(name) for name, it in self.figures.items())]
 
 
 @dataclass(slots=True)

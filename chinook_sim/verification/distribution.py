@@ -18,7 +18,7 @@ from chinook_sim.sampling.profile import REALISTIC, UNIFORM, load_profile
 from chinook_sim.verification.expected_sales import factor_of, scrambled
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.verification.recorded_runs import date_of
-from chinook_sim.verification.statistics import MOST_CELLS, chance_of, is_rounded, merged_cells
+from chinook_sim.verification.statistics import MOST_CELLS, chi2_survival, is_rounded, merged_cells
 
 if TYPE_CHECKING:
     import os
@@ -126,7 +126,7 @@ def verify_shape(
     checks: list[Check] = []
     with begun(connection) as chinook:
         for declared in _declared(connection, chinook, shape, day):
-            judge = _Judge(connection, chinook, declared, day)
+            judge = _DistributionChecker(connection, chinook, declared, day)
             checks += [judge.hours(), judge.baskets(), judge.customers(), judge.tracks()]
             if day is None:
                 checks += judge.days()
@@ -169,7 +169,7 @@ def _declared(
     return [Declared(known[name], named, whole=_FILLED) for name in names]
 
 
-class _Judge:
+class _DistributionChecker:
     """Judges the sales of one profile."""
 
     def __init__(
@@ -325,7 +325,7 @@ class _Judge:
         if len(pairs) < 2:
             return Check(name, True, f"{sales}; too few to judge", measured={"sales": round(count)})
         chi_square = math.fsum((found - it) ** 2 / it for it, found in pairs)
-        chance = chance_of(chi_square, len(pairs) - 1)
+        chance = chi2_survival(chi_square, len(pairs) - 1)
         return Check(
             name,
             chance >= LEAST_CHANCE,

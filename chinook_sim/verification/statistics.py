@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["LEAST_EXPECTED", "MOST_CELLS", "chance_of", "is_rounded", "merged_cells"]
+__all__ = ["LEAST_EXPECTED", "MOST_CELLS", "chi2_survival", "is_rounded", "merged_cells"]
 
 LEAST_EXPECTED = 20
 """Sales that a cell must be expected to have; cells with fewer are judged together."""
@@ -22,7 +22,7 @@ PRECISION = 1e-12
 """By how large a part numbers differ that are the same, but for how floats were rounded."""
 
 
-def chance_of(chi_square: float, degrees: int) -> float:
+def chi2_survival(chi_square: float, degrees: int) -> float:
     """Return how likely a chi-square is that is as large or larger.
 
     Exact for whole degrees of freedom: the upper incomplete gamma function, from its value at 1/2

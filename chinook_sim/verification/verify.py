@@ -71,10 +71,12 @@ def verify(
         assert result.ok, result.failed
 
     Args:
-        connection: on a Chinook. If its transaction has not begun, it begins one, REPEATABLE READ
-            and READ ONLY on PostgreSQL; begin it so yourself if others write meanwhile.
+        connection: on a Chinook. If it is in no transaction, the checks run in one of their own, so
+            that all of them see the same snapshot. If it is in one, its isolation level decides:
+            REPEATABLE READ does the same on PostgreSQL.
         day: the day; D-1 by the database's clock if None.
-        timezone: the time zone of D-1, an IANA name such as `Europe/Paris`.
+        timezone: the time zone of D-1, an IANA name such as `Europe/Paris`; not used with `day` or
+            `all_days`.
         all_days: check the sales of all days and all runs instead.
         expect: number of sales that there must be; at least one if None.
         shape: also check the sales against the shape of their profile.
@@ -93,8 +95,10 @@ def verify(
     refuse_translation(connection)
     if all_days and day is not None:
         raise InvalidInput("day and all_days exclude each other; pass one of them")
-    if expect is not None and (isinstance(expect, bool) or not isinstance(expect, int)):
-        raise InvalidInput(f"expect must be an integer, got {expect!r}")
+    if expect is not None and (
+        isinstance(expect, bool) or not isinstance(expect, int) or expect < 0
+    ):
+        raise InvalidInput(f"expect must be an integer, 0 or more, got {expect!r}")
     if profile is not None and not shape:
         raise InvalidInput("profile needs shape=True")
     declared = None if profile is None else load_profile(profile)
@@ -102,9 +106,25 @@ def verify(
         check_day(day)
     if timezone is not None:
         check_timezone(timezone)
-    # What day it is must be asked in the transaction of the checks.
-    if not connection.in_transaction():
+    if connection.in_transaction():
+        return _verify(connection, day, timezone, all_days, expect, shape, declared)
+    transaction = connection.begin()
+    try:
         take_snapshot(connection)
+        return _verify(connection, day, timezone, all_days, expect, shape, declared)
+    finally:
+        transaction.rollback()
+
+
+def _verify(
+    connection: Connection,
+    day: date | None,
+    timezone: str | None,
+    all_days: bool,
+    expect: int | None,
+    shape: bool,
+    declared: Profile | None,
+) -> VerifyResult:
     if all_days:
         checks = verify_all(connection, expect=expect)
     else:

@@ -26,7 +26,7 @@ from chinook_sim.operations.live import schema_cache, worker
 from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sampling.arrivals import MIX, SALE, Arrivals
 from chinook_sim.verification.distribution import verify_shape
-from chinook_sim.verification.statistics import chance_of
+from chinook_sim.verification.statistics import chi2_survival
 from support.cases import (
     on_all_migrated,
     on_both_databases,
@@ -117,10 +117,10 @@ def test_arrivals_are_a_poisson_process_of_the_mix() -> None:
     gaps = [later.at - one.at for one, later in pairwise(some)]
     # In tenths of an exponential distribution, each as likely.
     tenths = Counter(int((1 - math.exp(-20 * gap)) * 10) for gap in gaps)
-    assert chance_of(sum((tenths[it] - 2999.9) ** 2 / 2999.9 for it in range(10)), 9) > 1e-4
+    assert chi2_survival(sum((tenths[it] - 2999.9) ** 2 / 2999.9 for it in range(10)), 9) > 1e-4
     kinds = Counter(it.kind for it in some)
     expected = dict(enumerate((27_000, 2_400, 600)))
-    assert chance_of(sum((kinds[it] - n) ** 2 / n for it, n in expected.items()), 2) > 1e-4
+    assert chi2_survival(sum((kinds[it] - n) ** 2 / n for it, n in expected.items()), 2) > 1e-4
     sold = accumulate((it.kind == SALE for it in some), initial=0)
     assert all(it.sales == before for it, before in zip(some, sold, strict=False))
 
@@ -298,7 +298,7 @@ def test_a_few_changes_are_found_without_counting_all(shop: ChinookDatabase) -> 
                 drawn.update(chosen.cancelled)
         assert set(drawn) <= set(recent)
         cells = Counter(recent.index(id_) // 50 for id_ in drawn.elements())
-        assert chance_of(sum((cells[it] - 75) ** 2 / 75 for it in range(8)), 7) > 1e-4
+        assert chi2_survival(sum((cells[it] - 75) ** 2 / 75 for it in range(8)), 7) > 1e-4
         everything = choose_changes(
             connection, catalogue, ChangeCounts(0, 1_000), 7, day, span=span
         )

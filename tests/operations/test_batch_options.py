@@ -31,6 +31,13 @@ LATE = backdating_rule(0.1, 7)
         ({"key": " "}, "a key must not be blank"),
         ({"changes": ChangeCounts(moves=-1)}, "the number of moves must be an integer"),
         ({"changes": ChangeCounts(updates=2**31)}, "the number of updates must be an integer"),
+        ({"once": "no"}, "once must be bool, got 'no'"),
+        ({"start": -1}, "the index of the first sale must be an integer"),
+        ({"per_day": "x"}, "the number of sales a day must be an integer"),
+        ({"kind": "bogus"}, "kind must be RunKind, got 'bogus'"),
+        ({"profile": "x"}, "profile must be Profile, got 'x'"),
+        ({"changes": None}, "changes must be ChangeCounts, got None"),
+        ({"backdating": (1, 2)}, "backdating must be BackdatingRule"),
         ({"day": date(1, 1, 7), "backdating": LATE}, "the number of days back must be less"),
     ],
 )

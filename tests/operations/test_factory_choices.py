@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -206,7 +207,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"customer": Track(track_id=3)}, "customer must be a Customer or its id"),
     ({"customer": Customer(customer_id=7)}, "the Customer given has no row; add it"),
     ({"tracks": []}, "a sale has 1 to 5 tracks, got 0"),
-    ({"tracks": TRACKS[:6]}, "a sale has 1 to 5 tracks, got 6"),
+    ({"tracks": TRACKS[:6]}, "a sale has 1 to 5 tracks, got more"),
+    ({"tracks": itertools.count(1)}, "a sale has 1 to 5 tracks, got more"),
     ({"tracks": 3}, "tracks must be Track objects or ids in a list, got 3"),
     ({"tracks": "3"}, "tracks must be"),
     ({"tracks": Track(track_id=3)}, "tracks must be"),

@@ -18,7 +18,7 @@ from chinook_sim import Profile
 from chinook_sim.sales.batch import SalePlan, draw_batch
 from chinook_sim.sales.catalogue import BillingAddress, Catalogue
 from chinook_sim.sampling.profile import REALISTIC, UNIFORM
-from chinook_sim.verification.statistics import chance_of
+from chinook_sim.verification.statistics import chi2_survival
 from support.profiles import CALENDAR, STEEP, sums
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def chance(seen: Mapping[Any, float], weights: Mapping[Any, float]) -> float:
         expected, found = cells.pop()
         cells[-1] = [cells[-1][0] + expected, cells[-1][1] + found]
     chi_square = math.fsum((found - expected) ** 2 / expected for expected, found in cells)
-    return chance_of(chi_square, len(cells) - 1)
+    return chi2_survival(chi_square, len(cells) - 1)
 
 
 def ranked(ids: int, exponent: float) -> dict[int, float]:
@@ -227,6 +227,6 @@ def test_chances_are_those_of_the_tables() -> None:
         (49.728, 23, 0.001),
         (149.449, 100, 0.001),
     ):
-        assert chance_of(chi_square, degrees) == pytest.approx(expected, rel=2e-3)
-    assert chance_of(0, 5) == 1
-    assert chance_of(1e6, 23) == 0
+        assert chi2_survival(chi_square, degrees) == pytest.approx(expected, rel=2e-3)
+    assert chi2_survival(0, 5) == 1
+    assert chi2_survival(1e6, 23) == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy import create_engine, event, func, inspect, select
 from sqlalchemy.orm import Session
 
 import chinook_sim
@@ -137,6 +138,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seed": 2**63}, "seed must be"),
     ({"spelling": "CamelCase"}, "spelling must be 'camel' or 'snake'"),
     ({"today": "2026-01-31"}, "a day must be"),
+    ({"today": date(1, 1, 2)}, "today must be 0100-01-01 or later"),
+    ({"ledger_schema": ""}, "ledger_schema must be the name of a schema"),
+    ({"ledger_schema": 3}, "ledger_schema must be the name of a schema, got 3"),
+    ({"source": 3}, "source must be the path of a dump, got 3"),
 ]
 
 
@@ -146,6 +151,50 @@ def test_wrong_arguments_of_initialise_are_refused(given: dict[str, Any], said: 
         with pytest.raises(InvalidInput, match=said):
             initialise(connection, **given)
         assert inspect(connection).get_table_names() == []
+
+
+@pytest.mark.parametrize(
+    "given", [{"spelling": "snake_case"}, {"spelling": None}, {"ledger_schema": ""}], ids=str
+)
+def test_wrong_arguments_of_upgrade_are_refused(given: dict[str, Any]) -> None:
+    with create_engine("sqlite://").begin() as connection:
+        with pytest.raises(InvalidInput, match=next(iter(given))):
+            upgrade(connection, **given)
+        assert inspect(connection).get_table_names() == []
+
+
+def test_what_the_database_refuses_of_an_upgrade_leaves_nothing(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW chinook_sim_change AS SELECT 1 AS id")
+        with pytest.raises(BatchFailed):
+            upgrade(connection)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+
+
+def test_threads_set_up_databases_of_their_own(tmp_path: Path) -> None:
+    def set_up(number: int) -> str:
+        engine = create_engine(f"sqlite:///{tmp_path}/{number}.db")
+        with engine.begin() as connection:
+            revision = upgrade(connection)
+        engine.dispose()
+        return revision
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(set_up, range(8))) == [head()] * 8
+
+
+@on_both_databases
+def test_verify_leaves_the_connection_as_it_was(shop: ChinookDatabase) -> None:
+    with shop.engine.connect() as connection:
+        assert not verify(connection, day=DAY).ok
+        assert not connection.in_transaction()
+        with connection.begin():
+            generate_d1(Session(connection), 3, day=DAY)
+            assert verify(connection, day=DAY, expect=3).ok
+        with connection.begin():
+            assert verify(connection, day=DAY, expect=3).ok
 
 
 @on_variants([it for it in alternating_versions() if it.shape.snake and it.shape.postgresql])
@@ -292,11 +341,13 @@ def test_verify_sees_what_is_not_committed_yet(shop: ChinookDatabase) -> None:
 
 def test_all_is_checked_as_of_one_moment(templates: DatabaseTemplates, tmp_path: Path) -> None:
     shop = templates.copy(one_of_each()[0], tmp_path)
+    said: list[str] = []
     with shop.engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *it: said.append(it[2]))
         verify(connection)
-        for setting, value in (("isolation", "repeatable read"), ("read_only", "on")):
-            found = connection.exec_driver_sql(f"SHOW transaction_{setting}").scalar()
-            assert found == value
+        setting = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+        assert [it for it in said if setting in it] == said[:1]
+        assert connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "off"
     shop.close()
 
 
@@ -307,6 +358,7 @@ def test_wrong_arguments_of_verify_are_refused(shop: ChinookDatabase) -> None:
         ({"day": "2026-01-30"}, "a day must be"),
         ({"expect": "3"}, "expect must be an integer"),
         ({"expect": True}, "expect must be an integer"),
+        ({"expect": -1}, "expect must be an integer"),
         ({"profile": "realistic"}, "needs shape"),
         ({"profile": "baroque", "shape": True}, "baroque"),
         ({"timezone": "Mars"}, "not a time zone"),

@@ -58,10 +58,10 @@ class Snapshots(Protocol):
 
 def snapshots_of(connection: Connection) -> Snapshots:
     """Return the implementation for a connection to a recognised Chinook."""
-    return _CONTENT[backend_for(connection).name](connection)
+    return _SNAPSHOTS[backend_for(connection).name](connection)
 
 
-_CONTENT: dict[str, Callable[[Connection], Snapshots]] = {
+_SNAPSHOTS: dict[str, Callable[[Connection], Snapshots]] = {
     "postgresql": PostgresqlSnapshots,
     "sqlite": SqliteSnapshots,
 }

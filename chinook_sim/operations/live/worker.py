@@ -196,8 +196,8 @@ class Worker:
         through a database, or a wire, where each transaction takes its time.
         """
         while True:
-            now = min(self._time.passed, self._time.end)
-            due = self._arrivals.until(now, ARRIVALS_LIMIT + 1)
+            passed = min(self._time.passed, self._time.end)
+            due = self._arrivals.until(passed, ARRIVALS_LIMIT + 1)
             long_ago = self._time.passed - LONGEST_WAIT - self._connection.away
             if len(due) <= ARRIVALS_LIMIT or due[0].at > long_ago:
                 return
