@@ -28,8 +28,8 @@ class RunKind(StrEnum):
     GENERATE = "generate"
     CHANGES = "changes"
     LIVE = "live"
-    SIMULATE_SALES = "simulate_sales"
     ALIGN = "align"
+    SIMULATE_SALES = "simulate_sales"
     BASELINE = "baseline"
 
 

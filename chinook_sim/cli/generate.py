@@ -74,14 +74,14 @@ LONG = 20_000
     heading="Changes",
     type=Count("updates"),
     metavar="U",
-    help="Add a track to U sales of the last 90 days.",
+    help="Add a track to U recent sales. [default: 0]",
 )
 @option(
     "--cancellations",
     heading="Changes",
     type=Count("cancellations"),
     metavar="C",
-    help="Cancel C sales of the last 90 days.",
+    help="Cancel C recent sales. [default: 0]",
 )
 @option(
     "--new-customers",

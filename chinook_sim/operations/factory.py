@@ -16,7 +16,7 @@ from chinook_sim.database.transactions import (
     writing,
 )
 from chinook_sim.dates import bounds, check_day
-from chinook_sim.errors import BatchFailed, InvalidInput
+from chinook_sim.errors import BatchFailed, CatalogueUnusable, InvalidInput
 from chinook_sim.operations.options import BatchOptions, check_seed, draw_seed
 from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.operations.sale_choices import (
@@ -147,13 +147,23 @@ class SaleFactory:
                 connection = connection_of(self._session)
                 chinook = self._known[0] if self._known else recognise(connection)
                 check_visible_rows(chinook)
-                if choices.names_rows:
-                    # After recognising: what is pending may be rows of this Chinook.
-                    self._session.flush()
                 if self._known is None:
-                    self._known = chinook, read_catalogue(connection, changes=chinook.ledger)
+                    self._known = chinook, self._read(connection, chinook, choices)
+                if choices.names_rows:
+                    self._session.flush()
         assert self._known is not None  # noqa: S101 - it was just read
         return self._known[0]
+
+    def _read(self, connection: Connection, chinook: Chinook, choices: Choices) -> Catalogue:
+        try:
+            # Before the flush: the next sales do not depend on what is chosen.
+            return read_catalogue(connection, changes=chinook.ledger)
+        except CatalogueUnusable:
+            if not choices.names_rows:
+                raise
+            # What is chosen may be the first rows of an empty shop.
+            self._session.flush()
+            return read_catalogue(connection, changes=chinook.ledger)
 
     def _make(
         self, connection: Connection, day: date, moment: datetime | None, choices: Choices

@@ -50,19 +50,18 @@ def check_choices(customer: object, tracks: object, lines: object) -> Choices:
             another number of them than `lines`.
     """
     chosen = None if customer is None else _row("customer", customer, Customer)
-    if lines is not None and (
-        isinstance(lines, bool) or not isinstance(lines, int) or not 1 <= lines <= MAX_BASKET
-    ):
+    number = None if lines is None else _integer(lines)
+    if number is not None and not 1 <= number <= MAX_BASKET:
         raise InvalidInput(f"lines must be an integer between 1 and {MAX_BASKET}, got {lines!r}")
     if tracks is None:
-        return Choices(chosen, None, lines)
+        return Choices(chosen, None, number)
     if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
         raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r}")
     # One too many tells that there are too many, also if there is no end of them.
     sold = tuple(islice(tracks, MAX_BASKET + 1))
     if not 1 <= len(sold) <= MAX_BASKET:
         raise InvalidInput(f"a sale has 1 to {MAX_BASKET} tracks, got {_number_of(sold)}")
-    if lines not in (None, len(sold)):
+    if number not in (None, len(sold)):
         raise InvalidInput(f"lines is {lines}, but the number of tracks given is {len(sold)}")
     return Choices(chosen, tuple(_row("track", track, Track) for track in sold), None)
 
@@ -75,13 +74,18 @@ def _row(name: str, given: Any, model: type[Customer | Track]) -> Any:
     """Return an object as it is, and an id as an int."""
     if isinstance(given, model):
         return given
-    try:
-        number = LARGEST_ID + 1 if isinstance(given, bool) else operator.index(given)
-    except TypeError:
-        number = LARGEST_ID + 1
+    number = _integer(given)
     if abs(number) > LARGEST_ID:
         raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}")
     return number
+
+
+def _integer(given: Any) -> int:
+    """Return an integer, NumPy's too, as an int; anything else as one that is out of range."""
+    try:
+        return LARGEST_ID + 1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        return LARGEST_ID + 1
 
 
 def read_customer(connection: Connection, given: Customer | int) -> tuple[int, BillingAddress]:

@@ -119,8 +119,9 @@ def initialise(
         NotAChinook: there is something else in the database.
         NoLedger: it was made before, and somebody dropped it.
         MigrationRefused: as for `upgrade`.
-        InvalidInput: an argument has a wrong value; it is no connection, or one in AUTOCOMMIT mode;
-            or `source` is given, and there is a Chinook already, or it is no such dump.
+        InvalidInput: an argument has a wrong value; it is no connection, or one of PostgreSQL in
+            AUTOCOMMIT mode; or `source` is given, and there is a Chinook already, or it is no such
+            dump.
         BatchFailed: the database refused a statement.
     """
     check_connection(connection)

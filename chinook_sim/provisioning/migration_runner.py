@@ -68,8 +68,8 @@ def upgrade(
 
     Raises:
         MigrationRefused: it is at a revision that is not known here, or privileges are missing.
-        InvalidInput: an argument has a wrong value; or it is no connection, or one in AUTOCOMMIT
-            mode, or its tables are renamed by `schema_translate_map`.
+        InvalidInput: an argument has a wrong value; or it is no connection, or one of PostgreSQL in
+            AUTOCOMMIT mode, or its tables are renamed by `schema_translate_map`.
         BatchFailed: the database refused a statement.
     """
     check_connection(connection)
@@ -90,7 +90,7 @@ def check_spelling(spelling: object) -> None:
     Raises:
         InvalidInput: it is none.
     """
-    if spelling not in SPELLING_NAMES:
+    if not isinstance(spelling, str) or spelling not in SPELLING_NAMES:
         known = " or ".join(map(repr, SPELLING_NAMES))
         raise InvalidInput(f"spelling must be {known}, got {spelling!r}")
 

@@ -85,7 +85,7 @@ def verify(
 
     Raises:
         InvalidInput: an argument has a wrong value, or two of them exclude each other; it is no
-            connection, or one in AUTOCOMMIT mode; or the ledger has no profile to check against.
+            connection, or one of PostgreSQL in AUTOCOMMIT mode; or the ledger has no profile.
         NotAChinook: the database holds no Chinook.
         DatabaseUnavailable: privileges are missing, or row-level security may hide rows.
         sqlalchemy.exc.DBAPIError: the database refused a query, or the connection was lost.

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from sqlalchemy import event, inspect, select, text
 from sqlalchemy.orm import Session
@@ -198,6 +199,21 @@ def test_objects_of_other_sessions_stand_for_their_rows(shop: ChinookDatabase) -
         assert (sale.customer_id, sale.lines[0].track_id) == (CUSTOMERS[2], TRACKS[3])
 
 
+@on_both_databases
+def test_new_rows_that_are_chosen_do_not_change_the_next_sales(shop: ChinookDatabase) -> None:
+    found = []
+    for chosen in (False, True):
+        with Session(shop.engine) as session, session.begin():
+            factory = SaleFactory(session, seed=8)
+            track = Track(name="new", media_type_id=1, milliseconds=1, unit_price=1)
+            session.add(track)
+            factory.create(DAY, tracks=[track] if chosen else None)
+            sales = [factory.create(DAY) for _ in range(5)]
+            found.append([(it.customer_id, [line.track_id for line in it.lines]) for it in sales])
+            session.rollback()
+    assert found[0] == found[1]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"customer": 6}, "there is no customer 6"),
     ({"customer": 10**12}, "there is no customer 1000000000000"),
@@ -221,6 +237,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lines": 6}, "lines must be"),
     ({"lines": True}, "lines must be"),
     ({"lines": "2"}, "lines must be"),
+    ({"lines": np.int64(6)}, "lines must be"),
     ({"tracks": [3, 6], "lines": 3}, "lines is 3, but the number of tracks given is 2"),
 ]
 
