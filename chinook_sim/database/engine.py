@@ -1,4 +1,4 @@
-"""Engines for the command and for Alembic, and connecting with bounded patience."""
+"""Engines for the command and for Alembic, and connecting with a limited number of attempts."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def make_engine(
     """Make an engine for one connection.
 
     Args:
-        location: where the database is.
+        location: the database.
         writing: whether SQLite's transactions take its write lock at once.
-        create: whether a SQLite file is made where there is none; otherwise a mistyped path
-            would leave an empty file behind.
-        patience: seconds that SQLite waits for another writer; 0 for ever.
+        create: whether a SQLite file is made if there is none. Otherwise a mistyped path would
+            leave an empty file behind.
+        patience: seconds that SQLite waits for another writer; 0 waits forever.
     """
     path = location.path
     if path is not None:
@@ -97,11 +97,10 @@ def _defaults(location: Location) -> dict[str, str | int]:
 
 
 def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
-    """Bound what a transaction may wait for, on PostgreSQL, until it ends; in seconds, 0 for ever.
+    """Set the timeouts of a PostgreSQL transaction, in seconds; 0 disables one.
 
-    The settings of `session_settings` are pinned as well.
-
-    Local to the transaction: behind a pooler the next one is somebody else's.
+    The settings of `session_settings` are pinned as well. All are local to the transaction: behind
+    a pooler the next one belongs to another client.
     """
     backend_for(connection).set_timeouts(connection, lock_timeout, statement_timeout)
 
@@ -163,21 +162,21 @@ def open_connection(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Connection:
-    """Connect, and try again for a while where waiting may help.
+    """Connect, and try again for a while if waiting may help.
 
-    Nothing has been asked of the database yet, so nothing can happen twice.
+    No statement was sent yet, so nothing can happen twice.
 
     Args:
         engine: of `make_engine`.
-        location: where the database is, for messages.
-        say: told, once, that we are waiting.
-        patience: seconds after which no further attempt is begun.
-        sleep: how to wait.
-        clock: seconds, rising.
+        location: the database, for messages.
+        say: called once with the reason for waiting.
+        patience: seconds after which no further attempt is made.
+        sleep: waits for a number of seconds.
+        clock: returns seconds, and never goes back.
 
     Raises:
-        DatabaseUnavailable: it could not be reached, or refused us.
-        InvalidInput: libpq cannot use what names it.
+        DatabaseUnavailable: it could not be reached, or refused the connection.
+        InvalidInput: libpq cannot use the parameters that name it.
     """
     if location.missing:
         raise DatabaseUnavailable(

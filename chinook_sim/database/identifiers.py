@@ -1,13 +1,13 @@
 """Names as SQL: the spelling of a database, its schema, and quoting.
 
-Where the database spells its names otherwise than `models`, or keeps its tables off the search
-path, `apply_identifier_style` makes the engine write them that way, so that `select(Invoice)` and
-the unit of work of any session of that engine just work.
+If the names of a database differ from those in `models`, or its tables are off the search path,
+`apply_identifier_style` makes the engine render them as the database has them. So `select(Invoice)`
+and the unit of work of any session of that engine work.
 
-How: the engine gets a copy of its dialect whose identifier preparer renders each `ChinookName` in
-the database's spelling and puts the schema before our tables. The copy matters: SQLAlchemy caches
-compiled statements by dialect, so nothing compiled for the old spelling can be used again. Only
-this engine changes, and on it only names of ours.
+The engine gets a copy of its dialect, whose identifier preparer renders each `ChinookName` in the
+spelling of the database and puts the schema before our tables. It is a copy because SQLAlchemy
+caches compiled statements by dialect: nothing that was compiled for the old spelling can be used
+again. Only this engine changes, and on it only names of ours.
 """
 
 from __future__ import annotations

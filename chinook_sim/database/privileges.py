@@ -1,7 +1,7 @@
-"""Which rights a role lacks, as the GRANTs that give them.
+"""The privileges that a role lacks, as the GRANTs that give them.
 
-Asked only where the server has refused something, or is about to: what it says names the table,
-and not the right.
+They are looked up only if the server has refused something, or is about to: its message names the
+table, and not the privilege.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ _QUESTIONS = {
 def required_privileges(
     connection: Connection, chinook: Chinook, purpose: Purpose
 ) -> Iterator[Privilege]:
-    """Return the rights that something takes, on a recognised Chinook."""
+    """Yield the privileges that a purpose takes, on a recognised Chinook."""
     # First, so that nothing is asked about tables in a schema that is closed.
     if chinook.ledger and chinook.ledger_schema not in (None, chinook.schema):
         yield "USAGE", f"SCHEMA {quoted(connection, chinook.ledger_schema)}"

@@ -1,7 +1,7 @@
-"""Making a database ready: its tables, a stand-in Chinook where there is none, or a real one.
+"""Setting up a database: its tables, and in an empty one a stand-in Chinook or a real one.
 
-Nothing is ever written over what exists. A new SQLite file is made under another name and given
-its own when it is whole, so that a killed process leaves no half shop behind.
+Nothing that exists is overwritten. A new SQLite file is made under another name and gets its own
+when it is complete, so that a killed process leaves no incomplete file behind.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class InitialiseResult:
     """What `initialise` did.
 
     Attributes:
-        made: `nothing`, as there was a Chinook, which is migrated and otherwise unchanged;
-            `stand-in`; or `copy`, of the dump that was given.
-        revision: the revision that the database is at now.
+        made: `nothing`: there was a Chinook, which was migrated and not changed otherwise;
+            `stand-in`: an empty database got the stand-in; or `copy`: it got the given dump.
+        revision: the revision of the database now.
     """
 
     made: Made
@@ -92,32 +92,32 @@ def initialise(
     seed: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> InitialiseResult:
-    """Make a database ready, as `chinook-sim init` does, in the transaction that is open.
+    """Set up a database, as `chinook-sim init` does, in the connection's transaction.
 
-    A Chinook that is there is migrated and otherwise left as it is. An empty database gets the
-    stand-in Chinook, or the dump, if one is given. On an error nothing of it is kept, also if you
-    catch the error and commit. You commit::
+    A Chinook that exists is migrated and not changed otherwise. An empty database gets the stand-in
+    Chinook, or the dump, if one is given. On an error nothing of it is kept, also if you catch the
+    error and commit. You commit::
 
         with engine.begin() as connection:
             print(initialise(connection).made)
 
     Args:
-        connection: on PostgreSQL or SQLite, with a transaction, or in none yet. To fill an empty
-            PostgreSQL database it must be psycopg's.
-        scale: how many times the size of the real Chinook the stand-in has, 1 to 1,000.
+        connection: on PostgreSQL or SQLite. To fill an empty PostgreSQL database it must be of
+            psycopg.
+        scale: size of the stand-in in multiples of the real Chinook, 1 to 1,000.
         source: a plain SQL dump of a PostgreSQL Chinook, for an empty PostgreSQL database.
-        spelling: `camel` or `snake`, of the stand-in's names; `camel` if None. A Chinook that is
-            there, or in `source`, must have the same one, or any if None.
-        ledger_schema: a PostgreSQL schema for the ledger's tables, made if it is not there; by
-            default they are beside the shop's.
-        today: the history of the stand-in ends two days before; by default the database's
-            `CURRENT_DATE`.
-        seed: of the stand-in; the same one makes the same shop, of the same scale and day.
+        spelling: `camel` or `snake`, of the names of the stand-in; `camel` if None. A Chinook that
+            exists, or is in `source`, must have this spelling, or any if None.
+        ledger_schema: a PostgreSQL schema for the ledger, made if it does not exist; by default
+            the one of the shop.
+        today: the history of the stand-in ends two days before; the database's `CURRENT_DATE` if
+            None.
+        seed: of the stand-in. The same seed makes the same shop of the same scale and day.
         progress: called with the number of rows written since the last call.
 
     Raises:
         NotAChinook: there is something else in the database.
-        NoLedger: it was made before, and somebody dropped it.
+        NoLedger: the database had a ledger that was dropped.
         MigrationRefused: as for `upgrade`.
         InvalidInput: an argument has a wrong value; it is no connection, or one of PostgreSQL in
             AUTOCOMMIT mode; or `source` is given, and there is a Chinook already, or it is no such
@@ -225,19 +225,19 @@ def make_file(
     """Make a new SQLite file: a copy of `source`, or the stand-in.
 
     Args:
-        location: where it shall be.
-        path: the same, as a path.
+        location: the database.
+        path: its path.
         scale: as for `initialise`.
         source: a SQLite file with a Chinook.
         spelling: as for `initialise`.
         progress: as for `initialise`.
 
     Returns:
-        What was made; `nothing` where another process was faster.
+        What was made; `nothing` if another process was faster.
 
     Raises:
         InvalidInput: `source` is no SQLite Chinook; or as for `initialise`.
-        DatabaseUnavailable: the directory is not there, or may not be written to.
+        DatabaseUnavailable: the directory does not exist or cannot be written to.
     """
     try:
         workplace = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)

@@ -1,4 +1,4 @@
-"""Where the ledger of a shop is, or is to be, and at which revision."""
+"""Where the ledger of a shop is or will be, and at which revision it is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["installed", "place_ledger"]
 
 
 def installed(connection: Connection) -> str | None:
-    """Return the revision a database is at, or None where it was never migrated."""
+    """Return the revision of a database, or None if it was never migrated."""
     place = place_of(connection)
     schema = place.ledger_schema if place else None
     if not inspect(connection).has_table(VERSION_TABLE, schema=schema):

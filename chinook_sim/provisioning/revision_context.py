@@ -53,15 +53,15 @@ __all__ = [
 class RevisionContext:
     """What a revision works on.
 
-    A revision writes through Alembic's `op`, which with `--sql` only prints; what it needs to know
-    it reads the database through `connection`, in either mode, and writes nothing there.
+    A revision writes through Alembic's `op`, which only prints with `--sql`. It reads the database
+    through `connection`, which is connected in either mode, and writes nothing there.
 
     Attributes:
-        connection: to the database, which renders names as the Chinook has them.
+        connection: to the database; it renders names as the Chinook has them.
         schema: where the Chinook is, and our sequences and functions; None on SQLite.
-        ledger_schema: where our tables are: beside the Chinook, or in a schema of their own.
-        place: what is there of a Chinook; None in an empty database.
-        spelling: of the Chinook that is there, or that an empty database gets.
+        ledger_schema: where the ledger is: beside the Chinook, or in a schema of its own.
+        place: what there is of a Chinook; None in an empty database.
+        spelling: of the Chinook that exists, or that an empty database gets.
     """
 
     connection: Connection
@@ -108,7 +108,7 @@ def current_context() -> RevisionContext:
 
 
 def check_init_privileges(connection: Connection, ledger_schema: str | None) -> None:
-    """Refuse to go on where the role may not do what `init` takes on a shop that is there.
+    """Refuse a role without the privileges that `init` takes on an existing shop.
 
     Args:
         connection: with a transaction open.
@@ -132,7 +132,7 @@ def check_init_privileges(connection: Connection, ledger_schema: str | None) -> 
 
 
 def check_upgrade_privileges(here: RevisionContext) -> None:
-    """Refuse to begin where the role may not do what an upgrade takes.
+    """Refuse a role without the privileges that an upgrade takes.
 
     Raises:
         MigrationRefused: it names the role that owns the ledger, or the GRANTs that are missing.

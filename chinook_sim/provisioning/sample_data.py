@@ -1,11 +1,11 @@
-"""A stand-in Chinook: the shape of the real one, with an invented catalogue, people and history.
+"""A stand-in Chinook: the structure of the real one, with an invented catalogue and history.
 
 At scale 1 the eleven tables have the row counts of the real Chinook. A larger scale multiplies
-artists, albums, tracks, customers, playlist entries, invoices and their lines; employees, genres,
+artists, albums, tracks, customers, playlist entries, invoices and their lines. Employees, genres,
 media types and playlists stay.
 
 The same scale, date, seed and release of Faker make the same shop. People and addresses are
-Faker's, in their country's own language; e-mail addresses are in the domains that RFC 2606
+Faker's, in the language of their country. E-mail addresses are in the domains that RFC 2606
 reserves for examples.
 """
 

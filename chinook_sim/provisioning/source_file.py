@@ -1,4 +1,4 @@
-"""The file that a Chinook is loaded from: fetched, recognised, copied."""
+"""The file that a Chinook is loaded from: download, recognise, copy."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LARGEST = 2**30
 
 
 def fetch(source: str, directory: Path) -> Path:
-    """Return a source as a local file: the path itself, or what a URL leads to.
+    """Return a source as a local file: the path itself, or the download of a URL.
 
     Args:
         source: a path, or a URL with http, https or file.
-        directory: where a download goes.
+        directory: where a download is stored.
 
     Raises:
-        InvalidInput: there is no such file, or it is a URL that is not read.
+        InvalidInput: there is no such file, or the URL has another scheme.
         DatabaseUnavailable: it could not be downloaded.
     """
     # A drive letter is no scheme.
@@ -83,7 +83,7 @@ def _download(url: str, target: Path) -> None:
 
 
 def kind(path: Path) -> Literal["sqlite", "postgresql"]:
-    """Tell by its content which kind of database a file is for.
+    """Return the kind of database that a file is for, by its content.
 
     Raises:
         InvalidInput: it is neither a SQLite file nor a plain SQL dump, or cannot be read.

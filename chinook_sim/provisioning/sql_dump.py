@@ -1,8 +1,8 @@
-"""A real Chinook, out of a SQLite file or a PostgreSQL dump, without psql.
+"""Loading a PostgreSQL dump of a Chinook without psql.
 
-A dump may come from anywhere, so it is not simply run: it is read statement by statement, and only
-the kinds of statement that a Chinook consists of reach the database. Session settings are passed
-over, because behind a pooler they would stay for the next client.
+A dump may come from anywhere, so it is not simply run. It is read statement by statement, and only
+the kinds of statements that a Chinook consists of reach the database. Session settings are skipped,
+since behind a pooler they would stay for the next client.
 """
 
 from __future__ import annotations
