@@ -19,7 +19,7 @@ from chinook_sim.cli.options import (
     timezone_option,
 )
 from chinook_sim.cli.output import counted, progress_bar, sparkline
-from chinook_sim.cli.param_types import Count, Integer, Key, SaleCounts, Seed, Share
+from chinook_sim.cli.param_types import Count, DaysBack, Key, SaleCounts, Seed, Share
 from chinook_sim.cli.transactions import run_read_only, with_retries
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import ChangeCounts, ChangeKind
@@ -63,7 +63,7 @@ LONG = 20_000
 )
 @option(
     "--late-days",
-    type=Integer("the number of days back", 10_000, least=1),
+    type=DaysBack(),
     metavar="DAYS",
     default=7,
     help="Largest lateness in days.",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Count",
     "Day",
+    "DaysBack",
     "Duration",
     "Integer",
     "Key",
@@ -119,6 +120,19 @@ def _largest_count() -> int:
     from chinook_sim.operations.options import COUNT_LIMIT
 
     return COUNT_LIMIT
+
+
+class DaysBack(Integer):
+    """The largest number of days by which a sale is late."""
+
+    def __init__(self) -> None:
+        super().__init__("the number of days back", _most_days_back, least=1)
+
+
+def _most_days_back() -> int:
+    from chinook_sim.operations.options import DAYS_BACK_LIMIT
+
+    return DAYS_BACK_LIMIT
 
 
 def _largest_seed() -> int:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
 
 
-__all__ = ["ServerTransaction", "resolve_commit_outcome", "server_transaction_of"]
+__all__ = [
+    "ServerTransaction",
+    "note_server_transaction",
+    "resolve_commit_outcome",
+    "server_transaction_of",
+]
 
 PATIENCE = 5
 """Seconds that `resolve_commit_outcome` waits for a transaction to end by itself, and again after
@@ -32,6 +37,11 @@ class ServerTransaction(NamedTuple):
 
     pid: int
     transaction: str
+
+
+def note_server_transaction(connection: Connection, pid: int, transaction: str) -> None:
+    """Note who wrote the last row of the ledger on a connection."""
+    connection.info[_SERVER_TRANSACTION] = ServerTransaction(pid, transaction)
 
 
 def server_transaction_of(connection: Connection) -> ServerTransaction | None:

@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select, update
 from chinook_sim._version import __version__
 from chinook_sim.database.backends import backend_for
 from chinook_sim.kinds import RunKind
-from chinook_sim.ledger.commit_outcome import _SERVER_TRANSACTION, ServerTransaction
+from chinook_sim.ledger.commit_outcome import note_server_transaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import RANGE, RUN, Invoice
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
@@ -137,8 +137,7 @@ def _write(connection: Connection, statement: Any) -> None:
         connection.execute(statement)
         return
     # All rows have the same answer.
-    pid, transaction = connection.execute(statement.returning(*who)).all()[0]
-    connection.info[_SERVER_TRANSACTION] = ServerTransaction(pid, transaction)
+    note_server_transaction(connection, *connection.execute(statement.returning(*who)).all()[0])
 
 
 def baseline(connection: Connection) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import check_engine, connection_of
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.retries import ATTEMPTS, backoff
@@ -40,7 +41,7 @@ from chinook_sim.operations.options import (
     draw_seed,
 )
 from chinook_sim.operations.run_batch import BatchContext, run_batch
-from chinook_sim.sales.catalogue import read_catalogue, version_of
+from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sampling.profile import UNIFORM, load_profile
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class _Filler:
             self._prepare(connection)
             if not waiting and not try_key(connection, RunKind.GENERATE, once_key(day)):
                 return None
-            version = version_of(connection)
+            version = backend_for(connection).data_version(connection)
             if self._known is None or version != self._version:
                 chinook = recognise(connection)
                 check_visible_rows(chinook)

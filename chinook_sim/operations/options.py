@@ -127,7 +127,8 @@ class BatchOptions:
         else:
             # As `d1` returns it, without another round trip.
             day = chinook.today - timedelta(days=1)
-        self._check_days_back(day)
+        if self.day is None:
+            self._check_days_back(day)
         return RunRequest(
             kind=self.kind,
             day=day,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Table
 
-__all__ = ["BillingAddress", "Catalogue", "cents_of", "read_catalogue", "version_of"]
+__all__ = ["BillingAddress", "Catalogue", "cents_of", "read_catalogue"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +97,6 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
         prices=np.array(cents_of(connection, tracks), dtype=np.int64),
         as_of=as_of,
     )
-
-
-def version_of(connection: Connection) -> int | None:
-    """Return a number that changes when others commit anything; see `Backend.data_version`."""
-    return backend_for(connection).data_version(connection)
 
 
 def _refuse_empty(connection: Connection, table: Table, rows: Sequence[Any]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.changes.invoices import recent_ids
+from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import connection_of
 from chinook_sim.database.session_settings import pin
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.ledger.keys import require_ledger
-from chinook_sim.sales.catalogue import read_catalogue, version_of
+from chinook_sim.sales.catalogue import read_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,16 +68,17 @@ class SchemaCache:
 
     def read(self, session: Session) -> CachedSchema:
         """Return what is known of the shop, and pin the session's settings for the transaction."""
-        schema, version = self._schema, version_of(connection_of(session))
+        connection = connection_of(session)
+        schema, version = self._schema, backend_for(connection).data_version(connection)
         begun = self._clock()
         if schema is None or begun > schema.until or version != schema.version:
-            with all_or_nothing(session) as (connection, chinook):
+            with all_or_nothing(session) as (reading, chinook):
                 require_ledger(chinook)
-                catalogue = read_catalogue(connection, changes=True)
+                catalogue = read_catalogue(reading, changes=True)
             schema = self._schema = CachedSchema(
                 self._usable_until(begun), version, chinook, catalogue
             )
-        pin(connection_of(session), schema.chinook)
+        pin(connection, schema.chinook)
         return schema
 
     def candidate_ids(self, session: Session, day: date) -> tuple[int, int] | None:
