@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -74,6 +75,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"cases: {'all' if config.getoption('--full') else 'a choice, and all with --full'}",
         f"real Chinook files: {'here' if REAL.is_dir() else 'not here, their tests are left out'}",
     ]
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage seldom, and never among modules and tests, which stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_unconfigure() -> None:
