@@ -18,9 +18,8 @@ from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, apply_ide
 from chinook_sim.database.schema import (
     SALE_TABLES,
     Chinook,
-    ColumnRow,
-    IdSource,
     SchemaCandidate,
+    TableRow,
     spellings_of,
 )
 from chinook_sim.errors import InvalidInput, NotAChinook
@@ -118,17 +117,14 @@ def find_schemas(connection: Connection) -> list[SchemaCandidate]:
     Raises:
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
     """
-    found: dict[tuple[str | None, Spelling], list[ColumnRow]] = defaultdict(list)
-    for row in backend_for(connection).columns(connection):
+    found: dict[tuple[str | None, Spelling], list[TableRow]] = defaultdict(list)
+    for row in backend_for(connection).chinook_tables(connection):
         for spelling in spellings_of(row.table):
             found[row.schema, spelling].append(row)
-    return [_place(spelling, columns) for (_, spelling), columns in found.items()]
+    return [_place(spelling, tables) for (_, spelling), tables in found.items()]
 
 
-def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> SchemaCandidate:
-    columns: dict[str, dict[str, IdSource]] = defaultdict(dict)
-    for row in found:
-        columns[row.table][row.column] = row.ids
+def _place(spelling: Spelling, found: Sequence[TableRow]) -> SchemaCandidate:
     return SchemaCandidate(
         found[0].schema,
         spelling,
@@ -142,7 +138,8 @@ def _place(spelling: Spelling, found: Sequence[ColumnRow]) -> SchemaCandidate:
         row_security=tuple(dict.fromkeys(table for row in found for table in row.row_security)),
         today=found[0].today,
         unusual_settings=found[0].unusual_settings,
-        columns=columns,
+        columns={row.table: row.columns for row in found},
+        ids={row.table: row.ids for row in found if row.ids},
     )
 
 

@@ -35,9 +35,9 @@ __all__ = [
     "SALE_TABLES",
     "VERSION_TABLE",
     "Chinook",
-    "ColumnRow",
     "IdSource",
     "SchemaCandidate",
+    "TableRow",
     "chinook_names",
     "is_chinook_name",
     "ledger_state",
@@ -188,12 +188,12 @@ class Chinook:
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnRow:
-    """One column of a table that has a name of Chinook's, as the database's catalogue tells it."""
+class TableRow:
+    """A table that has a name of Chinook's, as the database's catalogue tells it."""
 
     schema: str | None
     table: str
-    column: str
+    columns: frozenset[str]
     on_path: bool
     visible: bool
     ledger_schema: str | None
@@ -203,7 +203,7 @@ class ColumnRow:
     row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
-    ids: IdSource
+    ids: IdSource | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,8 @@ class SchemaCandidate:
     row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
-    columns: dict[str, dict[str, IdSource]]
+    columns: dict[str, frozenset[str]]
+    ids: dict[str, IdSource]
 
     def spell(self, name: str) -> str:
         """Return a name of Chinook's in the spelling of this schema."""
@@ -252,9 +253,8 @@ class SchemaCandidate:
         return tuple(absent)
 
     def ids_of(self, table: Table) -> IdSource:
-        """Return where the ids of a table come from."""
-        (key,) = table.primary_key.columns
-        return self.columns[self.spell(table.name)][self.spell(key.name)]
+        """Return where the ids of a table come from; it has all its columns."""
+        return self.ids[self.spell(table.name)]
 
 
 @cache

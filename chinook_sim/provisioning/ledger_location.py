@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, MetaData, String, Table, bindparam, inspect, select, text
+from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.backends.postgresql_catalogue import LEDGER_WITHOUT_SHOP
@@ -15,7 +15,6 @@ from chinook_sim.database.schema import (
     MARK,
     SALE_TABLES,
     VERSION_TABLE,
-    chinook_names,
 )
 from chinook_sim.errors import MigrationRefused
 
@@ -102,9 +101,8 @@ def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> No
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
     if not backend_for(connection).has_schemas or installed(connection) is not None:
         return
-    known = {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "ours": MARK, "schema": schema}
-    names = list(chinook_names())
-    for left, moves in connection.execute(_LEFT_BEHIND, known | {"names": names}):
+    known = {"mark": LEDGER_MARK, "ours": MARK, "schema": schema}
+    for left, moves in connection.execute(_LEFT_BEHIND, known):
         raise MigrationRefused(
             f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
             f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"
@@ -135,4 +133,4 @@ _LEFT_BEHIND = text(
               AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
      GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
     """
-).bindparams(bindparam("names", expanding=True))
+)

@@ -510,7 +510,6 @@ def test_anything_in_any_order(
         settings=settings(
             max_examples=max(steps // 25, 1),
             stateful_step_count=25,
-            deadline=None,
             # The same steps every time, unless many are asked for.
             derandomize=steps <= 200,
             suppress_health_check=list(HealthCheck),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
-    from chinook_sim.database.schema import ColumnRow
+    from chinook_sim.database.schema import TableRow
 
 __all__ = ["Backend", "backend_for"]
 
@@ -93,8 +93,8 @@ class Backend(Protocol):
     def database_name(self, connection: Connection) -> str | None:
         """Return the name of the database, for messages; None where it is a file."""
 
-    def columns(self, connection: Connection) -> Iterable[ColumnRow]:
-        """Return the columns of all tables that have a name of Chinook's, in all schemas."""
+    def chinook_tables(self, connection: Connection) -> Iterable[TableRow]:
+        """Return all tables that have a name of Chinook's, in all schemas."""
 
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""

@@ -25,7 +25,7 @@ from sqlalchemy.types import NullType
 from chinook_sim.database.backends.postgresql_catalogue import (
     CLOSED_SCHEMA,
     FOREIGN_KEYS,
-    read_columns,
+    chinook_tables,
 )
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.database.schema import chinook_names
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
-    from chinook_sim.database.schema import ColumnRow
+    from chinook_sim.database.schema import TableRow
 
 __all__ = ["TRANSACTION_SETUP", "PostgreSQL"]
 
@@ -134,9 +134,9 @@ class PostgreSQL:
         """Return it, as a URL without a database means one with the name of the role."""
         return str(connection.scalar(text("SELECT current_database()")))
 
-    def columns(self, connection: Connection) -> Iterable[ColumnRow]:
+    def chinook_tables(self, connection: Connection) -> Iterable[TableRow]:
         """Ask for all in one query, together with the ledger, sequences and settings."""
-        return read_columns(connection)
+        return chinook_tables(connection)
 
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Look for tables in schemas without USAGE."""

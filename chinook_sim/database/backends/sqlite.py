@@ -7,6 +7,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import String, bindparam, func, select, text, type_coerce
@@ -17,8 +18,8 @@ from chinook_sim.database.schema import (
     CHINOOK_TABLES,
     LARGEST_ID,
     LEDGER_TABLES,
-    ColumnRow,
     IdSource,
+    TableRow,
     ledger_state,
 )
 from chinook_sim.database.skipped_rows import check_written
@@ -36,14 +37,15 @@ __all__ = ["SQLite"]
 
 # SQLite compares names without regard to case, so a table is looked for in lower case and reported
 # as Chinook spells it.
-_COLUMNS = text(
+_TABLES = text(
     """
-    SELECT t.name AS table_name, c.name AS column_name,
+    SELECT t.name AS table_name,
+           (SELECT json_group_array(c.name) FROM pragma_table_info(t.name) c) AS columns,
            (SELECT group_concat(l.name) FROM sqlite_master l
              WHERE l.type = 'table' AND l.name IN :ledger) AS ledger_tables,
            CURRENT_DATE AS today
-      FROM sqlite_master t, pragma_table_info(t.name) c
-     WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name, c.cid
+      FROM sqlite_master t
+     WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name
     """
 ).bindparams(
     bindparam("names", expanding=True),
@@ -138,9 +140,9 @@ class SQLite:
         """Return None."""
         return None
 
-    def columns(self, connection: Connection) -> Iterable[ColumnRow]:
+    def chinook_tables(self, connection: Connection) -> Iterable[TableRow]:
         """Report a name that is right in both spellings in each."""
-        return _read_columns(connection)
+        return _chinook_tables(connection)
 
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Return None."""
@@ -253,26 +255,25 @@ def _lowered() -> dict[str, list[str]]:
     return {lower: sorted(names) for lower, names in known.items()}
 
 
-def _read_columns(connection: Connection) -> Iterable[ColumnRow]:
-    """Return the columns of all tables that have a name of Chinook's."""
+def _chinook_tables(connection: Connection) -> Iterable[TableRow]:
+    """Return the tables that have a name of Chinook's."""
     known = _lowered()
     ids = IdSource("rowid", LARGEST_ID)
     # One name may be right in both spellings (Album, album): it is reported in each.
-    for row in connection.execute(_COLUMNS, {"names": list(known)}):
-        today = date.fromisoformat(row.today)
+    for row in connection.execute(_TABLES, {"names": list(known)}):
+        columns = [known.get(name.lower(), [name]) for name in json.loads(row.columns)]
         for name in known[row.table_name.lower()]:
-            for column in known.get(row.column_name.lower(), [row.column_name]):
-                yield ColumnRow(
-                    None,
-                    name,
-                    column,
-                    True,
-                    True,
-                    None,
-                    *ledger_state(row.ledger_tables),
-                    None,
-                    (),
-                    today,
-                    False,
-                    ids,
-                )
+            yield TableRow(
+                None,
+                name,
+                frozenset(chain.from_iterable(columns)),
+                True,
+                True,
+                None,
+                *ledger_state(row.ledger_tables),
+                None,
+                (),
+                date.fromisoformat(row.today),
+                False,
+                ids,
+            )
