@@ -26,7 +26,7 @@ from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import ChinookSimError, MigrationRefused
 from chinook_sim.models import Base
-from chinook_sim.provisioning.ledger_location import installed
+from chinook_sim.provisioning.ledger_location import installed_in
 from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
     MIGRATION_LOCK,
@@ -88,7 +88,7 @@ def run(connection: Connection) -> None:
     if offline:
         options["on_version_apply"] = note
         if not context.get_starting_revision_argument():
-            options["starting_rev"] = installed(connection)
+            options["starting_rev"] = installed_in(connection, revision.ledger_schema)
     # Offline only its dialect is used. What would be executed goes to the script.
     target: Any = MockConnection(printing(connection.dialect), _never) if offline else connection
     context.configure(
@@ -104,7 +104,8 @@ def run(connection: Connection) -> None:
         **options,
     )
     if not offline:
-        if not context.get_context().opts.get("dont_mutate") and installed(connection) != head():
+        there = installed_in(connection, revision.ledger_schema)
+        if not context.get_context().opts.get("dont_mutate") and there != head():
             check_upgrade_privileges(revision)
             make_schema = new_schema(revision)
             if make_schema is not None:

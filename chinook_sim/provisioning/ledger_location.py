@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import SchemaCandidate
 
-__all__ = ["installed", "place_ledger"]
+__all__ = ["installed", "installed_in", "place_ledger"]
 
 
 def installed(connection: Connection) -> str | None:
     """Return the revision of a database, or None if it was never migrated."""
     place = place_of(connection)
-    schema = place.ledger_schema if place else None
+    return installed_in(connection, place.ledger_schema if place else None)
+
+
+def installed_in(connection: Connection, schema: str | None) -> str | None:
+    """Return the revision of the ledger in a schema, or None if there is no ledger."""
     if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String), schema=schema)
@@ -45,16 +49,18 @@ def place_ledger(
         MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
     """
     there = place.ledger_schema if place else schema
-    _refuse_lost_ledger(connection, schema)
-    if place is not None and not place.missing(SALE_TABLES):
-        _refuse_ledger_left_behind(connection, schema)
+    revision = installed_in(connection, there)
+    if backend_for(connection).has_schemas and revision is None:
+        _refuse_lost_ledger(connection, schema)
+        if place is not None and not place.missing(SALE_TABLES):
+            _refuse_ledger_left_behind(connection, schema)
     if wanted is None or wanted == there:
         return there
     if not backend_for(connection).has_schemas:
         raise MigrationRefused(
             f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
         )
-    if installed(connection) is not None:
+    if revision is not None:
         raise MigrationRefused(
             f"the ledger is in the schema {quoted(connection, there or '')} already, and is not "
             f"moved to {quoted(connection, wanted)}; leave the ledger schema out"
@@ -73,8 +79,6 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
     A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
     renames nothing in a comment.
     """
-    if not backend_for(connection).has_schemas or installed(connection) is not None:
-        return
     lost = connection.scalar(
         text(
             "SELECT quote_ident(h.nspname) FROM pg_class m "
@@ -83,8 +87,9 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
             "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
             "AND NOT EXISTS (SELECT FROM pg_namespace n "
             "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
-            "AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-            "WHERE n.nspname = :schema AND starts_with(obj_description(p.oid, 'pg_proc'), :ours))"
+            "AND EXISTS (SELECT FROM pg_description d JOIN pg_proc p ON p.oid = d.objoid "
+            "JOIN pg_namespace n ON n.oid = p.pronamespace WHERE d.classoid = 'pg_proc'::regclass "
+            "AND starts_with(d.description, :ours) AND n.nspname = :schema)"
         ),
         {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
     )
@@ -99,8 +104,6 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
 
 def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
-    if not backend_for(connection).has_schemas or installed(connection) is not None:
-        return
     known = {"mark": LEDGER_MARK, "ours": MARK, "schema": schema}
     for left, moves in connection.execute(_LEFT_BEHIND, known):
         raise MigrationRefused(

@@ -167,6 +167,7 @@ def mend(here: RevisionContext) -> None:
                 return
 
 
+@cache
 def head() -> str:
     """Return the newest revision there is."""
     return str(ScriptDirectory(str(_scripts())).get_current_head())

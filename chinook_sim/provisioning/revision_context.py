@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from alembic import op
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RevisionContext:
     """What a revision works on.
 
@@ -60,15 +61,18 @@ class RevisionContext:
         connection: to the database; it renders names as the Chinook has them.
         schema: where the Chinook is, and our sequences and functions; None on SQLite.
         ledger_schema: where the ledger is: beside the Chinook, or in a schema of its own.
-        place: what there is of a Chinook; None in an empty database.
         spelling: of the Chinook that exists, or that an empty database gets.
     """
 
     connection: Connection
     schema: str | None
     ledger_schema: str | None
-    place: SchemaCandidate | None
     spelling: Spelling
+
+    @cached_property
+    def place(self) -> SchemaCandidate | None:
+        """What there is of a Chinook when this is first asked for; None in an empty database."""
+        return place_of(self.connection)
 
     @property
     def postgresql(self) -> bool:
@@ -102,9 +106,9 @@ class RevisionContext:
 
 
 def current_context() -> RevisionContext:
-    """Return the context of the current revision, with what earlier ones made."""
+    """Return a context for the current revision, whose `place` has what earlier ones made."""
     found: RevisionContext = op.get_context().opts["revision_context"]
-    return replace(found, place=place_of(found.connection))
+    return replace(found)
 
 
 def check_init_privileges(connection: Connection, ledger_schema: str | None) -> None:
@@ -124,7 +128,7 @@ def check_init_privileges(connection: Connection, ledger_schema: str | None) -> 
     if migrated:
         ledger_schema = None
     ledger_schema = ledger_schema or place.ledger_schema
-    here = RevisionContext(connection, place.schema, ledger_schema, place, place.spelling)
+    here = RevisionContext(connection, place.schema, ledger_schema, place.spelling)
     apply_identifier_style(connection, here.spelling, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
@@ -242,7 +246,7 @@ def prepare(
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
     spelling = place.spelling if place else spelling
     apply_identifier_style(connection, spelling, schema, ledger_schema)
-    return RevisionContext(connection, schema, ledger_schema, place, spelling)
+    return RevisionContext(connection, schema, ledger_schema, spelling)
 
 
 def new_schema(here: RevisionContext) -> str | None:

@@ -9,6 +9,7 @@ What it made is written down in chinook_sim_created_table, and only that is ever
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -170,27 +171,32 @@ def chinook(here: RevisionContext) -> dict[str, sa.Table]:
     The keys of the columns are CamelCase too. Later revisions take names from here, and not from
     `chinook_sim.models`: a change of the models must not change what a revision does.
     """
-    metadata = sa.MetaData(schema=here.schema)
+    return _chinook(here.schema, here.spelling)
+
+
+@lru_cache(maxsize=4)
+def _chinook(schema: str | None, spelling: str) -> dict[str, sa.Table]:
+    metadata = sa.MetaData(schema=schema)
     tables: dict[str, sa.Table] = {}
     for name, columns in TABLES.items():
         key = [column for column, kind in columns.items() if kind == ID] or list(columns)
         tables[name] = sa.Table(
-            spelled(here, name),
+            spelled(spelling, name),
             metadata,
-            *(_column(here, column, kind, column in key) for column, kind in columns.items()),
+            *(_column(spelling, column, kind, column in key) for column, kind in columns.items()),
         )
         for column, kind in columns.items():
             if kind in TABLES:
-                _refer(here, name, column.rstrip("?"), tables[name], tables[kind])
+                _refer(spelling, name, column.rstrip("?"), tables[name], tables[kind])
     return tables
 
 
-def _column(here: RevisionContext, name: str, kind: Any, key: bool) -> sa.Column[Any]:
+def _column(spelling: str, name: str, kind: Any, key: bool) -> sa.Column[Any]:
     bare = name.rstrip("?")
     if isinstance(kind, int):
         kind = sa.String(kind)
     return sa.Column(
-        spelled(here, bare),
+        spelled(spelling, bare),
         sa.Integer if isinstance(kind, str) else kind,
         *([sa.Identity()] if kind == ID else []),
         key=bare,
@@ -199,11 +205,9 @@ def _column(here: RevisionContext, name: str, kind: Any, key: bool) -> sa.Column
     )
 
 
-def _refer(
-    here: RevisionContext, name: str, column: str, table: sa.Table, target: sa.Table
-) -> None:
+def _refer(spelling: str, name: str, column: str, table: sa.Table, target: sa.Table) -> None:
     """Let a column refer to the key of a table, and give it an index."""
-    if here.spelling == "snake":
+    if spelling == "snake":
         names = [f"{table.name}_{table.c[column].name}_{what}" for what in ("fkey", "idx")]
     else:
         names = [f"{what}_{name}{column}" for what in ("FK", "IFK")]
@@ -214,9 +218,9 @@ def _refer(
     sa.Index(index, table.c[column])
 
 
-def spelled(here: RevisionContext, name: str) -> str:
-    """Return a CamelCase name of Chinook's as the database has it."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if here.spelling == "snake" else name
+def spelled(spelling: str, name: str) -> str:
+    """Return a CamelCase name of Chinook's in a spelling."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if spelling == "snake" else name
 
 
 def created(here: RevisionContext) -> sa.TableClause:
