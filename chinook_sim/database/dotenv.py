@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_dotenv"]
 
-PIPE_PATIENCE = 10.0
+PIPE_TIMEOUT = 10.0
 """Seconds that whoever writes `.env` to a named pipe may take to begin."""
 
 
@@ -91,7 +91,7 @@ def _open_dotenv(path: Path) -> TextIO:
         return path.open(encoding="utf-8")
     # Opened in the usual way it would wait for a writer without end.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not select([number], [], [], PIPE_PATIENCE)[0]:
+    if not select([number], [], [], PIPE_TIMEOUT)[0]:
         os.close(number)
         raise InvalidInput(f"{path} is a named pipe, and nothing writes to it; remove it")
     os.set_blocking(number, True)

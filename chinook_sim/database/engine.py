@@ -31,16 +31,16 @@ __all__ = ["limit", "make_engine", "open_connection"]
 logger = logging.getLogger(__name__)
 
 
-PATIENCE = 15.0
+CONNECT_TIMEOUT = 15.0
 """Seconds in all that a database has to answer; a sleeping Neon endpoint takes about five."""
 
-ATTEMPT = 8
+ATTEMPT_TIMEOUT = 8
 """Seconds that one attempt may take, unless the URL says otherwise."""
 
-BUSY = 30
-"""Seconds that SQLite waits for another writer, unless told otherwise."""
+LOCK_TIMEOUT = 30
+"""Seconds that SQLite waits for another writer, by default."""
 
-FOR_EVER = 10**6
+UNLIMITED = 10**6
 
 KEEPALIVE = {
     "keepalives_idle": 30,
@@ -52,7 +52,7 @@ KEEPALIVE = {
 
 
 def make_engine(
-    location: Location, *, writing: bool, create: bool = False, patience: int = BUSY
+    location: Location, *, writing: bool, create: bool = False, patience: int = LOCK_TIMEOUT
 ) -> Engine:
     """Make an engine for one connection.
 
@@ -82,7 +82,7 @@ def make_engine(
 def _defaults(location: Location) -> dict[str, str | int]:
     """Return libpq parameters that neither the URL nor the environment has set."""
     defaults: tuple[tuple[str, str, str | int], ...] = (
-        ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT),
+        ("connect_timeout", "PGCONNECT_TIMEOUT", ATTEMPT_TIMEOUT),
         ("application_name", "PGAPPNAME", "chinook_sim"),
         # By default it is the database's. As SQL_ASCII psycopg returns bytes, and in others it
         # could not send a name that has to be refused by the server.
@@ -107,7 +107,7 @@ def limit(connection: Connection, lock_timeout: int, statement_timeout: int | No
 
 def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
-    patience = patience or FOR_EVER
+    patience = patience or UNLIMITED
 
     def connect() -> sqlite3.Connection:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
@@ -158,7 +158,7 @@ def open_connection(
     location: Location,
     *,
     say: Callable[[str], None],
-    patience: float = PATIENCE,
+    patience: float = CONNECT_TIMEOUT,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Connection:

@@ -197,7 +197,7 @@ def _with_one_list_of_hosts(rest: str) -> str:
 def _unknown_parameter(rest: str) -> str | None:
     """Return what to say of the first parameter that libpq does not know, if there is one.
 
-    Only well-known names are told: any other may be a part of a password.
+    Only well-known names are shown: any other may be a part of a password.
     """
     from psycopg.pq import Conninfo
 

@@ -120,8 +120,8 @@ class InvoiceHistory:
     @property
     def cancelled_by(self) -> InvoiceRun | None:
         """The run that cancelled it, if it is cancelled."""
-        standing = [change.run for change in self.changes if change.run.undone_at is None]
-        return standing[-1] if self.state == "cancelled" else None
+        active = [change.run for change in self.changes if change.run.undone_at is None]
+        return active[-1] if self.state == "cancelled" else None
 
 
 def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
@@ -201,8 +201,8 @@ def _state(
 ) -> State:
     if exists:
         return "exists"
-    standing = [change for change in changes if change.run.undone_at is None]
-    if standing and standing[-1].kind == ChangeKind.CANCELLATION:
+    active = [change for change in changes if change.run.undone_at is None]
+    if active and active[-1].kind == ChangeKind.CANCELLATION:
         return "cancelled"
     if made_by and made_by.undone_at is not None:
         return "undone"

@@ -105,5 +105,5 @@ def changed_by(connection: Connection, runs: Sequence[str]) -> list[Row[Any]]:
         .join(other, other.c.run_id == CHANGE.c.run_id)
         .where(of_runs(connection, earlier.c.run_id, runs))
     )
-    standing = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
-    return list(connection.execute(of_its_sales.where(*standing).union(again.where(*standing))))
+    active = other.c.undone_at.is_(None), ~of_runs(connection, other.c.run_id, runs)
+    return list(connection.execute(of_its_sales.where(*active).union(again.where(*active))))

@@ -131,13 +131,15 @@ def made_already(
         if then != now
     }
     if differences:
-        told = ", ".join(f"{name} {then}, not {now}" for name, (then, now) in differences.items())
+        changed = ", ".join(
+            f"{name} {then}, not {now}" for name, (then, now) in differences.items()
+        )
         whose = (
             f"the sales of {request.day}" if request.once else f"the batch of key {request.key!r}"
         )
         raise KeyTaken(
-            f"{whose} were already generated with other options: {told}; use the same ones, or run "
-            f"`chinook-sim undo {row.run_id[:8]}` first",
+            f"{whose} were already generated with other options: {changed}; use the same ones, or "
+            f"run `chinook-sim undo {row.run_id[:8]}` first",
             key=str(request.key),
             differences=differences,
         )

@@ -229,23 +229,23 @@ def _locked(connection: Connection, *conditions: ColumnElement[bool]) -> list[Ro
 
 def _one_of_key(key: str, found: list[Row[Any]]) -> Row[Any]:
     # Of one kind, one run with the key stands at most.
-    standing = [row for row in found if row.undone_at is None]
-    if len(standing) > 1:
-        names = ", ".join(f"{row.run_id} ({row.kind})" for row in standing)
-        raise InvalidInput(f"{len(standing)} runs have the key {key!r}: {names}; give the run id")
-    return (standing or found)[0]
+    active = [row for row in found if row.undone_at is None]
+    if len(active) > 1:
+        names = ", ".join(f"{row.run_id} ({row.kind})" for row in active)
+        raise InvalidInput(f"{len(active)} runs have the key {key!r}: {names}; give the run id")
+    return (active or found)[0]
 
 
 class Found(NamedTuple):
     """The runs that meet some conditions.
 
     Attributes:
-        standing: run_id and sales of those that are not undone, the latest first; locked.
+        active: run_id and sales of those that are not undone, the latest first; locked.
         undone: the latest of those that are undone, if none stands.
         total: day (the first), sales, lines and revenue of those that are undone, if none stands.
     """
 
-    standing: list[Row[Any]]
+    active: list[Row[Any]]
     undone: str | None = None
     total: Row[Any] | None = None
 
@@ -255,8 +255,8 @@ def find_runs(connection: Connection, *conditions: ColumnElement[bool]) -> Found
     # Runs of one transaction have the same time, and in SQLite all runs of a second.
     latest = RUN.c.created_at.desc(), func.coalesce(RUN.c.last_invoice_id, 0).desc(), RUN.c.run_id
     question = select(RUN.c.run_id, RUN.c.sales).where(*conditions, RUN.c.undone_at.is_(None))
-    standing: Any = connection.execute(question.order_by(*latest).with_for_update())
-    found: list[Row[Any]] = list(standing)
+    active: Any = connection.execute(question.order_by(*latest).with_for_update())
+    found: list[Row[Any]] = list(active)
     if found:
         return Found(found)
     undone = connection.scalar(select(RUN.c.run_id).where(*conditions).order_by(*latest).limit(1))

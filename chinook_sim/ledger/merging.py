@@ -19,7 +19,7 @@ from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.ledger.recording import replace_entry
 from chinook_sim.ledger.request import RunRequest
 from chinook_sim.models import Change, Run, RunInvoices
-from chinook_sim.sales.batch import SLICE, Tally
+from chinook_sim.sales.batch import CHUNK_SALES, Tally
 from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE, fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
 
@@ -134,7 +134,7 @@ class Group:
 
 
 def _progressions(ids: Sequence[int]) -> Iterator[range]:
-    """Cut rising ids into ranges of equal steps, `SLICE` ids each at most.
+    """Cut rising ids into ranges of equal steps, `CHUNK_SALES` ids each at most.
 
     Two ids always are a range. So there are half as many ranges as ids at most, also where others
     take ids in between.
@@ -143,7 +143,7 @@ def _progressions(ids: Sequence[int]) -> Iterator[range]:
     while start < len(ids):
         step = ids[start + 1] - ids[start] if start + 1 < len(ids) else 1
         end = start + 1
-        while end < len(ids) and end - start < SLICE and ids[end] - ids[end - 1] == step:
+        while end < len(ids) and end - start < CHUNK_SALES and ids[end] - ids[end - 1] == step:
             end += 1
         yield range(ids[start], ids[end - 1] + 1, step)
         start = end

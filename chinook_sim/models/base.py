@@ -143,8 +143,8 @@ class Base(DeclarativeBase):
         called = "/".join(map(str, key)) or "without id"
         groups = ([_part(name, loaded.get(name)) for name in it.split()] for it in self._shown)
         parts = [" ".join(filter(None, group)) for group in groups]
-        told = ", ".join(filter(None, parts))
-        return f"<{type(self).__name__} {called}{': ' if told else ''}{told}>"
+        fields = ", ".join(filter(None, parts))
+        return f"<{type(self).__name__} {called}{': ' if fields else ''}{fields}>"
 
 
 def _part(name: str, value: Any) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunMakers", "amounts_changed", "number_columns", "run_digests"]
 
-SLICE = 10_000
+FETCH_ROWS = 10_000
 """Sales looked at in one piece."""
 
 
@@ -121,7 +121,7 @@ def amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
 
 def number_columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]:
     """Return the columns of an answer, a slice of its rows at a time."""
-    answer = connection.execute(question, execution_options={"yield_per": SLICE})
+    answer = connection.execute(question, execution_options={"yield_per": FETCH_ROWS})
     # Without the size, SQLite's rows come one by one.
-    for rows in answer.partitions(SLICE):
+    for rows in answer.partitions(FETCH_ROWS):
         yield tuple(zip(*rows, strict=True))

@@ -143,8 +143,8 @@ def undo(
             runs = () if existed else (row.run_id,)
             return UndoResult(row.run_id, row.kind, row.day, *made, existed, row.run_id, runs)
         found = find_runs(connection, *chosen)
-        if found.standing:
-            return _undo_all(session, connection, chinook, found.standing, limit)
+        if found.active:
+            return _undo_all(session, connection, chinook, found.active, limit)
         if found.undone is None or found.total is None:
             raise InvalidInput(f"{what}; `chinook-sim status` lists the runs")
         total = found.total

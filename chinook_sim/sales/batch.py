@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from chinook_sim.sampling.profile import Profile
 
 __all__ = [
+    "CHUNK_SALES",
     "NO_BACKDATING",
-    "SLICE",
     "BackdatingRule",
     "SaleBatch",
     "SalePlan",
@@ -35,7 +35,7 @@ __all__ = [
 
 DAY_SECONDS = 86_400
 
-SLICE = 2_000
+CHUNK_SALES = 2_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""
 
 
@@ -202,10 +202,10 @@ class SalePlan:
     timestamps: NDArray[np.int64] | None = None
 
     def slices(self) -> Iterator[SaleBatch]:
-        """Make the sales, in order, `SLICE` at a time; every call makes the same ones again."""
+        """Make the sales in order, `CHUNK_SALES` at a time. Every call makes the same ones."""
         stop = self.start + self.count
-        for first in range(self.start, stop, SLICE):
-            last = min(first + SLICE, stop)
+        for first in range(self.start, stop, CHUNK_SALES):
+            last = min(first + CHUNK_SALES, stop)
             drawn = draw_batch(
                 self.catalogue,
                 self.seed,

@@ -26,8 +26,8 @@ __all__ = ["curves_of"]
 FINEST = 2**32
 """The largest weight."""
 
-MOST = 2**52
-"""What a running sum stays below."""
+LARGEST_SUM = 2**52
+"""The limit of a running sum of weights."""
 
 
 # A plan makes its sales three times over, and a backfill has many plans of one catalogue.
@@ -60,7 +60,7 @@ def _popularity(ids: NDArray[np.int64], exponent: float) -> NDArray[np.int64] | 
     """Return the running sum of Zipf's weights; who has which rank follows from the ids alone."""
     if not exponent:
         return None
-    finest = min(FINEST, MOST // len(ids))
+    finest = min(FINEST, LARGEST_SUM // len(ids))
     by_rank = np.rint(np.arange(1, len(ids) + 1, dtype=np.float64) ** -exponent * finest)
     weights = np.empty(len(ids), dtype=np.int64)
     # Nobody is left out, however steep: without a weight there would be no end of the last basket.

@@ -31,7 +31,7 @@ SALE, UPDATE, CANCELLATION = range(3)
 MIX = (90, 8, 2)
 """How many of a hundred are sales, updates and cancellations."""
 
-SLOWEST, FASTEST = 0.001, 10_000
+LOWEST_RATE, HIGHEST_RATE = 0.001, 10_000
 """Arrivals a second."""
 
 DRAWN = 256
@@ -122,10 +122,10 @@ def check_rate(rate: float | Decimal) -> float:
         number = float(rate)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(rate, bool | str) or not SLOWEST <= number <= FASTEST:
+    if isinstance(rate, bool | str) or not LOWEST_RATE <= number <= HIGHEST_RATE:
         raise InvalidInput(
-            f"the rate must be a number of arrivals per second between {SLOWEST} and {FASTEST:,}, "
-            f"got {rate!r:.40}"
+            f"the rate must be a number of arrivals per second between {LOWEST_RATE} and "
+            f"{HIGHEST_RATE:,}, got {rate!r:.40}"
         )
     return number
 

@@ -49,8 +49,8 @@ FILE_LIMIT = 100_000
 STEEPEST = 10.0
 """The largest Zipf exponent: the first then has all but a thousandth of the whole."""
 
-FASTEST = 100.0
-"""The most growth in a year: a hundredfold."""
+HIGHEST_GROWTH = 100.0
+"""The largest growth in a year: a hundredfold."""
 
 YEAR_DAYS = 365.2425
 
@@ -113,7 +113,7 @@ class Profile:
             "hours": _weights("hours", self.hours, 24),
             "weekdays": _weights("weekdays", self.weekdays, 7),
             "months": _weights("months", self.months, 12),
-            "growth": _number("growth", self.growth, least=-1, most=FASTEST, above=True),
+            "growth": _number("growth", self.growth, least=-1, most=HIGHEST_GROWTH, above=True),
             "since": _day("since", self.since),
             "customers": _number("customers", self.customers, least=0, most=STEEPEST),
             "tracks": _number("tracks", self.tracks, least=0, most=STEEPEST),

@@ -73,12 +73,12 @@ def check_alignment(connection: Connection) -> list[Check]:
             moment = midnight + timedelta(seconds=second)
             if dates.get(number, str(moment)) != str(moment):
                 elsewhere.append(number)
-    told = [
+    parts = [
         f"{counted(len(numbers), f'invoice {what}', f'invoices {what}')}: "
         f"{listed(len(numbers), numbers[:SHOWN])}"
         for numbers, what in ((missing, "missing"), (elsewhere, "with another date"))
         if numbers
     ]
     wrong = sorted(missing + elsewhere)
-    figure = "; ".join(told) or "some differ; the ledger does not have the dates of each"
+    figure = "; ".join(parts) or "some differ; the ledger does not have the dates of each"
     return [Check(name, False, figure, len(wrong), tuple(wrong[:SHOWN]))]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AS_MADE", "check_runs"]
 
 RUNS_SHOWN = 5
-"""Runs whose differences are told in words; all of them are in `Check.runs`."""
+"""Runs whose differences are described; all of them are in `Check.runs`."""
 
 AS_MADE = "sales as their runs made them"
 """The name of the check against the ledger."""
@@ -83,21 +83,21 @@ def check_runs(
 
 def _runs(found: Comparison) -> Check:
     differing, here = found.differing, found.moved_here
-    told = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
+    figure = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
     if differing:
-        told += ": " + "; ".join(
+        figure += ": " + "; ".join(
             f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
         )
         if len(differing) > RUNS_SHOWN:
-            told += f"; and {len(differing) - RUNS_SHOWN:,} more"
+            figure += f"; and {len(differing) - RUNS_SHOWN:,} more"
     if here.count:
         dated = counted(here.count, "sale dated on this day is", "sales dated on this day are")
-        told += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
+        figure += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
     ids = {id_ for run in differing for it in run.differences.values() for id_ in it.ids}
     return Check(
         AS_MADE,
         not differing and not here.count,
-        told,
+        figure,
         len(differing),
         tuple(sorted({*ids, *here.ids})[:SHOWN]),
         runs=tuple(differing),

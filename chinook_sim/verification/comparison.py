@@ -26,12 +26,12 @@ from chinook_sim.verification.recorded_runs import (
     days_of,
 )
 from chinook_sim.verification.run_statements import (
+    ACTIVE,
     CHANGED,
     DAYS,
     MADE,
     RANGES_OF_RUNS,
     SALES_OF_DAY,
-    STANDING,
     UNDONE,
     WITHOUT_IDS,
 )
@@ -80,7 +80,7 @@ class _Comparer:
                 "(r.day = :day OR (r.day BETWEEN :day AND :latest "
                 "AND r.parameters LIKE '%\"late_days\"%'))"
             )
-        self._query = CheckQuery(connection, STANDING, parameters, compared=compared)
+        self._query = CheckQuery(connection, ACTIVE, parameters, compared=compared)
         self._undone = CheckQuery(connection, UNDONE, parameters, compared=compared)
         self._checked = UNKNOWN if day is None else days_of(day)
         self._scope = "" if day is None else self._query.sql(SALES_OF_DAY)

@@ -91,12 +91,12 @@ class RunDifference:
     @property
     def lines(self) -> list[str]:
         """The differences, for a person to read: one a line."""
-        told = [
+        counts = [
             f"{counted(it.count, *KINDS[name])} "
             f"({'invoice' if it.count == 1 else 'invoices'} {listed(it.count, it.ids)})"
             for name, it in self.differences.items()
         ]
-        return [*told, *(it.text(name) for name, it in self.figures.items())]
+        return [*counts, *(it.text(name) for name, it in self.figures.items())]
 
 
 @dataclass(slots=True)

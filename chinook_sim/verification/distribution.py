@@ -297,8 +297,8 @@ class _DistributionChecker:
             expected = per_day * factor_of(self._profile, day)
             if not is_rounded(made[day], expected):
                 wrong.append(f"{day} has {made[day]:,}, not {expected:,.2f} rounded")
-        told = f"{counted(len(runs), 'day', 'days')}, {counted(len(wrong), 'differs', 'differ')}"
-        figure = f"{told}: {wrong[0]}" if wrong else told
+        counts = f"{counted(len(runs), 'day', 'days')}, {counted(len(wrong), 'differs', 'differ')}"
+        figure = f"{counts}: {wrong[0]}" if wrong else counts
         return [Check(name, not wrong, figure, len(wrong), measured={"days": len(runs)})]
 
     def _by_day(self, question: str) -> dict[date, int]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 __all__ = [
+    "ACTIVE",
     "CHANGED",
     "DAYS",
     "MADE",
     "RANGES_OF_RUNS",
     "SALES_OF_DAY",
-    "STANDING",
     "UNDONE",
     "WITHOUT_IDS",
 ]
 
 MADE_SALES = "r.kind NOT IN ('align', 'baseline')"
 
-STANDING = f"r.undone_at IS NULL AND {MADE_SALES}"
+ACTIVE = f"r.undone_at IS NULL AND {MADE_SALES}"
 
 UNDONE = f"r.undone_at IS NOT NULL AND {MADE_SALES}"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["kept_sales", "read_sales", "stream"]
 
-SLICE = 10_000
+CHUNK_LINES = 10_000
 """Invoices in a slice."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
@@ -74,7 +74,7 @@ def stream(
     statement: str,
     parameters: Mapping[str, Any] | None = None,
     *,
-    size: int = SLICE,
+    size: int = CHUNK_LINES,
 ) -> Iterator[Sequence[Row[Any]]]:
     """Yield the rows of a result in slices, without holding all of them."""
     # Closed as well where the last rows are never asked for.
@@ -220,7 +220,7 @@ def _billing(known: dict[tuple[str | None, ...], int], fields: Sequence[str | No
     address = tuple(fields)
     if address not in known:
         joined = "".join("\x1e\x1f" if field is None else f"{field}\x1f" for field in address)
-        if len(known) > SLICE:
+        if len(known) > CHUNK_LINES:
             known.clear()
         known[address] = int.from_bytes(hashlib.sha256(joined.encode()).digest()[:4], "big")
     return known[address]

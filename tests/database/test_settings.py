@@ -247,7 +247,7 @@ def test_a_named_pipe_that_nobody_writes_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / ".env")
-    monkeypatch.setattr(dotenv, "PIPE_PATIENCE", 0.05)
+    monkeypatch.setattr(dotenv, "PIPE_TIMEOUT", 0.05)
     with pytest.raises(InvalidInput, match="nothing writes to it"):
         load_dotenv(tmp_path)
 

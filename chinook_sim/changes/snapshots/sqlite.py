@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteSnapshots"]
 
-SLICE = 1_000
+CHUNK_ROWS = 1_000
 """Subjects whose rows are read in one piece."""
 
 
@@ -275,7 +275,7 @@ def _same_row(there: dict[str, Any], kept: dict[str, Any], compared: set[str]) -
 
 def _slices(ids: Iterable[int]) -> Iterator[list[int]]:
     rest = iter(ids)
-    while some := list(islice(rest, SLICE)):
+    while some := list(islice(rest, CHUNK_ROWS)):
         yield some
 
 

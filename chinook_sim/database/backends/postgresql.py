@@ -127,8 +127,8 @@ class PostgreSQL:
         question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
         # As a number: no setting changes how that is written.
         seconds = connection.scalar(text(f"SELECT extract(epoch FROM {question})"))  # noqa: S608
-        told = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
-        return (told.astimezone(zone) if zone else told).replace(tzinfo=None)
+        moment = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
+        return (moment.astimezone(zone) if zone else moment).replace(tzinfo=None)
 
     def database_name(self, connection: Connection) -> str | None:
         """Return it, as a URL without a database means one with the name of the role."""

@@ -76,15 +76,15 @@ _TABLES = text(
            AND has_schema_privilege(n.oid, 'USAGE')),
     apart AS MATERIALIZED (
         -- a ledger in a schema of its own has a table that names the shop's schema in its comment
-        SELECT DISTINCT ON (told) h.oid, h.nspname,
-               pg_catalog.obj_description(m.oid, 'pg_class') AS told
+        SELECT DISTINCT ON (comment) h.oid, h.nspname,
+               pg_catalog.obj_description(m.oid, 'pg_class') AS comment
           FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
          WHERE m.relname = '{VERSION_TABLE}' AND m.relkind = 'r'
-         ORDER BY told, h.nspname),
+         ORDER BY comment, h.nspname),
     place AS MATERIALIZED (
         SELECT n.schema, coalesce(apart.nspname, n.nspname) AS ledger_schema, ledger.*
           FROM (SELECT DISTINCT schema, nspname FROM found) n
-          LEFT JOIN apart ON apart.told = '{LEDGER_MARK}' || n.nspname
+          LEFT JOIN apart ON apart.comment = '{LEDGER_MARK}' || n.nspname
          CROSS JOIN LATERAL (
                SELECT string_agg(l.relname, ',') AS tables,
                       string_agg(l.relname, ',') FILTER (WHERE row_security_active(l.oid))
@@ -124,7 +124,7 @@ _TABLES = text(
                   maker.seqincrement, maker.usable,
                   CASE WHEN maker.seqincrement < 0
                        THEN format('nextval(%L::regclass)', CAST(maker.seqrelid AS regclass))
-                       WHEN source.oid IS NULL THEN told.expression END AS expression,
+                       WHEN source.oid IS NULL THEN call.expression END AS expression,
                   source.oid IS NOT NULL AS has_default
              FROM pg_catalog.pg_attribute a
              JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
@@ -134,7 +134,7 @@ _TABLES = text(
                     FROM pg_catalog.pg_attrdef f
                    WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum AND a.attgenerated = ''
                      AND pg_catalog.pg_get_expr(f.adbin, f.adrelid) LIKE '%(%'
-                   LIMIT 1) told ON true
+                   LIMIT 1) call ON true
              LEFT JOIN LATERAL (
                   -- an identity column owns its sequence; a serial column's default is nextval of
                   -- one
@@ -144,10 +144,10 @@ _TABLES = text(
                   UNION ALL
                   SELECT d.refobjid FROM pg_catalog.pg_depend d
                     JOIN pg_catalog.pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
-                   WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = told.oid
+                   WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = call.oid
                      AND d.refclassid = 'pg_class'::regclass
                      -- a setting puts quotes around every name
-                     AND replace(told.expression, '"', '')
+                     AND replace(call.expression, '"', '')
                          ~ '^nextval[(]E?''([^'']|'''')*''::regclass[)]$'
                   LIMIT 1) source ON true
              LEFT JOIN LATERAL (
@@ -159,7 +159,7 @@ _TABLES = text(
                     FROM pg_catalog.pg_sequence s
                     JOIN pg_catalog.pg_class q ON q.oid = s.seqrelid
                     JOIN pg_catalog.pg_namespace home ON home.oid = q.relnamespace
-                   WHERE s.seqrelid = coalesce(source.oid, CASE WHEN told.expression IS NULL THEN (
+                   WHERE s.seqrelid = coalesce(source.oid, CASE WHEN call.expression IS NULL THEN (
                          -- a plain id column has no source, but may have a sequence beside it:
                          -- ours, or the one of another program that numbers invoices
                          SELECT beside.oid FROM pg_catalog.pg_class beside

@@ -132,8 +132,8 @@ class SQLite:
     def now(self, connection: Connection, zone: tzinfo | None) -> datetime:
         """Return it to the millisecond; in UTC without a zone."""
         question = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
-        told = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
-        there = told if zone is None else told.replace(tzinfo=UTC).astimezone(zone)
+        moment = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
+        there = moment if zone is None else moment.replace(tzinfo=UTC).astimezone(zone)
         return there.replace(tzinfo=None)
 
     def database_name(self, connection: Connection) -> str | None:
