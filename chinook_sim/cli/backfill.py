@@ -231,7 +231,7 @@ def make_days(
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.operations.backfill import backfill as fill_days
 
-    engine = make_engine(location, writing=True, patience=settings.lock_timeout)
+    engine = make_engine(location, writing=True, lock_timeout=settings.lock_timeout)
     return fill_days(
         engine,
         first,

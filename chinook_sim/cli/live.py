@@ -144,12 +144,12 @@ def open_stream(
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.operations.live.api import live as stream
 
-    engine = make_engine(location, writing=True, patience=settings.lock_timeout)
+    engine = make_engine(location, writing=True, lock_timeout=settings.lock_timeout)
 
     def connect() -> Connection:
         # Once the stream has begun, it retries and reports lost connections itself.
         if made.open:
-            return open_connection(engine, location, say=lambda _: None, patience=0)
+            return open_connection(engine, location, say=lambda _: None, timeout=0)
         return open_connection(engine, location, say=say)
 
     made = stream(

@@ -33,7 +33,7 @@ def transaction(settings: CliContext, location: Location, *, writing: bool) -> I
     from chinook_sim.database.engine import limit, make_engine, open_connection
     from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 
-    engine = make_engine(location, writing=writing, patience=settings.lock_timeout)
+    engine = make_engine(location, writing=writing, lock_timeout=settings.lock_timeout)
     try:
         with (
             interruptible(),

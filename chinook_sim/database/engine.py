@@ -52,7 +52,7 @@ KEEPALIVE = {
 
 
 def make_engine(
-    location: Location, *, writing: bool, create: bool = False, patience: int = LOCK_TIMEOUT
+    location: Location, *, writing: bool, create: bool = False, lock_timeout: int = LOCK_TIMEOUT
 ) -> Engine:
     """Make an engine for one connection.
 
@@ -61,11 +61,11 @@ def make_engine(
         writing: whether SQLite's transactions take its write lock at once.
         create: whether a SQLite file is made if there is none. Otherwise a mistyped path would
             leave an empty file behind.
-        patience: seconds that SQLite waits for another writer; 0 waits forever.
+        lock_timeout: seconds that SQLite waits for another writer; 0 waits forever.
     """
     path = location.path
     if path is not None:
-        return _sqlite_engine(path, writing=writing, create=create, patience=patience)
+        return _sqlite_engine(path, writing=writing, create=create, lock_timeout=lock_timeout)
     return create_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,
@@ -105,20 +105,20 @@ def limit(connection: Connection, lock_timeout: int, statement_timeout: int | No
     backend_for(connection).set_timeouts(connection, lock_timeout, statement_timeout)
 
 
-def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) -> Engine:
+def _sqlite_engine(path: Path, *, writing: bool, create: bool, lock_timeout: int) -> Engine:
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={'rwc' if create else 'rw'}"
-    patience = patience or UNLIMITED
+    lock_timeout = lock_timeout or UNLIMITED
 
     def connect() -> sqlite3.Connection:
         # Transactions are begun below: left to itself the driver begins none before a SELECT, a
         # SAVEPOINT or a CREATE TABLE. A writer waits only where it is said below, since SQLite
         # would also wait, again and again, to write out early what its cache has no room for.
-        timeout = 0 if writing else patience
+        timeout = 0 if writing else lock_timeout
         connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             # Reads the file, which opening it does not: it may be no database at all.
-            _patiently(patience, lambda: connection.execute("PRAGMA schema_version"))
+            _wait_for_lock(lock_timeout, lambda: connection.execute("PRAGMA schema_version"))
         except sqlite3.Error:
             connection.close()
             raise
@@ -130,18 +130,18 @@ def _sqlite_engine(path: Path, *, writing: bool, create: bool, patience: int) ->
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        _patiently(patience, lambda: connection.exec_driver_sql(statement))
+        _wait_for_lock(lock_timeout, lambda: connection.exec_driver_sql(statement))
 
     @event.listens_for(engine, "commit")
     def commit(connection: Connection) -> None:
-        _patiently(patience, lambda: connection.exec_driver_sql("COMMIT"))
+        _wait_for_lock(lock_timeout, lambda: connection.exec_driver_sql("COMMIT"))
 
     return engine
 
 
-def _patiently(patience: float, work: Callable[[], object]) -> None:
-    """Do something once others have let go of the file; while SQLite waits no signal is heard."""
-    end = time.monotonic() + patience
+def _wait_for_lock(timeout: float, work: Callable[[], object]) -> None:
+    """Do something once others have released the file. SQLite itself would wait through signals."""
+    end = time.monotonic() + timeout
     while True:
         try:
             work()
@@ -158,7 +158,7 @@ def open_connection(
     location: Location,
     *,
     say: Callable[[str], None],
-    patience: float = CONNECT_TIMEOUT,
+    timeout: float = CONNECT_TIMEOUT,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Connection:
@@ -170,7 +170,7 @@ def open_connection(
         engine: of `make_engine`.
         location: the database, for messages.
         say: called once with the reason for waiting.
-        patience: seconds after which no further attempt is made.
+        timeout: seconds after which no further attempt is made.
         sleep: waits for a number of seconds.
         clock: returns seconds, and never goes back.
 
@@ -182,7 +182,7 @@ def open_connection(
         raise DatabaseUnavailable(
             f"there is no file {location.path}; `chinook-sim init` makes one there"
         )
-    end = clock() + patience
+    end = clock() + timeout
     pause = 0.5
     while True:
         try:

@@ -130,7 +130,7 @@ def test_a_server_that_is_not_there_may_come(server: Server) -> None:
         location = find_database({}, option=url, directory=Path())
         engine = make_engine(location, writing=False)
         with pytest.raises(DatabaseUnavailable) as raised:
-            open_connection(engine, location, say=lambda _: None, patience=0)
+            open_connection(engine, location, say=lambda _: None, timeout=0)
         failure = failure_of(raised.value, CliContext(location=location))
         assert (failure.kind, failure.retryable) == ("database_unavailable", retryable)
         assert "hunter2" not in failure.message

@@ -1,4 +1,4 @@
-"""Connecting: with patience where it helps, without where it does not."""
+"""Connecting: again where it may help, and once where it does not."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def at(url: str) -> Location:
     return find_database({}, option=url, directory=Path())
 
 
-def refused(location: Location, *, patience: float) -> tuple[str, list[str]]:
+def refused(location: Location, *, timeout: float) -> tuple[str, list[str]]:
     said: list[str] = []
     engine = make_engine(location, writing=False)
     with pytest.raises(DatabaseUnavailable) as caught:
-        open_connection(engine, location, say=said.append, patience=patience)
+        open_connection(engine, location, say=said.append, timeout=timeout)
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value), said
 
 
-def test_where_nobody_listens_patience_ends() -> None:
+def test_where_nobody_listens_the_timeout_ends_it() -> None:
     waits: list[float] = []
     passed = [0.0]
 
@@ -71,7 +71,7 @@ def test_what_listens_there_may_be_no_postgresql(answer: bytes) -> None:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         port = listener.getsockname()[1]
-        message, _ = refused(at(f"postgresql://u:hunter2@127.0.0.1:{port}/d"), patience=0.4)
+        message, _ = refused(at(f"postgresql://u:hunter2@127.0.0.1:{port}/d"), timeout=0.4)
         assert f"127.0.0.1:{port}" in message
         listener.shutdown(socket.SHUT_RDWR)
 
@@ -80,7 +80,7 @@ def test_a_silent_host_does_not_hang_the_job() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         url = f"postgresql://u:hunter2@127.0.0.1:{port}/d?connect_timeout=2"
-        message, _ = refused(at(url), patience=0.4)
+        message, _ = refused(at(url), timeout=0.4)
         assert "timeout" in message
 
 
@@ -126,7 +126,7 @@ def make_directory(path: Path) -> None:
 def test_a_bad_file_is_named(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
     path = tmp_path / "shop.db"
     spoil(path)
-    message, waited = refused(at(f"sqlite:///{path}"), patience=5)
+    message, waited = refused(at(f"sqlite:///{path}"), timeout=5)
     assert said in message
     assert str(path) in message
     assert waited == []

@@ -282,7 +282,7 @@ def test_where_nobody_answers_all_that_was_tried_is_named(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     location = find_database(environ, option=there.fill(url), directory=Path())
-    said = unreachable(location, patience=0.6)
+    said = unreachable(location, timeout=0.6)
     assert len(said) == 2
     for line in said:
         assert there.fill(shown) in line
@@ -353,12 +353,12 @@ def test_ports_that_do_not_match_the_hosts_are_a_wrong_setting(command: Command)
     assert "could not match 3 port numbers to 2 hosts; check PGPORT" in message
 
 
-def unreachable(location: Any, *, patience: float) -> list[str]:
+def unreachable(location: Any, *, timeout: float) -> list[str]:
     """Return what is said while nobody answers, and at last."""
     said: list[str] = []
     with pytest.raises(DatabaseUnavailable) as caught:
         open_connection(
-            make_engine(location, writing=False), location, say=said.append, patience=patience
+            make_engine(location, writing=False), location, say=said.append, timeout=timeout
         )
     return [*said, str(caught.value)]
 
@@ -370,7 +370,7 @@ def test_a_lost_server_is_named_as_it_was_asked_for(there: There) -> None:
         with open_connection(make_engine(location, writing=False), location, say=print):
             assert location.shown == f"postgresql://postgres@127.0.0.1:{server.port}/postgres"
         server.kill()
-        (message,) = unreachable(location, patience=0)
+        (message,) = unreachable(location, timeout=0)
     assert f"127.0.0.1:{there.down},127.0.0.1:{server.port}/postgres cannot be used" in message
 
 

@@ -93,7 +93,7 @@ class SQLite:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         # With the write lock there is nothing to wait for before COMMIT; but while anybody reads,
         # SQLite would wait each time that its cache is full, and could be written out early.
-        patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
         connection.exec_driver_sql("PRAGMA busy_timeout = 0")
         try:
             yield
@@ -101,7 +101,7 @@ class SQLite:
             # Interrupted in a statement, SQLAlchemy has closed it; the interruption is what
             # matters.
             if not connection.invalidated:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {timeout}")
 
     def begin_migration(self, connection: Connection) -> None:
         """Take the write lock, which keeps other migrations out as well."""
