@@ -196,7 +196,7 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
     if any(row.run_id != found[0].run_id for row in named):
         raise InvalidInput(
             f"{given!r} is the beginning of run {found[0].run_id} and the key of run "
-            f"{named[0].run_id}; give the whole run id, or the key with --key"
+            f"{named[0].run_id}; give the whole run id, or select the other by its key"
         )
     return found[0]
 

@@ -133,7 +133,7 @@ def undo(
             chosen, what = of_day(day), f"no run has the day {day}"
         elif backfill:
             chosen = in_backfill(*backfill)
-            what = f"no day from {backfill[0]} to {backfill[1]} was made by backfill or with --once"
+            what = f"no day from {backfill[0]} to {backfill[1]} was made by backfill or with once"
         elif run is not None and run.lower().startswith(STREAM):
             return _undo_stream(session, connection, chinook, run.lower(), limit)
         else:

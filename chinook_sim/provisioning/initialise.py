@@ -173,7 +173,9 @@ def _make(
     """Migrate what is there, and fill it if it is empty."""
     check_init_privileges(connection, ledger_schema)
     if source is not None and backend_for(connection).is_file:
-        raise InvalidInput("this file exists already; --from makes a new one, under another name")
+        raise InvalidInput(
+            "this file exists already; a source is copied into a new one, under another name"
+        )
     if place_of(connection) is None:
         _refuse_others(connection)
         _refuse_other_drivers(connection)
@@ -187,7 +189,7 @@ def _make(
             return "copy"
     elif source is not None:
         raise InvalidInput(
-            "this database holds tables of Chinook already; --from needs an empty one"
+            "this database holds tables of Chinook already; a source needs an empty one"
         )
     else:
         # Before anything is made: an upgrade would complete what is not a whole Chinook.
@@ -263,7 +265,7 @@ def _check_spelling(chinook: Chinook, wanted: Spelling | None) -> None:
     if wanted not in (None, chinook.spelling):
         raise InvalidInput(
             f"this Chinook is spelled {SPELLING_NAMES[chinook.spelling]}, not "
-            f"{SPELLING_NAMES[wanted]}, and names are never changed; leave out --spelling, or "
+            f"{SPELLING_NAMES[wanted]}, and names are never changed; leave the spelling out, or "
             "make a stand-in in an empty database"
         )
 

@@ -42,15 +42,16 @@ def fetch(source: str, directory: Path) -> Path:
         path = Path(source)
         # Unlike Path.is_file this keeps a slash at the end, which no file has.
         if not os.path.isfile(source):  # noqa: PTH113
-            raise InvalidInput(f"there is no file {source}; --from takes a file or a URL")
+            raise InvalidInput(f"there is no file {source}; a source is a file or a URL")
         return path
     if scheme[1].lower() not in ("http", "https", "file"):
-        raise InvalidInput(f"--from cannot read {scheme[1]}:// URLs; use http, https or a file")
+        raise InvalidInput(f"a source cannot be a {scheme[1]}:// URL; use http, https or a file")
     # Where a password begins and ends in a URL that is not well written nobody can tell, so none is
     # taken, and nothing of such a URL is shown.
     if "@" in source or not source.isprintable() or " " in source:
         raise InvalidInput(
-            "--from takes URLs without a user and a password; write an @ as %40 and a space as %20"
+            "the URL of a source must be without user and password; write an @ as %40 and a "
+            "space as %20"
         )
     try:
         name = Path(urlsplit(source).path).name

@@ -274,7 +274,7 @@ def _declared(connection: Connection, day: date) -> list[str]:
     return [
         "dated when they came"
         if row.live
-        else f"as profile {row.profile} has them, which --shape checks"
+        else f"as profile {row.profile} has them; the checks of the shape compare them"
         for row in rows
         if row.live or row.profile != "uniform"
     ]

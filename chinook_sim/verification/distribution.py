@@ -156,15 +156,15 @@ def _declared(
         return [Declared(shape, "i.{date} >= :start AND i.{date} < :end", _OF_THE_DAY)]
     if not names:
         raise InvalidInput(
-            "no run in a ledger says what shape these sales have; name it with --profile"
+            "no run in the ledger has the profile of these sales; give the profile"
             if day is not None
-            else "there is no run in a ledger that says which sales have a shape; give a --day"
+            else "no run in the ledger has a profile; give a day"
         )
     known = {it.name: it for it in (UNIFORM, REALISTIC)}
     for name in names:
         if name not in known:
             raise InvalidInput(
-                f"there are sales of the profile {name!r}; give its file with --profile"
+                f"there are sales of the profile {name!r}; give the profile, or its file"
             )
     return [Declared(known[name], named, whole=_FILLED) for name in names]
 

@@ -236,7 +236,7 @@ def test_a_name_that_means_two_runs_is_refused(shop: ChinookDatabase) -> None:
     made = make(shop, 5)
     beginning = str(made.run_id)[:6]
     other = make(shop, 5, key=beginning)
-    with pytest.raises(InvalidInput, match=f"{made.run_id}.*{other.run_id}.*--key"):
+    with pytest.raises(InvalidInput, match=f"{made.run_id}.*{other.run_id}.*by its key"):
         take_back(shop, beginning)
     assert take_back(shop, key=beginning).run_id == other.run_id
     make(shop, 5, key="job")
@@ -256,7 +256,7 @@ def test_runs_are_selected_in_one_way(shop: ChinookDatabase) -> None:
         ({"backfill": (DAY, START)}, "swap them"),
         ({"day": datetime(2026, 1, 31)}, "datetime.date"),  # noqa: DTZ001
         ({"day": START}, f"no run has the day {START}"),
-        ({"backfill": (START, START)}, "was made by backfill or with --once"),
+        ({"backfill": (START, START)}, "was made by backfill or with once"),
     ]
     for selected, said in wrong:
         with pytest.raises(InvalidInput, match=said):

@@ -33,7 +33,7 @@ def test_the_command_gives_sales_a_shape_and_judges_it(
     assert command("verify", *day, "--shape", "--profile", file, **place).returncode == 0
     unnamed = command("verify", *day, "--shape", **place)
     assert unnamed.returncode == 2
-    assert "give its file with --profile" in unnamed.stderr
+    assert "give the profile, or its file" in unnamed.stderr
     other = command("verify", *day, "--shape", "--profile", "uniform", "--json", **place)
     assert other.returncode == 1
     wrong = [it["name"] for it in json.loads(other.stdout)["checks"] if not it["passed"]]

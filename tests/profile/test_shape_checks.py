@@ -89,7 +89,7 @@ def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -
     assert failed(judged(shop, STEEP, None)) == []
     assert failed(judged(shop, STEEP)) == []
     assert failed(judged(shop, day=DAY + timedelta(days=1))) == []
-    with pytest.raises(InvalidInput, match="'steep'; give its file with --profile"):
+    with pytest.raises(InvalidInput, match="'steep'; give the profile, or its file"):
         judged(shop)
     with Session(shop.engine) as session, session.begin():
         undo(session, third.run_id)
@@ -223,11 +223,11 @@ def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: ChinookDat
 @on_each_shape_unmigrated
 def test_without_a_ledger_the_shape_must_be_named(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
-    with pytest.raises(InvalidInput, match="name it with --profile"):
+    with pytest.raises(InvalidInput, match="give the profile"):
         judged(shop)
     assert failed(judged(shop, "uniform")) == []
     assert "tracks a sale" in failed(judged(shop, "realistic"))
-    with pytest.raises(InvalidInput, match="give a --day"):
+    with pytest.raises(InvalidInput, match="give a day"):
         judged(shop, "uniform", None)
 
 
