@@ -233,11 +233,12 @@ def test_each_sale_is_of_the_day_on_which_it_came(
     began = time.monotonic()
 
     def around_midnight(*_: object) -> datetime:
-        passed = timedelta(seconds=time.monotonic() - began)
-        return datetime(2026, 1, 31, 23, 59, 59) + passed  # noqa: DTZ001
+        # Four times as fast, for fewer sales.
+        passed = timedelta(seconds=4 * (time.monotonic() - began))
+        return datetime(2026, 1, 31, 23, 59, 58) + passed  # noqa: DTZ001
 
     monkeypatch.setattr(worker, "now", around_midnight)
-    batches = sell(shop, 1_000, rate=300, mix=(1, 0, 0))
+    batches = sell(shop, 300, rate=300, mix=(1, 0, 0))
     assert_all_there_once(shop, batches)
     days = [it.made.day for it in batches]
     assert sorted(set(days)) == [date(2026, 1, 31), date(2026, 2, 1)]

@@ -268,9 +268,10 @@ def test_several_processes_share_the_days(shop: ChinookDatabase) -> None:
 @on_postgresql
 @pytest.mark.parametrize("side", ["request", "answer"])
 def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
-    shop: ChinookDatabase, side: Side
+    shop: ChinookDatabase, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
+    monkeypatch.setattr("chinook_sim.operations.backfill.backoff", lambda _: 0.01)
     with TcpProxy(shop.server.port) as wire:
         engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
         done, cuts = [], 0

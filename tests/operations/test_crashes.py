@@ -151,9 +151,10 @@ ENDINGS: dict[str, tuple[dict[str, Any], int, int]] = {
 @some
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_command_tells_the_truth_about_a_lost_commit(
-    shop: ChinookDatabase, command: Command, ending: str
+    shop: ChinookDatabase, command: Command, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
+    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.PATIENCE", 1)
     options, status, sales = ENDINGS[ending]
     with TcpProxy(shop.server.port) as wire:
         wire.arm(when=b"COMMIT\0", **options)

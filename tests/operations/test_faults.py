@@ -84,7 +84,7 @@ def test_a_killed_process_leaves_nothing(shop: ChinookDatabase) -> None:
         [sys.executable, "-m", "chinook_sim", "generate", "400000", "-q"],
         env={**os.environ, "DATABASE_URL": shop.text},
     ) as process:
-        time.sleep(2.5)
+        time.sleep(1.5)
         process.kill()
     # The server may notice a moment later; SQLite's next reader takes the journal back.
     assert shop.value("SELECT count(*) FROM [Invoice]") in (before, before + 400_000)
