@@ -19,25 +19,29 @@ from support.chinook_variants import SHAPES, build_postgresql
 from support.processes import Popen
 
 if TYPE_CHECKING:
+    from support.chinook_variants import Shape
     from support.databases import ChinookDatabase
     from support.postgres_server import Server
 
 
-def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
-    for shape in (None, SHAPES[0]):
-        database = server.create_database()
-        if shape is not None:
-            build_postgresql(shape, server, database)
-        url = server.url(database).render_as_string(hide_password=False)
-        with ThreadPoolExecutor(3) as pool:
-            runs = [
-                pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)
-            ]
-            for run in runs:
-                assert run.result().returncode == 0, run.result().stderr
-        with server.connect(database) as connection:
-            assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
-        server.drop_database(database)
+@pytest.mark.parametrize(
+    ("shape", "server"),
+    [(None, 16), (SHAPES[0], 18)],
+    ids=["empty", "chinook"],
+    indirect=["server"],
+)
+def test_upgrades_at_the_same_time_are_one(shape: Shape | None, server: Server) -> None:
+    database = server.create_database()
+    if shape is not None:
+        build_postgresql(shape, server, database)
+    url = server.url(database).render_as_string(hide_password=False)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)]
+        for run in runs:
+            assert run.result().returncode == 0, run.result().stderr
+    with server.connect(database) as connection:
+        assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
+    server.drop_database(database)
 
 
 @pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])

@@ -77,7 +77,7 @@ def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     assert {"hours of the day", "tracks a sale", "customers", "tracks"} == set(steep)
 
 
-@on_each_shape
+@on_both_databases
 def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -> None:
     # Long before many sign up and change who has which rank.
     make(shop, profile=STEEP, seed=6, updates=50)
