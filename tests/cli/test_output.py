@@ -225,10 +225,21 @@ def test_a_reader_that_has_left_changes_no_exit_status(
 def test_a_command_that_only_reads_fails_if_its_output_is_not_taken(
     stocked: Path, arguments: str, output: str, said: str
 ) -> None:
-    shell = f"exec {PROGRAM} {arguments} {output}"
-    done = subprocess.run(
-        ["sh", "-c", shell], cwd=stocked.parent, capture_output=True, text=True, check=False
-    )
+    if output == "> /dev/full":
+        with Path("/dev/full").open("wb") as full:
+            done = run(
+                [sys.executable, "-m", "chinook_sim", *arguments.split()],
+                cwd=stocked.parent,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+    else:
+        # A shell closes it; what is forked would have one.
+        shell = f"exec {PROGRAM} {arguments} {output}"
+        done = subprocess.run(
+            ["sh", "-c", shell], cwd=stocked.parent, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 4, done.stderr
     (line,) = done.stderr.splitlines()
     assert said in line
