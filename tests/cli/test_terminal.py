@@ -80,7 +80,7 @@ def test_a_backfill_shows_its_rate_and_how_long_it_will_take(stocked: Path) -> N
     assert terminal.process.returncode == 130
     lines = [line for line in terminal.lines() if "days, " in line]
     assert lines
-    how = r"[\d,]+ of 1,461 days, [\d,]+ sales a second, \d+:\d\d:\d\d left"
+    how = r"[\d,]+ of 1,461 days, [\d,]+ sales? a second, \d+:\d\d:\d\d left"
     assert all(re.fullmatch(how, line) for line in lines), lines
 
 
