@@ -13,7 +13,13 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import cases, on_each_shape, on_each_shape_unmigrated, on_variants
+from support.cases import (
+    cases,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_variants,
+)
 from support.chinook_variants import REAL
 from support.databases import without_keys
 
@@ -240,7 +246,7 @@ def test_what_was_changed_between_two_updates_is_found(shop: ChinookDatabase) ->
             assert {check.name: check for check in verify_day(connection, day)}[UPDATED].passed
 
 
-@on_each_shape
+@on_both_databases
 def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: ChinookDatabase) -> None:
     def take_back(run: str | None) -> None:
         with Session(shop.engine) as session, session.begin():
