@@ -123,6 +123,7 @@ def test_who_waits_for_a_server_can_be_interrupted(listening: bool, command: Com
         if listening:
             client, _ = silent.accept()
         else:
+            assert process.stderr is not None
             assert b"waiting for postgresql" in process.stderr.readline()
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)

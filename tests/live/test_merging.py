@@ -22,7 +22,7 @@ from chinook_sim.operations.live import merger, schema_cache, stream_time, worke
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
-from support.cases import on_both_databases, on_each_shape, on_one_postgresql
+from support.cases import on_both_databases, on_one_postgresql
 from support.pgbouncer import wired
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def merge_now(shop: ChinookDatabase, kept: list[Group]) -> list[str | None]:
     return merged
 
 
-@on_each_shape
+@on_both_databases
 def test_merged_runs_say_what_the_transactions_said(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
@@ -405,7 +405,7 @@ def test_each_day_has_runs_of_its_own(
     told(shop)
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="several streams at once")
 def test_streams_and_batches_at_the_same_time_keep_their_sales_apart(
     shop: ChinookDatabase, small: None

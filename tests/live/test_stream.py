@@ -28,7 +28,6 @@ from chinook_sim.sampling.arrivals import MIX, SALE, Arrivals
 from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.statistics import chi2_survival
 from support.cases import (
-    on_all_migrated,
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from support.databases import ChinookDatabase
 
 
-@on_all_migrated
+@on_each_shape
 def test_a_shop_lives(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     with shop.engine.connect() as connection:
@@ -265,7 +264,7 @@ def test_a_zone_has_a_clock_of_its_own(shop: ChinookDatabase) -> None:
     assert batches[0].made.day == there.date()
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="a large history")
 def test_a_few_changes_are_found_without_counting_all(shop: ChinookDatabase) -> None:
     day = date(2026, 1, 31)

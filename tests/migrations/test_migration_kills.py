@@ -14,7 +14,7 @@ import pytest
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from support import ROOT
 from support.alembic_commands import alembic_process, downgrade, timeless
-from support.cases import cases, on_each_sqlite_shape_unmigrated, on_variants
+from support.cases import alternating_versions, on_each_sqlite_shape_unmigrated, on_variants
 from support.chinook_variants import SHAPES, build_postgresql
 from support.processes import Popen
 
@@ -45,7 +45,7 @@ def test_upgrades_at_the_same_time_are_one(shape: Shape | None, server: Server) 
 
 
 @pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])
-@on_variants([case for case in cases() if case.major and not case.shape.ids])
+@on_variants([case for case in alternating_versions() if case.major and not case.shape.ids])
 def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, table: str) -> None:
     assert shop.server is not None
     before = shop.dump()

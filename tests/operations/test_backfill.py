@@ -23,7 +23,6 @@ from chinook_sim import InvalidInput, NoLedger, Profile, backfill, generate_d1, 
 from chinook_sim.verification import verify_day
 from support.cases import (
     alternating_versions,
-    on_all_migrated,
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -75,7 +74,7 @@ def start(shop: ChinookDatabase, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-@on_all_migrated
+@on_each_shape
 def test_each_day_is_made_once_in_a_run_of_its_own(shop: ChinookDatabase) -> None:
     done = list(backfill(shop.engine, START, END, 7, seed=3))
     assert [day.day for day in done] == DAYS
