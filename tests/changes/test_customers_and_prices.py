@@ -291,6 +291,7 @@ def test_verify_sees_that_a_price_is_another(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="verifies everything six times")
 def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> None:
     first = make(shop, moves=12, price_changes=40, new_customers=2)
     then = DAY + timedelta(days=1)
@@ -401,6 +402,7 @@ def test_people_are_of_their_country() -> None:
     assert people.sign_up(3, "Atlantis")[:3] == people.sign_up(3, "USA")[:3]
 
 
+@pytest.mark.slow(reason="starts two Pythons")
 def test_a_seed_makes_the_same_people_in_every_process() -> None:
     # Whose sets have another order, of which a process with a fixed one knows nothing.
     line = (

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.processes import Popen, run
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ def test_a_stream_shows_how_it_goes_on_one_line(stocked: Path) -> None:
     assert terminal.said.decode().count("\n") == 1
 
 
+@pytest.mark.slow(reason="waits for lines that must not come")
 def test_nobody_who_asks_for_quiet_is_told(stocked: Path) -> None:
     for arguments in (
         ("backfill", "2025-01-01", "2025-01-20", "--per-day", "4", "--quiet"),

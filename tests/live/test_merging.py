@@ -225,6 +225,7 @@ def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_los
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_a_transaction_that_was_undone_is_not_merged(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
@@ -348,6 +349,7 @@ def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_what_knew_other_prices_is_not_merged_together(shop: ChinookDatabase, small: None) -> None:
     # Every statement of a stream reads the prices anew.
     with pytest.MonkeyPatch.context() as patch:

@@ -172,8 +172,8 @@ def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: Chinook
 
 @on_both_databases
 def test_it_ends_after_its_time_or_when_it_is_told(shop: ChinookDatabase) -> None:
-    batches = list(live(shop.engine, 200, duration=timedelta(seconds=1), seed=7))
-    expected = Arrivals(7, 200.0, MIX).until(1.0, 1_000)
+    batches = list(live(shop.engine, 200, duration=timedelta(seconds=0.4), seed=7))
+    expected = Arrivals(7, 200.0, MIX).until(0.4, 1_000)
     assert sum(it.arrivals for it in batches) == len(expected)
     stop, told = threading.Event(), []
     for batch in live(shop.engine, 200, seed=8, stop=stop):

@@ -80,6 +80,7 @@ def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookData
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="goes through nine revisions one by one, and back")
 def test_each_revision_takes_away_what_it_added(shop: ChinookDatabase) -> None:
     dumps = [timeless(shop.dump())]
     with shop.engine.connect() as connection:
@@ -329,6 +330,7 @@ def test_alembic_finds_nothing_to_change(shop: ChinookDatabase) -> None:
 
 
 @on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="five upgrades of each shape")
 def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) -> None:
     for revision in ("0006", "head"):
         with shop.engine.begin() as connection:

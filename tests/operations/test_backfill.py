@@ -286,6 +286,7 @@ def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
 
 
 @on_postgresql
+@pytest.mark.slow(reason="test_faults.py counts those of a batch")
 def test_round_trips_of_a_day_do_not_grow_with_it(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     turns = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
-import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
@@ -204,12 +203,8 @@ assert len({number for _, _, ids in done for number in ids}) == 25
 
 
 @on_both_databases
-def test_forked_workers_make_sales_of_their_own(shop: ChinookDatabase, tmp_path: Path) -> None:
-    script = tmp_path / "forked.py"
-    script.write_text(FORKED)
-    done = subprocess.run(
-        [sys.executable, script, shop.text], capture_output=True, text=True, check=False
-    )
+def test_forked_workers_make_sales_of_their_own(shop: ChinookDatabase) -> None:
+    done = run([sys.executable, "-c", FORKED, shop.text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert shop.value("SELECT count(*) FROM [Invoice]") == 55
 
@@ -290,6 +285,7 @@ def chinook_engine():
 
 
 @on_variants(one_of_each()[1:])
+@pytest.mark.slow(reason="starts a pytest")
 def test_it_takes_an_engine_that_begins_transactions_itself(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:
@@ -306,6 +302,7 @@ def chinook_engine():
 
 
 @on_one_postgresql
+@pytest.mark.slow(reason="starts a pytest")
 def test_it_refuses_an_engine_that_commits_every_statement(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:

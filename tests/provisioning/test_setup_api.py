@@ -182,7 +182,7 @@ def test_threads_set_up_databases_of_their_own(tmp_path: Path) -> None:
         return revision
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(set_up, range(8))) == [head()] * 8
+        assert list(pool.map(set_up, range(4))) == [head()] * 4
 
 
 @on_both_databases
@@ -244,6 +244,7 @@ def test_a_chinook_that_is_there_is_migrated(shop: ChinookDatabase) -> None:
     assert shop.snapshot() == before
 
 
+@pytest.mark.slow(reason="makes two stand-ins")
 def test_what_the_database_refuses_comes_as_an_error_of_ours(empty: Engine) -> None:
     with empty.begin() as connection:
         initialise(connection)

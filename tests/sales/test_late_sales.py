@@ -135,6 +135,7 @@ def test_a_cancelled_late_sale_is_accounted_for(shop: ChinookDatabase) -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="verifies nine times")
 def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(
     shop: ChinookDatabase,
 ) -> None:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from support.cases import on_each_postgresql_shape
 from support.sql_functions import CALLS, connect, failures, fall_behind, last_ids, sales_of, sell
 
@@ -47,6 +49,7 @@ def test_eight_sessions_at_once_do_not_disturb_each_other(shop: ChinookDatabase)
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="eight more sessions")
 def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: ChinookDatabase) -> None:
     sales_of(shop, 4, 400, 1_000_000)
     chosen = at_once(shop, ["SELECT simulate_update_sale('2030-01-02')"] * 25)

@@ -247,6 +247,7 @@ def test_what_was_changed_between_two_updates_is_found(shop: ChinookDatabase) ->
 
 
 @on_both_databases
+@pytest.mark.slow(reason="some fifteen runs")
 def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: ChinookDatabase) -> None:
     def take_back(run: str | None) -> None:
         with Session(shop.engine) as session, session.begin():
