@@ -310,6 +310,7 @@ def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> 
 
 
 @on_each_shape
+@pytest.mark.slow(reason="a rare order; test_model.py has any")
 def test_the_first_of_two_equal_changes_may_be_undone(shop: ChinookDatabase) -> None:
     make(shop)
     first = make(shop, 0, moves=3)

@@ -208,6 +208,7 @@ def test_another_value_in_a_users_column_is_kept(shop: ChinookDatabase) -> None:
 
 
 @each
+@pytest.mark.slow(reason="other tests have such columns")
 def test_single_sales_and_an_alignment_leave_users_columns_alone(shop: ChinookDatabase) -> None:
     add_columns(shop, NAMES)
     before = contents(shop)

@@ -205,6 +205,7 @@ def test_merged_runs_are_undone_one_by_one_the_latest_first(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_lost(
     shop: ChinookDatabase, small: None
 ) -> None:
@@ -328,6 +329,7 @@ def test_a_connection_cut_during_a_merge_loses_nothing(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None) -> None:
     shop.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "

@@ -152,6 +152,7 @@ def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="test_undo.py has it of a run")
 def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -407,6 +407,7 @@ def test_days_with_other_sales_are_told_and_left_as_they_are(
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow(reason="several backfills; other tests have their seeds")
 def test_the_seeds_told_are_those_of_the_sales(command: Command) -> None:
     for number in range(12):
         command("generate", "3", "--once", "--day", str(DAYS[number]), "--seed", str(number))

@@ -166,6 +166,7 @@ def test_a_role_with_few_rights_can_write(shop: ChinookDatabase) -> None:
 
 
 @on_variants([case for case in cases() if "identity" in case.shape.name])
+@pytest.mark.slow(reason="other tests have roles with few rights")
 def test_identity_columns_need_no_right_to_their_sequences(shop: ChinookDatabase) -> None:
     role = f"writer_{shop.url.database}"
     shop.execute(

@@ -137,6 +137,7 @@ def test_without_a_spelling_names_are_camel_case(empty: ChinookDatabase, command
 
 
 @each_shape
+@pytest.mark.slow(reason="as a copy of another spelling")
 def test_a_chinook_of_another_spelling_is_refused(shop: ChinookDatabase, command: Command) -> None:
     there, other = spellings(shop.shape)
     before = shop.dump()

@@ -94,6 +94,7 @@ def test_an_empty_database_gets_the_stand_in_once(empty: Engine) -> None:
         assert verify(session.connection(), expect=5).ok
 
 
+@pytest.mark.slow(reason="makes stand-ins; the next test has an upgrade")
 def test_the_caller_commits_or_rolls_back(empty: Engine) -> None:
     with empty.connect() as connection:
         initialise(connection)
@@ -283,6 +284,7 @@ def test_an_upgrade_is_the_callers_to_commit(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="both have tests of their own")
 def test_the_library_and_the_command_find_the_same(shop: ChinookDatabase, command: Command) -> None:
     with Session(shop.engine) as session, session.begin():
         made = generate_d1(session, 30, day=DAY, seed=3)

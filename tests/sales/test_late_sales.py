@@ -111,6 +111,7 @@ def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookData
 
 
 @on_each_shape
+@pytest.mark.slow(reason="test_undo.py and test_runs_and_keys.py have other sales")
 def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     made = make(shop, late="0.1", late_days=30, once=True)

@@ -280,6 +280,7 @@ def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: Chino
 
 
 @on_each_shape
+@pytest.mark.slow(reason="verifies many times")
 def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_ones(
     shop: ChinookDatabase,
 ) -> None:
