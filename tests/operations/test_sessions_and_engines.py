@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
@@ -203,8 +204,12 @@ assert len({number for _, _, ids in done for number in ids}) == 25
 
 
 @on_both_databases
-def test_forked_workers_make_sales_of_their_own(shop: ChinookDatabase) -> None:
-    done = run([sys.executable, "-c", FORKED, shop.text], capture_output=True, text=True)
+def test_forked_workers_make_sales_of_their_own(shop: ChinookDatabase, tmp_path: Path) -> None:
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    done = subprocess.run(
+        [sys.executable, script, shop.text], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert shop.value("SELECT count(*) FROM [Invoice]") == 55
 
