@@ -27,7 +27,6 @@ from chinook_sim import (
 from chinook_sim.sampling.people import COUNTRIES, FURTHER, People, make_faker
 from chinook_sim.verification import verify_all, verify_day
 from support.cases import (
-    on_all_migrated,
     on_both_databases,
     on_each_postgresql_shape,
     on_each_shape,
@@ -85,7 +84,7 @@ def sold(shop: ChinookDatabase, made: BatchSummary) -> list[tuple[int, int]]:
     ]
 
 
-@on_all_migrated
+@on_each_shape
 def test_new_customers_sign_up_and_buy(shop: ChinookDatabase) -> None:
     before = {row[0] for row in shop.rows("SELECT [CustomerId] FROM [Customer]")}
     made = make(shop, 10, new_customers=4)
@@ -118,7 +117,7 @@ def test_new_customers_sign_up_and_buy(shop: ChinookDatabase) -> None:
     assert {row[0] for row in new} & {row[0] for row in again}
 
 
-@on_all_migrated
+@on_each_shape
 def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: ChinookDatabase) -> None:
     old = make(shop, 60)
     bills = shop.rows(f"SELECT [InvoiceId], {BILLED} FROM [Invoice] ORDER BY 1")
@@ -138,7 +137,7 @@ def test_who_moves_gets_bills_at_the_new_address_from_now_on(shop: ChinookDataba
         assert tuple(address) == after[customer]
 
 
-@on_all_migrated
+@on_each_shape
 def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(
     shop: ChinookDatabase,
 ) -> None:
@@ -194,7 +193,7 @@ def test_verify_knows_the_price_that_was_valid(shop: ChinookDatabase) -> None:
     assert "unit prices as they were valid" in failed(shop)
 
 
-@on_all_migrated
+@on_each_shape
 def test_everything_at_once_is_undone_exactly(shop: ChinookDatabase) -> None:
     make(shop, 30)
     wanted = {
@@ -292,6 +291,7 @@ def test_verify_sees_that_a_price_is_another(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="verifies everything six times")
 def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> None:
     first = make(shop, moves=12, price_changes=40, new_customers=2)
     then = DAY + timedelta(days=1)
@@ -310,6 +310,7 @@ def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> 
 
 
 @on_each_shape
+@pytest.mark.slow(reason="a rare order; test_model.py has any")
 def test_the_first_of_two_equal_changes_may_be_undone(shop: ChinookDatabase) -> None:
     make(shop)
     first = make(shop, 0, moves=3)
@@ -402,6 +403,7 @@ def test_people_are_of_their_country() -> None:
     assert people.sign_up(3, "Atlantis")[:3] == people.sign_up(3, "USA")[:3]
 
 
+@pytest.mark.slow(reason="starts two Pythons")
 def test_a_seed_makes_the_same_people_in_every_process() -> None:
     # Whose sets have another order, of which a process with a fixed one knows nothing.
     line = (

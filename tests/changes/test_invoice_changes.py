@@ -409,6 +409,7 @@ def test_ids_of_cancelled_sales_are_not_given_again(shop: ChinookDatabase) -> No
 
 
 @on_each_shape
+@pytest.mark.slow(reason="a rare order; test_model.py has any")
 def test_the_history_moves_between_a_change_and_its_undoing(shop: ChinookDatabase) -> None:
     last = shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")
     day = datetime.fromisoformat(str(last)).date()

@@ -39,15 +39,15 @@ def total(path: Path, statement: str = 'SELECT count(*) FROM "Invoice"') -> int:
         return int(connection.execute(statement).fetchone()[0])
 
 
-def test_one_command_makes_a_shop_and_its_sales(process: Command, tmp_path: Path) -> None:
-    done = process("generate", "10")
+def test_one_command_makes_a_shop_and_its_sales(command: Command, tmp_path: Path) -> None:
+    done = command("generate", "10")
     assert done.returncode == 0
     assert "added 10 sales to chinook.db" in done.stdout
     assert "making chinook.db" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["chinook.db"]
     assert total(tmp_path / "chinook.db") == 412 + 10
-    assert process("verify", "--expect", "10").returncode == 0
-    assert process("verify", "--all", "--expect", "422").returncode == 0
+    assert command("verify", "--expect", "10").returncode == 0
+    assert command("verify", "--all", "--expect", "422").returncode == 0
 
 
 def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:

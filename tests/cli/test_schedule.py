@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Processes take long to start.
 some = on_variants(alternating_versions(migrated=True)[::2])
 on_postgresql = on_variants([case for case in cases(migrated=True) if case.major == 18])
+WAITS = pytest.mark.slow(reason="waits for a second; one command is enough by default")
+
 on_one = on_variants(
     [case for case in cases(migrated=True) if case.id.startswith("postgres-neon-pg18")]
 )
@@ -210,7 +212,12 @@ def test_waiting_for_a_lock_ends(shop: ChinookDatabase, command: Command) -> Non
 
 @on_one
 @pytest.mark.parametrize(
-    "looking", [("generate", "5", "--dry-run"), ("align", "--dry-run"), ("init",)]
+    "looking",
+    [
+        ("generate", "5", "--dry-run"),
+        pytest.param(("align", "--dry-run"), marks=WAITS),
+        pytest.param(("init",), marks=WAITS),
+    ],
 )
 def test_so_does_waiting_where_nothing_is_written(
     shop: ChinookDatabase, command: Command, looking: tuple[str, ...]

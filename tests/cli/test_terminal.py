@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.processes import Popen, run
 
 if TYPE_CHECKING:
@@ -72,20 +74,20 @@ class Terminal:
         return [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
 
 
-def test_a_backfill_shows_its_rate_and_how_long_it_will_take(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "backfill", "2022-01-01", "2025-12-31", "--per-day", "1")
+def test_a_backfill_shows_its_rate_and_how_long_it_will_take(stocked: Path) -> None:
+    terminal = Terminal(stocked.parent, "backfill", "2022-01-01", "2025-12-31", "--per-day", "1")
     terminal.wait_for("left.*left")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == ""
     assert terminal.process.returncode == 130
     lines = [line for line in terminal.lines() if "days, " in line]
     assert lines
-    how = r"[\d,]+ of 1,461 days, [\d,]+ sales a second, \d+:\d\d:\d\d left"
+    how = r"[\d,]+ of 1,461 days, [\d,]+ sales? a second, \d+:\d\d:\d\d left"
     assert all(re.fullmatch(how, line) for line in lines), lines
 
 
-def test_a_stream_shows_how_it_goes_on_one_line(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "live", "--rate", "100", columns=60)
+def test_a_stream_shows_how_it_goes_on_one_line(stocked: Path) -> None:
+    terminal = Terminal(stocked.parent, "live", "--rate", "100", columns=60)
     terminal.wait_for(r"(/s.*\r.*){3}")
     terminal.process.send_signal(signal.SIGINT)
     assert "sold " in terminal.end()
@@ -96,15 +98,16 @@ def test_a_stream_shows_how_it_goes_on_one_line(tmp_path: Path) -> None:
     assert all(len(line) < 60 for line in lines)
     # One line, which a summary can follow.
     assert terminal.said.decode().rstrip(" ").endswith("\n")
-    assert terminal.said.decode().count("\n") == 2
+    assert terminal.said.decode().count("\n") == 1
 
 
-def test_nobody_who_asks_for_quiet_is_told(tmp_path: Path) -> None:
+@pytest.mark.slow(reason="waits for lines that must not come")
+def test_nobody_who_asks_for_quiet_is_told(stocked: Path) -> None:
     for arguments in (
         ("backfill", "2025-01-01", "2025-01-20", "--per-day", "4", "--quiet"),
         ("live", "--for", "2s", "--quiet"),
     ):
-        terminal = Terminal(tmp_path, *arguments)
+        terminal = Terminal(stocked.parent, *arguments)
         assert terminal.end() == ""
         assert terminal.said == b""
 

@@ -24,7 +24,7 @@ from chinook_sim import (
 )
 from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
-from support.cases import on_each_postgresql_shape
+from support.cases import on_each_postgresql_shape, on_two_postgresql_shapes
 from support.roles import Role, climb
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def test_a_closed_schema_is_named(shop: ChinookDatabase, role: Role, command: Co
 
 
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", "ON DELETE SET NULL", ""])
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 def test_rows_that_a_policy_hides_are_not_taken_along(
     shop: ChinookDatabase, role: Role, rule: str
 ) -> None:
@@ -76,7 +76,7 @@ def test_rows_that_a_policy_hides_are_not_taken_along(
 
 
 @pytest.mark.parametrize("table", ["[Invoice]", "[Track]", "chinook_sim_run"])
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 def test_a_role_from_which_a_policy_hides_rows_is_refused(
     shop: ChinookDatabase, role: Role, command: Command, table: str
 ) -> None:

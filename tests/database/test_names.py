@@ -191,6 +191,7 @@ def test_runs_that_change_the_same_are_undone_one_by_one_and_together(
 
 
 @each
+@pytest.mark.slow(reason="another test of this file has undo of such columns")
 def test_another_value_in_a_users_column_is_kept(shop: ChinookDatabase) -> None:
     sell(shop)
     add_columns(shop, NAMES)
@@ -207,6 +208,7 @@ def test_another_value_in_a_users_column_is_kept(shop: ChinookDatabase) -> None:
 
 
 @each
+@pytest.mark.slow(reason="other tests have such columns")
 def test_single_sales_and_an_alignment_leave_users_columns_alone(shop: ChinookDatabase) -> None:
     add_columns(shop, NAMES)
     before = contents(shop)
@@ -306,6 +308,9 @@ SCHEMAS = (
 )
 
 
+OTHERS = pytest.mark.slow(reason="the first name has a character of every kind")
+
+
 @pytest.fixture
 def home(
     templates: DatabaseTemplates, request: pytest.FixtureRequest
@@ -334,7 +339,11 @@ def at_home(home: tuple[ChinookDatabase, str]) -> dict[str, list[tuple[Any, ...]
     }
 
 
-@pytest.mark.parametrize("home", range(len(SCHEMAS)), indirect=True)
+@pytest.mark.parametrize(
+    "home",
+    [0, *(pytest.param(place, marks=OTHERS) for place in range(1, len(SCHEMAS)))],
+    indirect=True,
+)
 def test_migrations_and_functions_work_in_a_schema_of_any_name(
     home: tuple[ChinookDatabase, str],
 ) -> None:
@@ -412,7 +421,7 @@ def test_sales_are_made_and_undone_in_a_schema_of_any_name(
     shop.engine.dispose()
 
 
-@pytest.mark.parametrize("home", [0, 2], indirect=True)
+@pytest.mark.parametrize("home", [0, pytest.param(2, marks=OTHERS)], indirect=True)
 def test_verify_works_in_a_schema_of_any_name(home: tuple[ChinookDatabase, str]) -> None:
     shop, _ = home
     with shop.engine.begin() as connection:
@@ -434,6 +443,7 @@ def test_sales_are_made_without_a_migration_in_a_schema_of_any_name(
     assert [len(rows) for table, rows in at_home(home).items() if table == "Invoice"] == [61]
 
 
+@pytest.mark.slow(reason="two databases, one with a stand-in; test_ledger_schema.py has init")
 def test_an_empty_schema_of_any_name_gets_a_chinook(templates: DatabaseTemplates) -> None:
     server, schema = templates.server(MAJORS[1]), SCHEMAS[0]
     database = server.create_database()

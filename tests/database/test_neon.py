@@ -1,4 +1,8 @@
-"""A connection string from the real neonctl, which asks a stand-in for Neon's API."""
+"""A connection string from the real neonctl, which asks a stand-in for Neon's API.
+
+npm installs the real one, which takes seconds to start: its tests run with `--full`. What it is
+given, and what is done with its answer, is tested with a script in its place.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -21,7 +26,7 @@ from support import ROOT
 from support.fake_neon_api import KEY, PASSWORD, PROJECT, NeonApi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.command import Command
 
@@ -74,7 +79,66 @@ def environ(api: NeonApi, bin_directory: str, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow(reason="starts neonctl several times")
+REAL = pytest.mark.slow(reason="npm installs neonctl, which takes seconds to start")
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Return the environment for a neonctl that is a script of a shell."""
+
+    def write(script: str) -> dict[str, str]:
+        program = tmp_path / "neonctl"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+        return {"PATH": path, "NEON_API_KEY": KEY, "NEON_PROJECT_ID": PROJECT}
+
+    return write
+
+
+def test_the_settings_become_arguments(
+    scripted: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    url = f"postgresql://clerk:{quote(PASSWORD)}@ep-dev-2.example.com/other?sslmode=require"
+    environ = scripted(f"echo \"$@\" > {tmp_path}/asked; echo Connecting; echo '{url}'")
+    environ |= {
+        "NEON_BRANCH": "dev",
+        "NEON_ROLE": "clerk",
+        "NEON_DATABASE": "other",
+        "NEON_ORG_ID": "org-1",
+    }
+    location = find_database(environ, directory=Path())
+    assert location.source == "NEON_PROJECT_ID"
+    assert location.url.host == "ep-dev-2.example.com"
+    assert location.url.password == PASSWORD
+    assert PASSWORD not in location.shown
+    assert (tmp_path / "asked").read_text() == (
+        f"connection-string dev --project-id {PROJECT} --org-id org-1 "
+        "--role-name clerk --database-name other\n"
+    )
+
+
+def test_what_it_complains_of_is_one_line_without_the_key(
+    scripted: Callable[[str], dict[str, str]],
+) -> None:
+    environ = scripted(f"echo 'ERROR: no such\nbranch for {KEY}.' >&2; exit 1")
+    with pytest.raises(DatabaseUnavailable) as caught:
+        connection_string(environ)
+    assert str(caught.value).startswith("neonctl refused: no such branch for ***; check NEON_API")
+
+
+def test_what_does_not_answer_is_stopped(
+    scripted: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    environ = scripted(f"sleep 600 & echo $! > {tmp_path}/child; wait")
+    with pytest.raises(DatabaseUnavailable, match=r"within 0.5 s"):
+        connection_string(environ, timeout=0.5)
+    # So is what it started, which nobody may have waited for yet.
+    status = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
+@REAL
 def test_the_default_branch_is_found(environ: dict[str, str]) -> None:
     location = find_database(environ, directory=Path())
     assert location.source == "NEON_PROJECT_ID"
@@ -86,6 +150,7 @@ def test_the_default_branch_is_found(environ: dict[str, str]) -> None:
     assert PASSWORD not in location.shown
 
 
+@REAL
 def test_branch_role_and_database_are_passed_on(environ: dict[str, str]) -> None:
     environ |= {
         "NEON_BRANCH": "dev",
@@ -107,7 +172,7 @@ def test_branch_role_and_database_are_passed_on(environ: dict[str, str]) -> None
         ({"NEON_ROLE": ""}, "Multiple roles found"),
     ],
 )
-@pytest.mark.slow(reason="starts neonctl several times")
+@REAL
 def test_a_refusal_is_one_line(environ: dict[str, str], change: dict[str, str], said: str) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         connection_string(environ | change)
@@ -116,11 +181,12 @@ def test_a_refusal_is_one_line(environ: dict[str, str], change: dict[str, str], 
     assert "hunter2-key" not in str(caught.value)
 
 
-def test_without_neonctl_it_says_how_to_get_it(environ: dict[str, str], tmp_path: Path) -> None:
+def test_without_neonctl_it_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="npm install -g neonctl"):
-        connection_string(environ | {"PATH": str(tmp_path)})
+        connection_string({"PATH": str(tmp_path), "NEON_PROJECT_ID": PROJECT})
 
 
+@REAL
 def test_a_slow_answer_is_not_waited_for(environ: dict[str, str]) -> None:
     with NeonApi(delay=30) as slow:
         begun = time.monotonic()
@@ -131,6 +197,7 @@ def test_a_slow_answer_is_not_waited_for(environ: dict[str, str]) -> None:
     assert time.monotonic() - begun < 25
 
 
+@REAL
 def test_the_command_shows_no_password(command: Command, environ: dict[str, str]) -> None:
     # The host does not exist: a connection is all that can fail.
     done = command("status", **{**environ, "PGCONNECT_TIMEOUT": "2"})

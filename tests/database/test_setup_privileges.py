@@ -110,6 +110,7 @@ def test_init_names_all_that_it_lacks_at_once(
 
 
 @on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="as of a Chinook that is there")
 def test_init_of_an_empty_database_names_all_that_it_lacks(
     shop: ChinookDatabase, role: Role, command: Command
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-import subprocess
 import sys
 import tomllib
 from contextlib import closing
@@ -24,6 +23,7 @@ from support.documents import DOCUMENTS, README, Block, all_blocks, blocks
 from support.processes import run
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -147,11 +147,10 @@ def test_its_pytest_code_runs(tmp_path: Path) -> None:
     document = ROOT / "docs" / "how-to" / "test-with-pytest.md"
     (tmp_path / "test_sales.py").write_text(only(document, "python", "pytest"), encoding="utf-8")
     compile(only(document, "python", "conftest.py"), "conftest.py", "exec")
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_sales.py"],
         capture_output=True,
         text=True,
-        check=False,
     )
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 

@@ -142,6 +142,7 @@ def test_a_server_asks_for_its_password(server: Server) -> None:
 
 
 @each_major
+@pytest.mark.slow(reason="starts servers; test_faults.py has it")
 def test_a_killed_server_comes_back_with_what_was_committed(major: int) -> None:
     with Server(major) as server:
         database = server.create_database()

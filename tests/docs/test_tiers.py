@@ -10,6 +10,7 @@ import pytest
 
 from support.cases import ALL, DRIVERS, alternating_versions, cases
 from support.chinook_variants import SHAPES
+from support.postgres_server import MAJORS
 from support.tiers import by_default, cover
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ def test_of_chosen_shops_both_databases_are_there(of: list[DatabaseVariant]) -> 
 def test_the_tests_of_a_file_take_shops_by_turns() -> None:
     items = [Item(f"t.py::{name}[]", OWN, shop=case) for name in "abcdefgh" for case in cases()]
     assert {it.callspec.params["shop"] for it in choose(*items)} == {*cases()}
+
+
+def test_the_tests_of_a_file_take_servers_by_turns() -> None:
+    items = [Item(f"t.py::{name}[]", server=major) for name in "abcd" for major in MAJORS]
+    found = [it.callspec.params["server"] for it in choose(*items)]
+    assert len(found) == 4
+    assert Counter(found) == dict.fromkeys(MAJORS, 2)
 
 
 def test_each_value_of_each_parameter_is_there() -> None:

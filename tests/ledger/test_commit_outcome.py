@@ -24,7 +24,10 @@ DAY = date(2026, 1, 31)
 # It takes five seconds to give up waiting.
 @on_variants([case for case in cases(migrated=True) if case.shape.name == "postgres-neon"])
 @pytest.mark.parametrize("ending", ["committed", "rolled back", "left hanging"])
-def test_the_outcome_of_a_lost_commit_is_found(shop: ChinookDatabase, ending: str) -> None:
+def test_the_outcome_of_a_lost_commit_is_found(
+    shop: ChinookDatabase, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.PATIENCE", 1)
     writer = create_engine(shop.url, poolclass=NullPool).connect()
     writer.begin()
     with Session(writer) as session:

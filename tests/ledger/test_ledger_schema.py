@@ -96,6 +96,7 @@ def move_tables(shop: ChinookDatabase) -> None:
 
 
 @on_two
+@pytest.mark.slow(reason="a rare case of the test before it")
 def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(
     shop: ChinookDatabase,
 ) -> None:
@@ -176,6 +177,7 @@ def test_tables_that_are_no_ledger_keep_nobody_from_a_batch(shop: ChinookDatabas
 
 
 @on_two
+@pytest.mark.slow(reason="four processes of alembic")
 def test_a_script_makes_the_ledger_s_schema_too(shop: ChinookDatabase) -> None:
     given = ("-x", "ledger_schema=a ledger", "upgrade", "head")
     done = alembic_process(*given, "--sql", DATABASE_URL=shop.text)

@@ -74,7 +74,7 @@ def test_a_stream_is_listed_with_the_transactions_of_the_day(shop: ChinookDataba
     assert (stream.run, stream.day) == (str(batches[0].key).split("/")[0], DAY)
 
 
-@on_each_shape
+@on_both_databases
 def test_an_invoice_knows_its_run_and_its_changes(shop: ChinookDatabase) -> None:
     made = make(shop, 5, once=True, seed=1)
     first = made.invoice_ids[0]

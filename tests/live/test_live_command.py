@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_a_bare_machine_gets_a_live_shop(command: Command) -> None:
-    done = command("live", "--for", "2s", "--rate", "30", "--seed", "7", "--profile", "realistic")
+    done = command("live", "--for", "1s", "--rate", "30", "--seed", "7", "--profile", "realistic")
     assert done.returncode == 0, done.stderr
     assert "times in chinook.db" in done.stdout
     assert "p99 ms" in done.stdout

@@ -22,7 +22,7 @@ from chinook_sim.operations.live import merger, schema_cache, stream_time, worke
 from chinook_sim.verification import verify_all, verify_day
 from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
-from support.cases import on_both_databases, on_each_shape, on_one_postgresql
+from support.cases import on_both_databases, on_one_postgresql
 from support.pgbouncer import wired
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def merge_now(shop: ChinookDatabase, kept: list[Group]) -> list[str | None]:
     return merged
 
 
-@on_each_shape
+@on_both_databases
 def test_merged_runs_say_what_the_transactions_said(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
@@ -205,6 +205,7 @@ def test_merged_runs_are_undone_one_by_one_the_latest_first(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_lost(
     shop: ChinookDatabase, small: None
 ) -> None:
@@ -225,6 +226,7 @@ def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_los
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_a_transaction_that_was_undone_is_not_merged(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
@@ -327,6 +329,7 @@ def test_a_connection_cut_during_a_merge_loses_nothing(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None) -> None:
     shop.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -348,6 +351,7 @@ def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None
 
 
 @on_both_databases
+@pytest.mark.slow(reason="a rare case of merging")
 def test_what_knew_other_prices_is_not_merged_together(shop: ChinookDatabase, small: None) -> None:
     # Every statement of a stream reads the prices anew.
     with pytest.MonkeyPatch.context() as patch:
@@ -405,7 +409,7 @@ def test_each_day_has_runs_of_its_own(
     told(shop)
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="several streams at once")
 def test_streams_and_batches_at_the_same_time_keep_their_sales_apart(
     shop: ChinookDatabase, small: None

@@ -73,10 +73,10 @@ def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     shop: ChinookDatabase, command: Command
 ) -> None:
-    process = start(shop, "--rate", "50", "--for", "6s", "--json")
+    process = start(shop, "--rate", "50", "--for", "3s", "--json")
     wait_for(shop, 3)
     assert shop.server is not None
-    for _ in range(5):
+    for _ in range(3):
         with shop.server.connect() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -86,9 +86,9 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     shown, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     told = json.loads(shown)
-    assert told["connections_lost"] >= 3
+    assert told["connections_lost"] >= 2
     assert told["left_out"] == 0
-    assert told["sales"] + told["updates"] + told["cancellations"] == pytest.approx(300, abs=90)
+    assert told["sales"] + told["updates"] + told["cancellations"] == pytest.approx(150, abs=60)
     assert shop.value("SELECT sum(sales) FROM chinook_sim_run WHERE kind = 'live'") == told["sales"]
     assert b"connected again" in said
     assert command("verify", "--all", DATABASE_URL=shop.text).returncode == 0
@@ -125,11 +125,11 @@ def test_a_server_that_dies_each_time_is_not_asked_again_and_again(
 
 @on_one_postgresql
 def test_it_waits_for_a_lock_as_long_as_it_takes(shop: ChinookDatabase) -> None:
-    process = start(shop, "--rate", "50", "--lock-timeout", "1", "--for", "5s", "--json")
+    process = start(shop, "--rate", "50", "--lock-timeout", "1", "--for", "4s", "--json")
     wait_for(shop, 3)
     with shop.engine.begin() as connection:
         connection.execute(text(shop.sql("LOCK TABLE [Invoice] IN EXCLUSIVE MODE")))
-        time.sleep(3)
+        time.sleep(2.5)
     shown, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     told = json.loads(shown)

@@ -80,6 +80,7 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
 
 
 @on_each_shape
+@pytest.mark.slow(reason="many runs")
 def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(
     shop: ChinookDatabase,
 ) -> None:
@@ -125,6 +126,7 @@ def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="two streams")
 def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +152,7 @@ def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
 
 
 @on_both_databases
+@pytest.mark.slow(reason="test_undo.py has it of a run")
 def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

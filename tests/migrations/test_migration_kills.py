@@ -14,34 +14,38 @@ import pytest
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from support import ROOT
 from support.alembic_commands import alembic_process, downgrade, timeless
-from support.cases import cases, on_each_sqlite_shape_unmigrated, on_variants
+from support.cases import alternating_versions, on_each_sqlite_shape_unmigrated, on_variants
 from support.chinook_variants import SHAPES, build_postgresql
 from support.processes import Popen
 
 if TYPE_CHECKING:
+    from support.chinook_variants import Shape
     from support.databases import ChinookDatabase
     from support.postgres_server import Server
 
 
-def test_two_upgrades_at_the_same_time_are_one(server: Server) -> None:
-    for shape in (None, SHAPES[0]):
-        database = server.create_database()
-        if shape is not None:
-            build_postgresql(shape, server, database)
-        url = server.url(database).render_as_string(hide_password=False)
-        with ThreadPoolExecutor(3) as pool:
-            runs = [
-                pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)
-            ]
-            for run in runs:
-                assert run.result().returncode == 0, run.result().stderr
-        with server.connect(database) as connection:
-            assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
-        server.drop_database(database)
+@pytest.mark.parametrize(
+    ("shape", "server"),
+    [(None, 16), (SHAPES[0], 18)],
+    ids=["empty", "chinook"],
+    indirect=["server"],
+)
+def test_upgrades_at_the_same_time_are_one(shape: Shape | None, server: Server) -> None:
+    database = server.create_database()
+    if shape is not None:
+        build_postgresql(shape, server, database)
+    url = server.url(database).render_as_string(hide_password=False)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(alembic_process, "upgrade", "head", DATABASE_URL=url) for _ in range(3)]
+        for run in runs:
+            assert run.result().returncode == 0, run.result().stderr
+    with server.connect(database) as connection:
+        assert connection.execute("SELECT * FROM chinook_sim_version").fetchall() == [(head(),)]
+    server.drop_database(database)
 
 
 @pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])
-@on_variants([case for case in cases() if case.major and not case.shape.ids])
+@on_variants([case for case in alternating_versions() if case.major and not case.shape.ids])
 def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, table: str) -> None:
     assert shop.server is not None
     before = shop.dump()

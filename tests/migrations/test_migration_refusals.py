@@ -13,7 +13,10 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.provisioning.migration_runner import upgrade
 from support.alembic_commands import alembic_process, config, downgrade
-from support.cases import on_all_postgresql_unmigrated, on_each_shape_unmigrated
+from support.cases import (
+    on_each_postgresql_shape_unmigrated,
+    on_each_shape_unmigrated,
+)
 from support.chinook_variants import SHAPES, build_postgresql
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ def test_a_newer_revision_is_told(shop: ChinookDatabase) -> None:
         upgrade(connection)
 
 
-@on_all_postgresql_unmigrated
+@on_each_postgresql_shape_unmigrated
 def test_a_function_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
     shop.execute(
         "CREATE FUNCTION simulate_new_sale(timestamp) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"
@@ -95,7 +98,7 @@ def test_a_function_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -
     assert shop.dump() == before
 
 
-@on_all_postgresql_unmigrated
+@on_each_postgresql_shape_unmigrated
 def test_a_function_that_was_changed_is_not_dropped(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -123,10 +126,8 @@ def test_init_says_why_it_does_not_upgrade(templates: DatabaseTemplates, command
     server.drop_database(database)
 
 
-@on_each_shape_unmigrated
+@on_each_postgresql_shape_unmigrated
 def test_a_function_of_ours_that_was_changed_is_not_mended(shop: ChinookDatabase) -> None:
-    if shop.server is None:
-        return
     with shop.engine.begin() as connection:
         upgrade(connection)
     shop.execute(
@@ -140,7 +141,8 @@ def test_a_function_of_ours_that_was_changed_is_not_mended(shop: ChinookDatabase
     assert shop.rows("SELECT shop.simulate_update_sale(now())") == [(None,)]
 
 
-@on_all_postgresql_unmigrated
+@on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="as a function of somebody else, which another test has")
 def test_an_overload_of_somebody_else_is_not_overwritten(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         alembic.upgrade(config(connection), "0006")

@@ -27,15 +27,17 @@ from support import ROOT
 from support.alembic_commands import OURS, alembic_process, config, downgrade, timeless
 from support.cases import (
     cases,
-    on_all_postgresql_unmigrated,
-    on_all_unmigrated,
+    on_both_databases_unmigrated,
+    on_each_postgresql_shape_unmigrated,
     on_each_shape_unmigrated,
     on_each_sqlite_shape_unmigrated,
     on_variants,
 )
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
+from support.postgres_server import MAJORS
 
 if TYPE_CHECKING:
+    from support.chinook_variants import Shape
     from support.command import Command
     from support.databases import ChinookDatabase
     from support.postgres_server import Server
@@ -53,7 +55,7 @@ def words(dump: str) -> list[str]:
     return sorted(re.split(r"[\s,()]+", timeless(dump)))
 
 
-@on_all_unmigrated
+@on_each_shape_unmigrated
 def test_up_and_down_leaves_every_byte_as_it_was(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.begin() as connection:
@@ -78,6 +80,7 @@ def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookData
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="goes through nine revisions one by one, and back")
 def test_each_revision_takes_away_what_it_added(shop: ChinookDatabase) -> None:
     dumps = [timeless(shop.dump())]
     with shop.engine.connect() as connection:
@@ -105,7 +108,7 @@ def test_a_real_chinook_gets_no_table_but_ours(shop: ChinookDatabase) -> None:
     assert shop.snapshot() == rows
 
 
-@on_all_unmigrated
+@on_each_shape_unmigrated
 def test_sequences_are_made_only_where_nothing_gives_ids(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
@@ -120,6 +123,7 @@ def test_sequences_are_made_only_where_nothing_gives_ids(shop: ChinookDatabase) 
 
 
 @on_variants([case for case in cases() if case.major and not case.shape.ids])
+@pytest.mark.slow(reason="a rare case of the sequences that another test has")
 def test_a_sequence_of_that_name_is_used_and_stays(shop: ChinookDatabase) -> None:
     shop.execute("CREATE SEQUENCE invoice_id_seq START 1000")
     before = shop.dump()
@@ -235,6 +239,7 @@ def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="a rare case; other tests refuse downgrades")
 def test_what_took_the_place_of_ours_is_not_dropped(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
     with shop.engine.begin() as connection:
@@ -251,7 +256,8 @@ def test_what_took_the_place_of_ours_is_not_dropped(shop: ChinookDatabase) -> No
         assert shop.value("SELECT nextval('invoice_id_seq')") == 777
 
 
-@on_all_postgresql_unmigrated
+@on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="a rare case of the sequences that another test has")
 def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> None:
     shop.execute(
         "DELETE FROM [InvoiceLine]",
@@ -273,7 +279,7 @@ def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
     assert shop.dump() == before
 
 
-@on_each_shape_unmigrated
+@on_both_databases_unmigrated
 @pytest.mark.slow(reason="many migrations")
 def test_a_ledger_that_was_dropped_can_be_made_again(
     shop: ChinookDatabase, command: Command
@@ -290,28 +296,33 @@ def test_a_ledger_that_was_dropped_can_be_made_again(
     assert command("generate", "5", "--once", DATABASE_URL=shop.text).returncode == 0
 
 
-@pytest.mark.slow(reason="the whole suite of commands in another schema")
-def test_a_schema_off_the_search_path_is_found(server: Server) -> None:
-    for shape in SHAPES[:4]:
-        database = server.create_database()
-        build_postgresql(shape, server, database, schema="Music Shop's")
-        before = server.dump(database)
-        engine = create_engine(server.url(database), poolclass=NullPool)
-        with engine.begin() as connection:
-            upgrade(connection)
-            names = inspect(connection).get_table_names(schema="Music Shop's")
-            assert set(names) >= OURS
-            assert inspect(connection).get_table_names(schema="public") == []
-            assert installed(connection) == head()
-        url = server.url(database).render_as_string(hide_password=False)
-        assert alembic_process("check", DATABASE_URL=url).returncode == 0
-        with server.connect(database) as other:
-            other.execute('SELECT "Music Shop\'s".simulate_new_sale(localtimestamp)')
-            other.execute('SELECT "Music Shop\'s".simulate_sales(CURRENT_DATE - 1, 10)')
-        with engine.begin() as connection:
-            downgrade(connection)
-        assert server.dump(database).count("CREATE") == before.count("CREATE")
-        server.drop_database(database)
+@pytest.mark.parametrize(
+    ("shape", "server"),
+    list(zip(SHAPES[:4], MAJORS * 2, strict=True)),
+    indirect=["server"],
+    ids=lambda it: getattr(it, "name", it),
+)
+@pytest.mark.slow(reason="a migration, its check and its way back, in another schema")
+def test_a_schema_off_the_search_path_is_found(shape: Shape, server: Server) -> None:
+    database = server.create_database()
+    build_postgresql(shape, server, database, schema="Music Shop's")
+    before = server.dump(database)
+    engine = create_engine(server.url(database), poolclass=NullPool)
+    with engine.begin() as connection:
+        upgrade(connection)
+        names = inspect(connection).get_table_names(schema="Music Shop's")
+        assert set(names) >= OURS
+        assert inspect(connection).get_table_names(schema="public") == []
+        assert installed(connection) == head()
+    url = server.url(database).render_as_string(hide_password=False)
+    assert alembic_process("check", DATABASE_URL=url).returncode == 0
+    with server.connect(database) as other:
+        other.execute('SELECT "Music Shop\'s".simulate_new_sale(localtimestamp)')
+        other.execute('SELECT "Music Shop\'s".simulate_sales(CURRENT_DATE - 1, 10)')
+    with engine.begin() as connection:
+        downgrade(connection)
+    assert server.dump(database).count("CREATE") == before.count("CREATE")
+    server.drop_database(database)
 
 
 @on_each_shape_unmigrated
@@ -321,7 +332,8 @@ def test_alembic_finds_nothing_to_change(shop: ChinookDatabase) -> None:
         alembic.check(config(connection))
 
 
-@on_all_postgresql_unmigrated
+@on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="five upgrades of each shape")
 def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) -> None:
     for revision in ("0006", "head"):
         with shop.engine.begin() as connection:

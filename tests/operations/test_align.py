@@ -133,6 +133,7 @@ def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(
 
 
 @on_each_shape_unmigrated
+@pytest.mark.slow(reason="another test has what is no history")
 def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: ChinookDatabase) -> None:
     shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
     with shop.engine.begin() as connection:

@@ -23,7 +23,6 @@ from chinook_sim import InvalidInput, NoLedger, Profile, backfill, generate_d1, 
 from chinook_sim.verification import verify_day
 from support.cases import (
     alternating_versions,
-    on_all_migrated,
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -75,7 +74,7 @@ def start(shop: ChinookDatabase, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-@on_all_migrated
+@on_each_shape
 def test_each_day_is_made_once_in_a_run_of_its_own(shop: ChinookDatabase) -> None:
     done = list(backfill(shop.engine, START, END, 7, seed=3))
     assert [day.day for day in done] == DAYS
@@ -268,9 +267,10 @@ def test_several_processes_share_the_days(shop: ChinookDatabase) -> None:
 @on_postgresql
 @pytest.mark.parametrize("side", ["request", "answer"])
 def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
-    shop: ChinookDatabase, side: Side
+    shop: ChinookDatabase, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
+    monkeypatch.setattr("chinook_sim.operations.backfill.backoff", lambda _: 0.01)
     with TcpProxy(shop.server.port) as wire:
         engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
         done, cuts = [], 0
@@ -286,6 +286,7 @@ def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
 
 
 @on_postgresql
+@pytest.mark.slow(reason="test_faults.py counts those of a batch")
 def test_round_trips_of_a_day_do_not_grow_with_it(shop: ChinookDatabase) -> None:
     assert shop.server is not None
     turns = []
@@ -406,6 +407,7 @@ def test_days_with_other_sales_are_told_and_left_as_they_are(
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow(reason="several backfills; other tests have their seeds")
 def test_the_seeds_told_are_those_of_the_sales(command: Command) -> None:
     for number in range(12):
         command("generate", "3", "--once", "--day", str(DAYS[number]), "--seed", str(number))

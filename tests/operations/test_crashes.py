@@ -35,11 +35,9 @@ DAY = date(2026, 1, 1)
 
 
 # Two ways of making ids, on either server.
-some = on_variants(
-    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
-)
+SOME = [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
 
-LONG = pytest.mark.slow(reason="cuts some twenty connections, as the other two ways do")
+some = on_variants(SOME)
 
 
 def check(shop: ChinookDatabase, n: int) -> int:
@@ -109,15 +107,16 @@ def test_processes_killed_at_many_moments(
         assert check(shop, 4000) == number + 1
 
 
-@some
 @pytest.mark.parametrize(
-    ("way", "side"),
+    ("shop", "way", "side"),
     [
-        ("directly", "answer"),
-        ("from pgbouncer", "request"),
-        pytest.param("directly", "request", marks=LONG),
-        pytest.param("to pgbouncer", "answer", marks=LONG),
+        (SOME[0], "directly", "answer"),
+        (SOME[1], "from pgbouncer", "request"),
+        (SOME[1], "directly", "request"),
+        (SOME[0], "to pgbouncer", "answer"),
     ],
+    indirect=["shop"],
+    ids=lambda it: it if isinstance(it, str) else it.id,
 )
 @pytest.mark.slow(reason="a cut at every message")
 def test_connections_cut_at_every_turn(shop: ChinookDatabase, side: Side, way: Way) -> None:
@@ -151,9 +150,10 @@ ENDINGS: dict[str, tuple[dict[str, Any], int, int]] = {
 @some
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_command_tells_the_truth_about_a_lost_commit(
-    shop: ChinookDatabase, command: Command, ending: str
+    shop: ChinookDatabase, command: Command, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
+    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.PATIENCE", 1)
     options, status, sales = ENDINGS[ending]
     with TcpProxy(shop.server.port) as wire:
         wire.arm(when=b"COMMIT\0", **options)

@@ -48,6 +48,7 @@ from support.cases import (
     on_variants,
     one_of_each,
 )
+from support.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,8 @@ def generate_some(url: str) -> BatchSummary:
         return generate_d1(session, 3, day=DAY, seed=7)
 
 
-@on_both_databases
+# What is sent does not depend on the database.
+@on_variants(one_of_each()[1:])
 def test_what_a_worker_process_raises_and_returns_arrives(shop: ChinookDatabase) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(KeyTaken) as caught:
@@ -247,13 +249,11 @@ def chinook_engine():
 def run_their_test(directory: Path, says: str = "3 passed", **parts: Any) -> None:
     """Run a test file with the plugin, as a user's project does."""
     (directory / "test_theirs.py").write_text(THEIR_TEST.format(**parts))
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_theirs.py"],
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=120,
-        check=False,
     )
     assert says in done.stdout, done.stdout + done.stderr
 
@@ -290,6 +290,7 @@ def chinook_engine():
 
 
 @on_variants(one_of_each()[1:])
+@pytest.mark.slow(reason="starts a pytest")
 def test_it_takes_an_engine_that_begins_transactions_itself(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:
@@ -306,6 +307,7 @@ def chinook_engine():
 
 
 @on_one_postgresql
+@pytest.mark.slow(reason="starts a pytest")
 def test_it_refuses_an_engine_that_commits_every_statement(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:

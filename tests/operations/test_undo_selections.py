@@ -128,6 +128,7 @@ def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None
 
 
 @on_each_shape
+@pytest.mark.slow(reason="as of a day")
 def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
     shop: ChinookDatabase,
 ) -> None:
@@ -144,6 +145,7 @@ def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
 
 
 @ids_can_be_moved
+@pytest.mark.slow(reason="test_undo.py has such ids")
 def test_runs_whose_ids_take_turns_are_undone_together(shop: ChinookDatabase) -> None:
     """As processes that make days at the same time leave them."""
     before = shop.snapshot()

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
 from support import ROOT
-from support.cases import VARIANTS, parameters
+from support.cases import on_one_postgresql
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FIRST = date(2026, 1, 20)
 READER = ROOT / "tests" / "support" / "dlt_pipeline.py"
-
-SLOW = pytest.mark.slow(reason="dlt is started four times, and reads PostgreSQL the same way")
 
 
 def night(shop: ChinookDatabase, number: int, **wanted: Any) -> BatchSummary:
@@ -62,15 +60,9 @@ def source(shop: ChinookDatabase) -> dict[int, int]:
     )
 
 
-@pytest.mark.parametrize(
-    "shop",
-    [
-        *parameters([VARIANTS["postgres-snake-identity-pg18-migrated"]]),
-        *parameters([VARIANTS["sqlite-autoincrement-migrated"]], SLOW),
-    ],
-    indirect=True,
-)
-@pytest.mark.slow(reason="a real pipeline; test_incremental has the same loads in SQL")
+# test_incremental.py has the same loads in SQL, on both databases.
+@on_one_postgresql
+@pytest.mark.slow(reason="starts a real pipeline four times")
 def test_what_an_incremental_load_has_and_what_it_misses(
     shop: ChinookDatabase, tmp_path: Path
 ) -> None:

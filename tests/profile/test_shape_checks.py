@@ -26,7 +26,6 @@ from chinook_sim.verification import verify_day
 from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.statistics import merged_cells
 from support.cases import (
-    on_all_migrated,
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -54,7 +53,7 @@ def failed(checks: list[Check]) -> list[str]:
     return [check.name.split(": ")[1] for check in checks if not check.passed]
 
 
-@on_all_migrated
+@on_each_shape
 def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None:
     made = make(shop)
     assert made.profile == "realistic"
@@ -69,7 +68,7 @@ def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None
     assert "realistic" in checks["spread over the hours"].figure
 
 
-@on_all_migrated
+@on_each_shape
 def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     assert failed(judged(shop)) == []
@@ -77,7 +76,7 @@ def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     assert {"hours of the day", "tracks a sale", "customers", "tracks"} == set(steep)
 
 
-@on_each_shape
+@on_both_databases
 def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -> None:
     # Long before many sign up and change who has which rank.
     make(shop, profile=STEEP, seed=6, updates=50)
@@ -130,7 +129,7 @@ def test_one_by_one_and_in_bulk_have_the_same_shape(shop: ChinookDatabase) -> No
         assert plan_batch(session, 10, options).digest == second.digest
 
 
-@on_all_migrated
+@on_both_databases
 @pytest.mark.slow(reason="a long history")
 def test_a_history_has_the_shape_of_its_years(shop: ChinookDatabase) -> None:
     shape = Profile(

@@ -101,6 +101,7 @@ def test_a_snake_case_stand_in_works_like_any_chinook(
     assert empty.value("SELECT count(*) FROM invoice") == sold + 10
 
 
+@pytest.mark.slow(reason="makes a stand-in to delete it")
 def test_a_downgrade_takes_it_away_while_it_is_empty(
     empty: ChinookDatabase, command: Command
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_downgrade_takes_it_away_while_it_is_empty(
         assert empty.dump() == dump
 
 
+@pytest.mark.slow(reason="all other tests of init have it")
 def test_without_a_spelling_names_are_camel_case(empty: ChinookDatabase, command: Command) -> None:
     for arguments in ((), ("--spelling", "camelcase"), ("--spelling", "CamelCase")):
         done = command("init", "--json", *arguments, DATABASE_URL=empty.text)
@@ -135,6 +137,7 @@ def test_without_a_spelling_names_are_camel_case(empty: ChinookDatabase, command
 
 
 @each_shape
+@pytest.mark.slow(reason="as a copy of another spelling")
 def test_a_chinook_of_another_spelling_is_refused(shop: ChinookDatabase, command: Command) -> None:
     there, other = spellings(shop.shape)
     before = shop.dump()

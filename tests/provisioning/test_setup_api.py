@@ -94,6 +94,7 @@ def test_an_empty_database_gets_the_stand_in_once(empty: Engine) -> None:
         assert verify(session.connection(), expect=5).ok
 
 
+@pytest.mark.slow(reason="makes stand-ins; the next test has an upgrade")
 def test_the_caller_commits_or_rolls_back(empty: Engine) -> None:
     with empty.connect() as connection:
         initialise(connection)
@@ -182,7 +183,7 @@ def test_threads_set_up_databases_of_their_own(tmp_path: Path) -> None:
         return revision
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(set_up, range(8))) == [head()] * 8
+        assert list(pool.map(set_up, range(4))) == [head()] * 4
 
 
 @on_both_databases
@@ -244,6 +245,7 @@ def test_a_chinook_that_is_there_is_migrated(shop: ChinookDatabase) -> None:
     assert shop.snapshot() == before
 
 
+@pytest.mark.slow(reason="makes two stand-ins")
 def test_what_the_database_refuses_comes_as_an_error_of_ours(empty: Engine) -> None:
     with empty.begin() as connection:
         initialise(connection)
@@ -282,6 +284,7 @@ def test_an_upgrade_is_the_callers_to_commit(shop: ChinookDatabase) -> None:
 
 
 @on_each_shape
+@pytest.mark.slow(reason="both have tests of their own")
 def test_the_library_and_the_command_find_the_same(shop: ChinookDatabase, command: Command) -> None:
     with Session(shop.engine) as session, session.begin():
         made = generate_d1(session, 30, day=DAY, seed=3)

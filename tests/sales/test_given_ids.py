@@ -6,6 +6,7 @@ import threading
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy.orm import Session
 
 from chinook_sim import SaleFactory, generate_d1, live, simulate_changes, undo
@@ -14,8 +15,6 @@ from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from support.databases import ChinookDatabase
 
@@ -104,6 +103,7 @@ def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(
 
 
 @on_each_shape
+@pytest.mark.slow(reason="two streams; other tests have runs")
 def test_ids_of_an_undone_stream_are_not_given_again(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

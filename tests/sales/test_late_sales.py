@@ -93,7 +93,7 @@ def test_late_sales_are_dated_before_the_day(shop: ChinookDatabase) -> None:
     assert other.late == 0
 
 
-@on_all_migrated
+@on_each_shape
 def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookDatabase) -> None:
     days = [DAY - timedelta(days=back) for back in range(4)]
     for day in reversed(days):
@@ -111,6 +111,7 @@ def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookData
 
 
 @on_each_shape
+@pytest.mark.slow(reason="test_undo.py and test_runs_and_keys.py have other sales")
 def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     made = make(shop, late="0.1", late_days=30, once=True)
@@ -134,7 +135,8 @@ def test_a_cancelled_late_sale_is_accounted_for(shop: ChinookDatabase) -> None:
     assert passes(shop, None)
 
 
-@on_each_shape
+@on_both_databases
+@pytest.mark.slow(reason="verifies nine times")
 def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(
     shop: ChinookDatabase,
 ) -> None:

@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from chinook_sim.verification import verify_all
 from support import ROOT
 from support.cases import on_each_postgresql_shape_unmigrated
@@ -109,6 +111,7 @@ def test_the_earlier_clients_work_after_the_statements_of_the_message(
 
 
 @on_each_postgresql_shape_unmigrated
+@pytest.mark.slow(reason="another test has the message")
 def test_the_guide_has_the_statements_that_are_needed(
     shop: ChinookDatabase, command: Command
 ) -> None:

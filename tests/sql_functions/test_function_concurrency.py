@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
+import pytest
+
+from support.cases import on_each_postgresql_shape
 from support.sql_functions import CALLS, connect, failures, fall_behind, last_ids, sales_of, sell
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def at_once(shop: ChinookDatabase, statements: list[str]) -> list[Any]:
         return [value for values in sessions.map(session, range(8)) for value in values]
 
 
-@on_all_postgresql_migrated
+@on_each_postgresql_shape
 def test_eight_sessions_at_once_do_not_disturb_each_other(shop: ChinookDatabase) -> None:
     sell(shop, 100)
     fall_behind(shop, 1_000)
@@ -47,6 +49,7 @@ def test_eight_sessions_at_once_do_not_disturb_each_other(shop: ChinookDatabase)
 
 
 @on_each_postgresql_shape
+@pytest.mark.slow(reason="eight more sessions")
 def test_eight_sessions_do_not_put_a_sixth_track_into_a_sale(shop: ChinookDatabase) -> None:
     sales_of(shop, 4, 400, 1_000_000)
     chosen = at_once(shop, ["SELECT simulate_update_sale('2030-01-02')"] * 25)

@@ -80,10 +80,16 @@ on_each_postgresql_shape = on_variants([case for case in _MIGRATED if case.major
 on_each_postgresql_shape_unmigrated = on_variants([case for case in _UNMIGRATED if case.major])
 on_each_sqlite_shape = on_variants([case for case in _MIGRATED if not case.major])
 on_each_sqlite_shape_unmigrated = on_variants([case for case in _UNMIGRATED if not case.major])
+# Shapes in which nothing gives ids: a migration has most to do.
+on_both_databases_unmigrated = on_variants([case for case in _UNMIGRATED if not case.shape.snake])
 
 # For what takes longer still, as processes do.
 on_both_databases = on_variants(one_of_each())
 on_one_postgresql = on_variants(one_of_each()[:1])
+# Both spellings, two ways of making ids, and either server.
+on_two_postgresql_shapes = on_variants(
+    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
+)
 
 needs_real_files = pytest.mark.skipif(
     not REAL.is_dir(), reason="the real Chinook files are not here"

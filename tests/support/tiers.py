@@ -3,8 +3,9 @@
 A test that takes a shop of any kind has a case for each combination of shape, server, migration and
 driver. By default each shape is there, and every two of server, migration and driver meet. Of a
 test that chooses its shops or has other parameters, each value of each parameter is there, and
-PostgreSQL and SQLite; the tests of a file take shapes and servers by turns. Tests marked `slow` run
-with `--full` only; the mark says why.
+PostgreSQL and SQLite; the tests of a file take shapes and servers by turns. A test with the fixture
+`server` and no shop runs on one of the servers; the tests of a file take them by turns. Tests
+marked `slow` run with `--full` only; the mark says why.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from support.postgres_server import MAJORS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -34,20 +37,21 @@ def by_default(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         elif not slow.kwargs.get("reason"):
             raise pytest.UsageError(f"{item.nodeid}: a slow test says why: reason=...")
     chosen: set[pytest.Item] = set()
-    used: dict[str, Counter[DatabaseVariant | None]] = {}
+    used: dict[str, Counter[DatabaseVariant | int | None]] = {}
     for name, cases in tests.items():
         seen = used.setdefault(name.partition("::")[0], Counter())
-        places = cover([traits(it) for it in cases], [shop_of(it) for it in cases], seen)
+        turns = [shop_of(it) or server_of(it) for it in cases]
+        places = cover([traits(it) for it in cases], turns, seen)
         chosen.update(cases[place] for place in places)
     return [item for item in items if item in chosen]
 
 
 def cover(
     cases: Sequence[set[Hashable]],
-    shops: Sequence[DatabaseVariant | None],
-    seen: Counter[DatabaseVariant | None],
+    shops: Sequence[DatabaseVariant | int | None],
+    seen: Counter[DatabaseVariant | int | None],
 ) -> list[int]:
-    """Return places of few cases that have every trait, preferring shops seldom seen."""
+    """Return places of few cases that have every trait, and shops and servers seldom seen."""
     firsts = range(len(cases)) if any(shops) else (0,)
     found = [_cover(cases, shops, seen, first) for first in firsts]
     chosen = min(found, key=lambda it: (len(it), sum(seen[shops[place]] for place in it)))
@@ -57,8 +61,8 @@ def cover(
 
 def _cover(
     cases: Sequence[set[Hashable]],
-    shops: Sequence[DatabaseVariant | None],
-    seen: Counter[DatabaseVariant | None],
+    shops: Sequence[DatabaseVariant | int | None],
+    seen: Counter[DatabaseVariant | int | None],
     first: int,
 ) -> list[int]:
     """Return what has the most traits that are missing, again and again, after a first one."""
@@ -79,6 +83,13 @@ def shop_of(item: pytest.Item) -> DatabaseVariant | None:
     return case
 
 
+def server_of(item: pytest.Item) -> int | None:
+    """Return the major version of the fixture `server`, if a case has it."""
+    callspec: Any = getattr(item, "callspec", None)
+    major = callspec.params.get("server") if callspec else None
+    return major if major in MAJORS else None
+
+
 def traits(item: pytest.Item) -> set[Hashable]:
     """Return what a case has that some case must have."""
     callspec: Any = getattr(item, "callspec", None)
@@ -86,7 +97,9 @@ def traits(item: pytest.Item) -> set[Hashable]:
         return set()
     # The values of a parameter are the same objects in all cases of a test.
     others: set[Hashable] = {
-        (name, id(value)) for name, value in callspec.params.items() if name not in SHOPS
+        (name, id(value))
+        for name, value in callspec.params.items()
+        if name not in SHOPS and not (name == "server" and value in MAJORS)
     }
     case = shop_of(item)
     if case is None:

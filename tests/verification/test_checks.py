@@ -13,7 +13,13 @@ from sqlalchemy.pool import NullPool
 from chinook_sim import SaleFactory, align, generate_d1, simulate_changes, undo
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import cases, on_each_shape, on_each_shape_unmigrated, on_variants
+from support.cases import (
+    cases,
+    on_both_databases,
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_variants,
+)
 from support.chinook_variants import REAL
 from support.databases import without_keys
 
@@ -240,7 +246,8 @@ def test_what_was_changed_between_two_updates_is_found(shop: ChinookDatabase) ->
             assert {check.name: check for check in verify_day(connection, day)}[UPDATED].passed
 
 
-@on_each_shape
+@on_both_databases
+@pytest.mark.slow(reason="some fifteen runs")
 def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: ChinookDatabase) -> None:
     def take_back(run: str | None) -> None:
         with Session(shop.engine) as session, session.begin():
@@ -273,6 +280,7 @@ def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: Chino
 
 
 @on_each_shape
+@pytest.mark.slow(reason="verifies many times")
 def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_ones(
     shop: ChinookDatabase,
 ) -> None:
