@@ -307,6 +307,7 @@ def test_a_few_changes_are_found_without_counting_all(shop: ChinookDatabase) -> 
 
 
 @on_both_databases
+@pytest.mark.slow(reason="fills the database twice while a stream runs")
 def test_what_others_sell_is_changed_too(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
