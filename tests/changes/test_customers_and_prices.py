@@ -290,7 +290,7 @@ def test_verify_sees_that_a_price_is_another(shop: ChinookDatabase) -> None:
     assert failed(shop) == failed(shop, None) == []
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="verifies everything six times")
 def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> None:
     first = make(shop, moves=12, price_changes=40, new_customers=2)
@@ -309,7 +309,7 @@ def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> 
     assert PRICES in failed(shop, None)
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="a rare order; test_model.py has any")
 def test_the_first_of_two_equal_changes_may_be_undone(shop: ChinookDatabase) -> None:
     make(shop)

@@ -28,6 +28,7 @@ from chinook_sim.verification import verify_all, verify_day
 from support.cases import (
     alternating_versions,
     on_all_migrated,
+    on_both_databases,
     on_each_postgresql_shape,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -211,7 +212,7 @@ def test_sales_with_fewer_than_five_tracks_are_updated_first(shop: ChinookDataba
     assert failed(shop) == []
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="many changes")
 def test_an_invoice_with_every_track_gets_no_other(shop: ChinookDatabase) -> None:
     made = make(shop, 1)

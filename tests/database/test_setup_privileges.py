@@ -12,7 +12,12 @@ from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
 from chinook_sim.provisioning.migration_runner import upgrade
-from support.cases import on_each_postgresql_shape, on_each_postgresql_shape_unmigrated
+from support.cases import (
+    cases,
+    on_each_postgresql_shape,
+    on_each_postgresql_shape_unmigrated,
+    on_variants,
+)
 from support.chinook_variants import SHAPES
 from support.roles import Role, climb, spelled
 
@@ -109,7 +114,7 @@ def test_init_names_all_that_it_lacks_at_once(
     assert init(role, command, "--ledger-schema", "apart") == []
 
 
-@on_each_postgresql_shape_unmigrated
+@on_variants([case for case in cases() if case.shape.name == "postgres-neon"])
 @pytest.mark.slow(reason="as of a Chinook that is there")
 def test_init_of_an_empty_database_names_all_that_it_lacks(
     shop: ChinookDatabase, role: Role, command: Command

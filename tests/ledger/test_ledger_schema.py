@@ -287,6 +287,7 @@ def test_sqlite_has_no_schema_for_it(command: Command) -> None:
 
 
 @on_two
+@pytest.mark.slow(reason="a rare case of the schema")
 def test_schemas_that_are_renamed_are_found_or_refused(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection, ledger_schema="ledger")

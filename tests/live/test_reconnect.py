@@ -55,7 +55,7 @@ def test_connections_cut_at_every_turn_lose_nothing_and_double_nothing(
         batches: list[LiveBatch] = []
         for batch in live(engine, 100, seed=7, mix=(3, 1, 1), say=said.append):
             batches.append(batch)
-            if len(batches) == 45:
+            if len(batches) == 30:
                 break
             wire.arm(turn=len(batches), side=side)
         engine.dispose()

@@ -21,7 +21,7 @@ from chinook_sim import (
 )
 from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
-from support.cases import on_both_databases, on_each_shape
+from support.cases import on_both_databases
 from support.live_streams import sell
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
         assert all(it.passed for it in verify_all(connection))
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="many runs")
 def test_a_stream_is_undone_after_prices_changed_and_other_days_were_made(
     shop: ChinookDatabase,

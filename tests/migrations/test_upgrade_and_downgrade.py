@@ -359,7 +359,7 @@ def test_the_functions_and_the_library_hold_the_same_lock() -> None:
     assert f"LOCK = 0x{ID_LOCK:X}" in source
 
 
-@on_each_shape_unmigrated
+@on_both_databases_unmigrated
 @pytest.mark.slow(reason="many migrations")
 def test_the_ids_and_prices_of_runs_survive_an_upgrade(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:

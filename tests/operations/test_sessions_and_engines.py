@@ -143,6 +143,7 @@ SHARED = [alternating_versions(migrated=True)[place] for place in (0, 1, 4)]
 """Two spellings on PostgreSQL, and SQLite."""
 
 
+@pytest.mark.slow(reason="many batches; forked workers are tested, too")
 def test_threads_with_engines_of_different_spelling(
     templates: DatabaseTemplates, tmp_path: Path
 ) -> None:

@@ -264,6 +264,7 @@ def test_what_each_way_of_loading_has_after_each_night(shop: ChinookDatabase, ni
 
 
 @spellings
+@pytest.mark.slow(reason="the test before it has each way of loading")
 def test_old_runs_are_undone_and_the_history_is_moved(shop: ChinookDatabase, night: Night) -> None:
     since = FIRST - timedelta(days=90)
     old = do(shop, generate_d1, 5, day=FIRST - timedelta(days=200))

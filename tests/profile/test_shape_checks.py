@@ -77,6 +77,7 @@ def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
 
 
 @on_both_databases
+@pytest.mark.slow(reason="eight hundred changes, judged six times")
 def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -> None:
     # Long before many sign up and change who has which rank.
     make(shop, profile=STEEP, seed=6, updates=50)

@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy.orm import Session
 
 from chinook_sim import SaleFactory, generate_d1, live, simulate_changes, undo
-from support.cases import DatabaseVariant, on_each_shape, on_variants, one_of_each
+from support.cases import (
+    DatabaseVariant,
+    on_both_databases,
+    on_each_shape,
+    on_variants,
+    one_of_each,
+)
 from support.chinook_variants import SHAPES
 
 if TYPE_CHECKING:
@@ -102,7 +108,7 @@ def test_ids_of_cancelled_sales_and_of_deleted_ones_are_not_given_again(
     )
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="two streams; other tests have runs")
 def test_ids_of_an_undone_stream_are_not_given_again(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch

@@ -279,7 +279,7 @@ def test_what_align_and_undo_do_between_two_updates_is_no_difference(shop: Chino
     assert failed(shop, DAY) == {}
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="verifies many times")
 def test_sales_that_are_made_again_after_an_undo_are_not_taken_for_the_undone_ones(
     shop: ChinookDatabase,
