@@ -56,6 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--steps", type=int, help="steps of the model, on each shop")
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Run one worker more than there are processors: some tests wait."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return 1 + (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
 RUN = pytest.StashKey[SharedRun]()
 
 
