@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -23,6 +24,7 @@ from support.command import run_as_process, run_in_process
 from support.databases import ChinookDatabase, DatabaseTemplates
 from support.postgres_server import MAJORS, Server, program
 from support.roles import Role
+from support.shared_run import SharedRun
 from support.tiers import by_default, chooses_shops
 
 if TYPE_CHECKING:
@@ -59,8 +61,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--steps", type=int, help="steps of the model, on each shop")
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Run one worker more than there are processors: some tests wait."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return 1 + (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
+RUN = pytest.StashKey[SharedRun]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let a worker use what is shared."""
+    node.workerinput["directory"] = str(node.config.stash[RUN].directory)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Do less of what takes long, unless it is said how much."""
+    worker: dict[str, str] | None = getattr(config, "workerinput", None)
+    if worker:
+        config.stash[RUN] = SharedRun(Path(worker["directory"]))
+    else:
+        opened = ExitStack()
+        config.stash[RUN] = opened.enter_context(SharedRun.opened())
+        config.add_cleanup(opened.close)
     full = config.getoption("--full")
     if config.option.kills is None:
         config.option.kills = 4 if full else 1
@@ -104,9 +129,8 @@ def scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTemplates]:
-    with DatabaseTemplates(tmp_path_factory.mktemp("templates")) as templates:
-        yield templates
+def templates(pytestconfig: pytest.Config) -> DatabaseTemplates:
+    return DatabaseTemplates(pytestconfig.stash[RUN])
 
 
 @pytest.fixture(params=MAJORS, ids=lambda major: f"pg{major}")
@@ -184,11 +208,17 @@ def stocked(tmp_path: Path, stand_in: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stand_in(pytestconfig: pytest.Config) -> Path:
     """A stand-in Chinook, made once."""
-    directory = tmp_path_factory.mktemp("stand-in")
-    processes.run([sys.executable, "-m", "chinook_sim", "init", "-q"], cwd=directory, check=True)
-    return directory / "chinook.db"
+    run = pytestconfig.stash[RUN]
+
+    def make() -> Path:
+        directory = Path(tempfile.mkdtemp(dir=run.directory))
+        init = [sys.executable, "-m", "chinook_sim", "init", "-q"]
+        processes.run(init, cwd=directory, check=True)
+        return directory / "chinook.db"
+
+    return Path(run.once("stand-in", make))
 
 
 @pytest.fixture

@@ -177,7 +177,10 @@ def test_a_real_deadlock_is_survived(shop: ChinookDatabase) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        dozing = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        dozing = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        )
         until = time.monotonic() + 30
         while not shop.value(dozing):
             assert time.monotonic() < until

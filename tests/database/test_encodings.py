@@ -13,7 +13,7 @@ from chinook_sim import DatabaseUnavailable, generate_d1
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all
 from support.chinook_variants import SHAPES
-from support.postgres_server import MAJORS
+from support.postgres_server import MAJORS, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def database(server: Server) -> Iterator[Made]:
     made = []
 
     def make(encoding: str) -> str:
-        made.append(name := f"in_{encoding.lower()}")
+        made.append(name := f"{WORKER}_in_{encoding.lower()}")
         with server.connect() as connection:
             connection.execute(
                 f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' "

@@ -354,11 +354,17 @@ def test_ports_that_do_not_match_the_hosts_are_a_wrong_setting(command: Command)
 
 
 def unreachable(location: Any, *, timeout: float) -> list[str]:
-    """Return what is said while nobody answers, and at last."""
+    """Return what is said while nobody answers, and at last. Time passes in pauses only."""
     said: list[str] = []
+    pauses: list[float] = []
     with pytest.raises(DatabaseUnavailable) as caught:
         open_connection(
-            make_engine(location, writing=False), location, say=said.append, timeout=timeout
+            make_engine(location, writing=False),
+            location,
+            say=said.append,
+            timeout=timeout,
+            sleep=pauses.append,
+            clock=lambda: sum(pauses),
         )
     return [*said, str(caught.value)]
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +20,12 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from support import chinook_variants
+from support import ROOT, chinook_variants
 from support.cases import DatabaseVariant, cases, needs_real_files, on_all_unmigrated, parameters
 from support.chinook_variants import TABLES
 from support.postgres_server import MAJORS, PASSWORD, Server
+from support.processes import Popen
+from support.shared_run import SharedRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,6 +176,50 @@ def test_a_server_leaves_no_process_and_no_file(major: int) -> None:
     assert not home.exists()
 
 
+def test_what_a_run_shares_is_made_once_and_again_after_an_error(tmp_path: Path) -> None:
+    run, numbers = SharedRun(tmp_path), count(1)
+
+    def make() -> int:
+        time.sleep(0.1)
+        return next(numbers)
+
+    with pytest.raises(ZeroDivisionError):
+        run.once("number", lambda: 1 // 0)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: run.once("number", make), range(8)))
+    assert found == ["1"] * 8
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from support.shared_run import SharedRun
+with SharedRun.opened() as run:
+    print(run.server(18).data_directory.parent, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("end", ["ended", "killed"])
+def test_a_run_leaves_no_server_and_no_directory(end: str) -> None:
+    with Popen(
+        [sys.executable, "-c", HOLD, str(ROOT / "tests")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        home = Path(process.stdout.readline().strip())
+        family = _family(Server.started_in(home, 18))
+        if end == "killed":
+            process.kill()
+    assert not _alive(family, timeout=30)
+    until = time.monotonic() + 30
+    while home.parent.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def _family(server: Server) -> list[psutil.Process]:
     postmaster = psutil.Process(
         int((server.data_directory / "postmaster.pid").read_text().split()[0])
@@ -176,9 +227,9 @@ def _family(server: Server) -> list[psutil.Process]:
     return [postmaster, *postmaster.children(recursive=True)]
 
 
-def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+def _alive(processes: list[psutil.Process], timeout: float = 0.5) -> list[psutil.Process]:
     """Return those that still run, a moment after they were killed."""
-    _, left = psutil.wait_procs(processes, timeout=0.5)
+    _, left = psutil.wait_procs(processes, timeout)
     # Where nobody reaps orphans, as in a container, a dead process keeps its number.
     return [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 

@@ -80,7 +80,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
         with shop.server.connect() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'chinook_sim'"
+                f"WHERE application_name = 'chinook_sim' AND datname = '{shop.url.database}'"
             )
         time.sleep(0.5)
     shown, said = process.communicate(timeout=60)

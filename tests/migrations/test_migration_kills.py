@@ -16,6 +16,7 @@ from support import ROOT
 from support.alembic_commands import alembic_process, downgrade, timeless
 from support.cases import alternating_versions, on_each_sqlite_shape_unmigrated, on_variants
 from support.chinook_variants import SHAPES, build_postgresql
+from support.postgres_server import LOCK_WAITS
 from support.processes import Popen
 
 if TYPE_CHECKING:
@@ -59,14 +60,17 @@ def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, tab
             env={**os.environ, "DATABASE_URL": shop.text},
             stderr=subprocess.DEVNULL,
         ) as process:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             until = time.monotonic() + 30
-            while shop.value(waiting) == 0:
+            while shop.value(LOCK_WAITS) == 0:
                 assert time.monotonic() < until
                 time.sleep(0.05)
             process.kill()
     until = time.monotonic() + 30
-    while shop.value("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"):
+    writing = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND backend_xid IS NOT NULL"
+    )
+    while shop.value(writing):
         assert time.monotonic() < until
         time.sleep(0.05)
     assert shop.dump() == before

@@ -54,22 +54,23 @@ def test_what_is_no_chinook_is_not_made_one(server: Server, others: str) -> None
 
 def test_a_chinook_that_is_closed_to_us_is_not_made_again(server: Server, command: Command) -> None:
     database = server.create_database()
+    role = f"stranger_{database}"
     build_postgresql(SHAPES[2], server, database, schema="shop")
     with server.connect(database) as admin:
-        admin.execute("CREATE ROLE stranger LOGIN PASSWORD 'x'")
-        admin.execute("GRANT CREATE ON SCHEMA public TO stranger")
-        url = server.url(database, user="stranger", password="x")
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        admin.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        url = server.url(database, user=role, password="x")
         text = url.render_as_string(hide_password=False)
         alembics = alembic_process("upgrade", "head", DATABASE_URL=text)
         ours = command("init", DATABASE_URL=text)
         assert ours.returncode > 1
         for done in (alembics, ours):
             assert done.returncode != 0
-            assert "GRANT USAGE ON SCHEMA shop TO stranger" in done.stdout + done.stderr
+            assert f"GRANT USAGE ON SCHEMA shop TO {role}" in done.stdout + done.stderr
         made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
         assert admin.execute(made).fetchone() == (0,)
-        admin.execute("REVOKE CREATE ON SCHEMA public FROM stranger")
-        admin.execute("DROP ROLE stranger")
+        admin.execute(f"REVOKE CREATE ON SCHEMA public FROM {role}")
+        admin.execute(f"DROP ROLE {role}")
     server.drop_database(database)
 
 

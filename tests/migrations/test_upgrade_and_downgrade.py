@@ -34,7 +34,7 @@ from support.cases import (
     on_variants,
 )
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
-from support.postgres_server import MAJORS
+from support.postgres_server import LOCK_WAITS, MAJORS
 
 if TYPE_CHECKING:
     from support.chinook_variants import Shape
@@ -194,8 +194,7 @@ def test_a_table_that_was_filled_while_a_downgrade_waited_is_not_dropped(server:
         with other.transaction():
             other.execute('INSERT INTO "Genre" ("Name") VALUES (\'precious\')')
             going_down = pool.submit(run_downgrade, engine)
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            while watcher.execute(waiting).fetchone() == (0,) and not going_down.done():
+            while watcher.execute(LOCK_WAITS).fetchone() == (0,) and not going_down.done():
                 time.sleep(0.01)
         with pytest.raises(MigrationRefused, match="Genre"):
             going_down.result(timeout=60)
@@ -220,10 +219,11 @@ def test_a_transaction_that_sees_only_its_beginning_is_refused(server: Server) -
 
 def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
     database = server.create_database()
+    role = f"migrator_{database}"
     with server.connect(database) as admin:
-        admin.execute("CREATE ROLE migrator LOGIN PASSWORD 'x'")
-        admin.execute("GRANT CREATE ON SCHEMA public TO migrator")
-        url = server.url(database, user="migrator", password="x")
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        admin.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        url = server.url(database, user=role, password="x")
         engine = create_engine(url, poolclass=NullPool)
         with engine.begin() as connection:
             upgrade(connection)
@@ -235,7 +235,7 @@ def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
         assert admin.execute('SELECT count(*) FROM "Genre"').fetchone() == (1,)
     server.drop_database(database)
     with server.connect() as admin:
-        admin.execute("DROP ROLE migrator")
+        admin.execute(f"DROP ROLE {role}")
 
 
 @on_each_shape_unmigrated

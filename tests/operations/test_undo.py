@@ -19,6 +19,7 @@ from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
 from support.cases import alternating_versions, on_each_postgresql_shape, on_each_shape
 from support.chinook_variants import SHAPES, build_postgresql
+from support.postgres_server import LOCK_WAITS
 from support.runs import make, runs, take_back
 
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: ChinookD
             insert = "INSERT INTO shipment SELECT max([InvoiceLineId]) FROM [InvoiceLine]"
             other.execute(shop.sql(insert))
             undoing = pool.submit(take_back, shop, made.run_id)
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            while not shop.value(waiting) and not undoing.done():
+            while not shop.value(LOCK_WAITS) and not undoing.done():
                 time.sleep(0.01)
         with pytest.raises(UndoRefused, match="shipment"):
             undoing.result(timeout=60)

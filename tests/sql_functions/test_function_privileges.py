@@ -9,6 +9,7 @@ import pytest
 from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
 from support.sql_functions import (
     CALLS,
+    POOR_ROLE,
     RIGHTS,
     connect,
     fall_behind,
@@ -29,15 +30,15 @@ def test_a_missing_right_is_named_with_its_grant(shop: ChinookDatabase, name: st
     sell(shop, 30)
     wanted = rights(shop, name)
     with connect(shop) as connection, connection.transaction(force_rollback=True):
-        connection.execute('CREATE ROLE "a poor role"')
+        connection.execute(f"CREATE ROLE {POOR_ROLE}")
         for right in wanted:
-            connection.execute(f'GRANT {right} TO "a poor role"')
+            connection.execute(f"GRANT {right} TO {POOR_ROLE}")
         for right in wanted:
-            connection.execute(f'REVOKE {right} FROM "a poor role"')
+            connection.execute(f"REVOKE {right} FROM {POOR_ROLE}")
             said = refusal(connection, CALLS[name])
-            assert said == f'GRANT {right} TO "a poor role"'
+            assert said == f"GRANT {right} TO {POOR_ROLE}"
             connection.execute(said)
-        connection.execute('SET LOCAL ROLE "a poor role"')
+        connection.execute(f"SET LOCAL ROLE {POOR_ROLE}")
         assert connection.execute(CALLS[name]).fetchall() != [(None,)]
 
 
@@ -45,14 +46,14 @@ def test_a_missing_right_is_named_with_its_grant(shop: ChinookDatabase, name: st
 def test_a_sequence_far_behind_needs_a_right_that_is_named(shop: ChinookDatabase) -> None:
     fall_behind(shop, 2_000_000)
     with connect(shop) as connection, connection.transaction(force_rollback=True):
-        connection.execute('CREATE ROLE "a poor role"')
+        connection.execute(f"CREATE ROLE {POOR_ROLE}")
         for right in rights(shop, "simulate_new_sale"):
-            connection.execute(f'GRANT {right} TO "a poor role"')
+            connection.execute(f"GRANT {right} TO {POOR_ROLE}")
         for key in ("invoice_id", "invoice_line_id"):
             said = refusal(connection, CALLS["simulate_new_sale"])
-            assert said == f'GRANT UPDATE ON SEQUENCE {sequence(shop, key)} TO "a poor role"'
+            assert said == f"GRANT UPDATE ON SEQUENCE {sequence(shop, key)} TO {POOR_ROLE}"
             connection.execute(said)
-        connection.execute('SET LOCAL ROLE "a poor role"')
+        connection.execute(f"SET LOCAL ROLE {POOR_ROLE}")
         connection.execute(CALLS["simulate_new_sale"])
 
 

@@ -12,6 +12,7 @@ from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
 from support.chinook_variants import TRACKS
 from support.sql_functions import (
     CALLS,
+    POOR_ROLE,
     assert_uniform,
     connect,
     failures,
@@ -176,13 +177,13 @@ def test_a_table_that_refers_and_cannot_be_read_is_named_with_its_grant(
     sell(shop, 2)
     shop.execute("CREATE TABLE review (invoice integer REFERENCES [Invoice] ON DELETE CASCADE)")
     with connect(shop) as connection, connection.transaction(force_rollback=True):
-        connection.execute('CREATE ROLE "a poor role"')
+        connection.execute(f"CREATE ROLE {POOR_ROLE}")
         for right in rights(shop, "simulate_delete_sale"):
-            connection.execute(f'GRANT {right} TO "a poor role"')
+            connection.execute(f"GRANT {right} TO {POOR_ROLE}")
         said = refusal(connection, CALLS["simulate_delete_sale"])
-        assert said == 'GRANT SELECT ON public.review TO "a poor role"'
+        assert said == f"GRANT SELECT ON public.review TO {POOR_ROLE}"
         connection.execute(said)
-        connection.execute('SET LOCAL ROLE "a poor role"')
+        connection.execute(f"SET LOCAL ROLE {POOR_ROLE}")
         assert connection.execute(CALLS["simulate_delete_sale"]).fetchall() != [(None,)]
 
 
@@ -195,10 +196,10 @@ def test_rows_that_a_policy_hides_are_not_taken_along(shop: ChinookDatabase) -> 
         "ALTER TABLE review ENABLE ROW LEVEL SECURITY",
     )
     with connect(shop) as connection, connection.transaction(force_rollback=True):
-        connection.execute("CREATE ROLE limited")
+        connection.execute(f"CREATE ROLE {POOR_ROLE}")
         for right in [*rights(shop, "simulate_delete_sale"), "SELECT ON review"]:
-            connection.execute(f"GRANT {right} TO limited")
-        connection.execute("SET LOCAL ROLE limited")
+            connection.execute(f"GRANT {right} TO {POOR_ROLE}")
+        connection.execute(f"SET LOCAL ROLE {POOR_ROLE}")
         with pytest.raises(psycopg.Error, match=r"row-level security on public\.review"):
             connection.execute(CALLS["simulate_delete_sale"])
 

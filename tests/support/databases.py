@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tempfile
 import threading
 import weakref
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,36 +17,27 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from support.chinook_variants import REAL, TABLES, Shape, build_postgresql, build_sqlite, load_real
-from support.postgres_server import Server
 
 if TYPE_CHECKING:
     import psycopg
 
     from support.cases import DatabaseVariant
+    from support.postgres_server import Server
+    from support.shared_run import SharedRun
 
 
 class DatabaseTemplates:
-    """Servers and template databases, made when they are first needed."""
+    """Servers and template databases, made when a process of the run first needs them."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._open = ExitStack()
+    def __init__(self, run: SharedRun) -> None:
+        self._run = run
         self._servers: dict[int, Server] = {}
         self._templates: dict[DatabaseVariant, str] = {}
-
-    def __enter__(self) -> DatabaseTemplates:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
 
     def server(self, major: int) -> Server:
         """Return the server of a major version."""
         if major not in self._servers:
-            # What it writes can be followed, as test_replication.py does; and nobody tidies up
-            # databases that live for a second.
-            settings = ("wal_level=logical", "full_page_writes=off", "autovacuum=off")
-            self._servers[major] = self._open.enter_context(Server(major, *settings))
+            self._servers[major] = self._run.server(major)
         return self._servers[major]
 
     def copy(self, case: DatabaseVariant, directory: Path) -> ChinookDatabase:
@@ -61,12 +53,13 @@ class DatabaseTemplates:
 
     def _template(self, case: DatabaseVariant) -> str:
         if case not in self._templates:
-            self._templates[case] = self._make(case)
+            name = f"{case.id}-real" if case.real else case.id
+            self._templates[case] = self._run.once(name, lambda: self._make(case))
         return self._templates[case]
 
     def _make(self, case: DatabaseVariant) -> str:
         if case.major is None:
-            path = self._directory / f"{len(self._templates)}.sqlite"
+            path = Path(tempfile.mkdtemp(dir=self._run.directory)) / "template.sqlite"
             if case.real:
                 shutil.copyfile(REAL / case.shape.file, path)
                 path.chmod(0o644)

@@ -14,16 +14,19 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
 from sqlalchemy import URL
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 MAJORS = (16, 18)
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+"""Names of databases and roles begin with it: the workers of pytest-xdist share servers."""
+
+LOCK_WAITS = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+"""Counts the sessions of this database that wait for a lock."""
 
 PASSWORD = "p@ss/w%rd:7"
 """The superuser's; every character of it has broken somebody's URL."""
@@ -59,18 +62,43 @@ def _as_somebody(command: list[str]) -> list[str]:
 
 
 class Server:
-    """A server of its own, on a free port of the loopback interface, with a password."""
+    """A server on a free port of the loopback interface, with a password.
 
-    def __init__(self, major: int, *settings: str) -> None:
+    Args:
+        major: Major version.
+        settings: Settings of PostgreSQL, as `name=value`.
+        home: Empty directory for its files. If not given, a temporary directory is made.
+    """
+
+    def __init__(self, major: int, *settings: str, home: Path | None = None) -> None:
         self.major = major
         self._settings = settings
         self.port = free_port()
-        self._home = Path(tempfile.mkdtemp(prefix="chinook-postgres-"))
+        self._home = home or Path(tempfile.mkdtemp(prefix="chinook-postgres-"))
         self.data_directory = self._home / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self._names = (f"shop{number}" for number in itertools.count(1))
+        self._names = (f"{WORKER}_shop{number}" for number in itertools.count(1))
+
+    @classmethod
+    def started_in(cls, home: Path, major: int) -> Server:
+        """Return the server that a process has started in a directory."""
+        server = cls(major, home=home)
+        server.port = int((server.data_directory / "postmaster.pid").read_text().splitlines()[3])
+        return server
+
+    def leave_running(self) -> None:
+        """Start it for others, who stop it: it runs on when this process has ended."""
+        self._create()
+        assert self._process is not None
+        # Python warns about a process that still runs when its object is deleted.
+        self._process.returncode = 0
+        self._process = None
 
     def __enter__(self) -> Server:
+        self._create()
+        return self
+
+    def _create(self) -> None:
         try:
             self._home.chmod(0o777)
             secret = self._home / "password"
@@ -83,23 +111,14 @@ class Server:
             subprocess.run(_as_somebody(initdb), check=True, capture_output=True)
             self.start()
         except BaseException:
-            self._clean()
+            self.__exit__()
             raise
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.stop()
         finally:
-            self._clean()
-
-    def _clean(self) -> None:
-        shutil.rmtree(self._home, ignore_errors=True)
+            shutil.rmtree(self._home, ignore_errors=True)
 
     def start(self) -> None:
         """Start it, or start it again after `kill`."""
@@ -116,7 +135,10 @@ class Server:
             command += ["-c", setting]
         log = (self._home / "log").open("ab")
         with log:
-            self._process = subprocess.Popen(_as_somebody(command), stdout=log, stderr=log)
+            # In a session of its own, it does not get the SIGINT of a terminal.
+            self._process = subprocess.Popen(
+                _as_somebody(command), stdout=log, stderr=log, start_new_session=True
+            )
         until = time.monotonic() + 30
         while True:
             try:
@@ -131,33 +153,39 @@ class Server:
 
     def stop(self) -> None:
         """End it at once; killed, it would leave its shared memory behind until the next boot."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        postmaster = self._postmaster()
-        postmaster.send_signal(signal.SIGQUIT)
-        try:
-            postmaster.wait(timeout=10)
-        except psutil.TimeoutExpired:
-            self.kill()
-        else:
-            self._process.wait()
-            self._process = None
+        if postmaster := self._postmaster():
+            postmaster.send_signal(signal.SIGQUIT)
+            try:
+                postmaster.wait(timeout=10)
+            except psutil.TimeoutExpired:
+                self.kill()
+        self._reap()
 
-    def _postmaster(self) -> psutil.Process:
-        # The wrapper may be the parent of the postmaster: the file knows.
-        with (self.data_directory / "postmaster.pid").open() as file:
-            return psutil.Process(int(file.readline()))
+    def _postmaster(self) -> psutil.Process | None:
+        """Return the process, which another process may have started."""
+        # What `Popen` started may be the parent of the postmaster: the file knows.
+        try:
+            with (self.data_directory / "postmaster.pid").open() as file:
+                postmaster = psutil.Process(int(file.readline()))
+            # If it was killed, the file is still there, and another process may have its number.
+            return postmaster if str(self.data_directory) in postmaster.cmdline() else None
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return None
 
     def kill(self) -> None:
         """Kill it with all its children, as a power failure would."""
-        if self._process is None:
-            return
-        postmaster = self._postmaster()
-        for process in (postmaster, *postmaster.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.wait()
-        self._process = None
+        if postmaster := self._postmaster():
+            for process in (postmaster, *postmaster.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            # It runs without a postmaster's file if it was interrupted when it started.
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         """Connect as the superuser, in autocommit mode."""

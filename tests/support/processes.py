@@ -95,6 +95,13 @@ def run(arguments: list[Any], *, timeout: float = 120, **how: Any) -> Any:
     return done
 
 
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parent has ended, where that is Linux."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0, ctypes.get_errno()
+
+
 def _read_at_start(environment: Any) -> dict[str, str]:
     """Return the variables that Python reads when it starts, and not later."""
     return {
@@ -120,8 +127,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         # What is forked is our grandchild, and becomes our child, whose end we can wait for.
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0, ctypes.get_errno()
+        adopt_orphans()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # It ends when our end of the channel is closed, however we end.

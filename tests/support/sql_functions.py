@@ -12,6 +12,7 @@ import pytest
 
 from chinook_sim.verification import verify_all, verify_day
 from support.chinook_variants import CUSTOMERS, TRACKS
+from support.postgres_server import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -197,6 +198,10 @@ RIGHTS = {
 }
 
 
+POOR_ROLE = f'"a poor role of {WORKER}"'
+"""A role with few privileges, which a test creates and rolls back."""
+
+
 def rights(shop: ChinookDatabase, name: str) -> list[str]:
     tables = {"customer": "Customer", "track": "Track", "invoice": "Invoice", "line": "InvoiceLine"}
     names = {key: f"public.{shop.shape.spell(table)}" for key, table in tables.items()}
@@ -209,7 +214,7 @@ def rights(shop: ChinookDatabase, name: str) -> list[str]:
 
 def refusal(connection: psycopg.Connection[Any], call: str) -> str:
     """Call as the poor role, and return what the message says to do."""
-    connection.execute('SET LOCAL ROLE "a poor role"')
+    connection.execute(f"SET LOCAL ROLE {POOR_ROLE}")
     with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught, connection.transaction():
         connection.execute(call)
     connection.execute("RESET ROLE")
