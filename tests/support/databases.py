@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import weakref
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from sqlalchemy.pool import NullPool
 from support.chinook_variants import REAL, TABLES, Shape, build_postgresql, build_sqlite, load_real
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     from support.cases import DatabaseVariant
@@ -91,7 +93,7 @@ class ChinookDatabase:
     url: URL
     server: Server | None = None
     _engines: list[Engine] = field(default_factory=list)
-    _reader: psycopg.Connection[tuple[Any, ...]] | None = None
+    _other: psycopg.Connection[tuple[Any, ...]] | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -129,22 +131,29 @@ class ChinookDatabase:
         if self.server is None:
             with closing(sqlite3.connect(self.path)) as connection:
                 return connection.execute(self.sql(statement)).fetchall()
+        with self._connected() as connection:
+            return connection.execute(self.sql(statement)).fetchall()
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Provide a connection in autocommit mode that is kept for the next statements."""
+        assert self.server is not None
         if threading.current_thread() is not threading.main_thread():
             # Others may be waiting: one connection would make them wait for each other.
             with self.server.connect(self.url.database or "") as other:
-                return other.execute(self.sql(statement)).fetchall()
-        if self._reader is None:
-            self._reader = self.server.connect(self.url.database or "")
+                yield other
+            return
+        if self._other is None or self._other.closed:
+            self._other = self.server.connect(self.url.database or "")
             # A prepared statement would fail once its table has other columns.
-            self._reader.prepare_threshold = None
-            weakref.finalize(self, self._reader.close)
-        return self._reader.execute(self.sql(statement)).fetchall()
+            self._other.prepare_threshold = None
+            weakref.finalize(self, self._other.close)
+        yield self._other
 
-    def _forget_reader(self) -> None:
-        """Let the next read connect anew: a session keeps the settings that it began with."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+    def _disconnect(self) -> None:
+        if self._other is not None:
+            self._other.close()
+            self._other = None
 
     def value(self, statement: str) -> Any:
         """Read one value."""
@@ -157,10 +166,12 @@ class ChinookDatabase:
                 for statement in statements:
                     connection.execute(self.sql(statement))
             return
-        self._forget_reader()
-        with self.server.connect(self.url.database or "") as other:
+        with self._connected() as other:
             for statement in statements:
                 other.execute(self.sql(statement))
+        if any("ALTER DATABASE" in it for it in statements):
+            # A session keeps the settings that it began with.
+            self._disconnect()
 
     def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table as it is kept, with the types that SQLite gave it."""
@@ -184,7 +195,7 @@ class ChinookDatabase:
     def run_script(self, script: str) -> None:
         """Run a script with the database's own client, as a person would."""
         if self.server is not None:
-            self._forget_reader()
+            self._disconnect()
             self.server.psql(self.url.database or "", script)
             return
         with closing(sqlite3.connect(self.path)) as connection:
@@ -214,7 +225,7 @@ class ChinookDatabase:
     def close(self) -> None:
         for engine in self._engines:
             engine.dispose()
-        self._forget_reader()
+        self._disconnect()
         if self.server is not None:
             self.server.drop_database(self.url.database or "")
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Server:
         self._home = home or Path(tempfile.mkdtemp(prefix="chinook-postgres-"))
         self.data_directory = self._home / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._maintenance: psycopg.Connection[tuple[object, ...]] | None = None
         self._names = (f"{WORKER}_shop{number}" for number in itertools.count(1))
 
     @classmethod
@@ -219,14 +221,24 @@ class Server:
     def create_database(self, template: str = "template0") -> str:
         """Make a database of a new name, empty or a copy of another."""
         name = next(self._names)
-        with self.connect() as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        self._maintain(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop a database, whoever is connected to it."""
-        with self.connect() as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self._maintain(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _maintain(self, statement: str) -> None:
+        """Execute a statement on a connection that is kept, unless the server was restarted."""
+        if self._maintenance is None or self._maintenance.closed:
+            self._maintenance = self.connect()
+            weakref.finalize(self, self._maintenance.close)
+        try:
+            self._maintenance.execute(statement)
+        except psycopg.OperationalError:
+            if not self._maintenance.closed:
+                raise
+            self._maintain(statement)
 
     def psql(self, database: str, script: str) -> str:
         """Run a script as a person would; return what it prints."""
