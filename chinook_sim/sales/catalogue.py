@@ -61,6 +61,29 @@ class Catalogue:
             array.flags.writeable = False
 
 
+# Built once: every batch reads them, and to build statements takes longer than to send them.
+_TRACKS = (
+    Track.track_id,
+    # As the driver gives it: rounding to the cent would hide a price that has none.
+    type_coerce(Track.unit_price, NullType()),
+)
+
+_CUSTOMERS = (
+    Customer.customer_id,
+    Customer.address,
+    Customer.city,
+    Customer.state,
+    Customer.country,
+    Customer.postal_code,
+)
+
+_LAST_PRICE_CHANGE = select(func.coalesce(func.max(Change.change_id), 0)).where(
+    Change.subject == "track"
+)
+
+_NO_CHANGE = select(null())
+
+
 def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogue:
     """Read the customers and tracks of a recognised Chinook.
 
@@ -72,20 +95,8 @@ def read_catalogue(connection: Connection, *, changes: bool = False) -> Catalogu
         CatalogueUnusable: there are no customers or no tracks, or a price is missing, negative or
             not in whole cents.
     """
-    prices = select(func.coalesce(func.max(Change.change_id), 0)).where(Change.subject == "track")
     as_of, tracks, customers = backend_for(connection).read_tables(
-        connection,
-        prices if changes else select(null()),
-        # Prices as the driver gives them: rounding to the cent would hide one that has none.
-        (Track.track_id, type_coerce(Track.unit_price, NullType())),
-        (
-            Customer.customer_id,
-            Customer.address,
-            Customer.city,
-            Customer.state,
-            Customer.country,
-            Customer.postal_code,
-        ),
+        connection, _LAST_PRICE_CHANGE if changes else _NO_CHANGE, _TRACKS, _CUSTOMERS
     )
     _refuse_empty(connection, Customer.__table__, customers)
     _refuse_empty(connection, Track.__table__, tracks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -52,6 +53,24 @@ TRANSACTION_SETUP = (
 )
 """What a migration's transaction begins with: what others committed while it waited for a lock must
 be seen, and no policy may hide rows of a table that is to be dropped."""
+
+
+@lru_cache(maxsize=4)
+def _as_arrays(value: Select[Any], *tables: Sequence[Any]) -> Select[Any]:
+    """Return a query of one row: a value, and each column of the tables as an array."""
+    first, *others = (
+        select(
+            *(
+                type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
+                for place, column in enumerate(columns)
+            )
+        ).subquery()
+        for columns in tables
+    )
+    together: Any = first
+    for other in others:
+        together = together.join(other, true())
+    return select(value.scalar_subquery(), first, *others).select_from(together)
 
 
 class PostgreSQL:
@@ -190,20 +209,7 @@ class PostgreSQL:
 
         All in one round trip, and so in one snapshot.
         """
-        first, *others = (
-            select(
-                *(
-                    type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
-                    for place, column in enumerate(columns)
-                )
-            ).subquery()
-            for columns in tables
-        )
-        together: Any = first
-        for other in others:
-            together = together.join(other, true())
-        question = select(value.scalar_subquery(), first, *others).select_from(together)
-        one, *arrays = connection.execute(question).one()
+        one, *arrays = connection.execute(_as_arrays(value, *tables)).one()
         row = iter(arrays)
         # An array of nothing is NULL.
         return [
