@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Table, text
@@ -68,6 +69,7 @@ _QUOTED = re.compile(
 )
 
 
+@lru_cache(maxsize=128)
 def sql_text(statement: str) -> TextClause:
     """Return a statement that contains names of the database's, for `execute`.
 
