@@ -267,7 +267,9 @@ def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDataba
 
 def test_an_unreachable_server_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     # Long enough for a second attempt.
-    monkeypatch.setitem(open_connection.__kwdefaults__, "timeout", 1)
+    defaults = open_connection.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "timeout", 1)
     url = f"postgresql://shop:hunter2@127.0.0.1:{free_port()}/chinook"
     done = command("generate", "5", DATABASE_URL=url)
     assert done.returncode == 3
