@@ -17,7 +17,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chinook_sim import generate_d1
-from support.cases import alternating_versions, cases, on_both_databases, on_variants
+from support.cases import (
+    alternating_versions,
+    cases,
+    on_both_databases,
+    on_two_postgresql_shapes,
+    on_variants,
+)
 from support.processes import Popen
 
 if TYPE_CHECKING:
@@ -28,7 +34,6 @@ if TYPE_CHECKING:
 
 # Processes take long to start.
 some = on_variants(alternating_versions(migrated=True)[::2])
-on_postgresql = on_variants([case for case in cases(migrated=True) if case.major == 18])
 WAITS = pytest.mark.slow(reason="waits for a second; one command is enough by default")
 
 on_one = on_variants(
@@ -127,7 +132,7 @@ TRIP = (
 )
 
 
-@on_postgresql
+@on_two_postgresql_shapes
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 def test_a_batch_that_others_came_in_the_way_of_is_made_again(
     shop: ChinookDatabase, command: Command, state: str

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from chinook_sim import InvalidInput, SaleFactory, align, live
 from chinook_sim.database.introspection import recognise
 from chinook_sim.ledger.listing import count_listings, latest_runs
-from support.cases import on_both_databases, on_each_shape
+from support.cases import on_both_databases, on_three_shapes
 from support.runs import make
 from support.selections import change, fill, history, take_back
 
@@ -23,7 +23,7 @@ DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)
 
 
-@on_each_shape
+@on_three_shapes
 def test_runs_are_listed_by_day_and_kind(shop: ChinookDatabase) -> None:
     days = fill(shop)
     mine = make(shop, 3, key="mine")
@@ -121,7 +121,7 @@ def test_an_invoice_knows_its_run_and_its_changes(shop: ChinookDatabase) -> None
     assert (found.cancelled_by, len(found.changes)) == (None, 4)
 
 
-@on_each_shape
+@on_three_shapes
 def test_an_invoice_that_no_run_made(shop: ChinookDatabase) -> None:
     assert history(shop, 3).origin == "before the ledger"
     with Session(shop.engine) as session, session.begin():

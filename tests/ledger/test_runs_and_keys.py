@@ -26,7 +26,12 @@ from chinook_sim import (
     simulate_changes,
 )
 from support import ROOT
-from support.cases import on_each_shape, on_each_shape_unmigrated, on_each_sqlite_shape
+from support.cases import (
+    on_each_shape,
+    on_each_shape_unmigrated,
+    on_each_sqlite_shape,
+    on_three_shapes,
+)
 from support.runs import make, runs, take_back
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ def test_without_a_ledger_sales_are_made_but_not_once(shop: ChinookDatabase) -> 
     assert shop.value("SELECT count(*) FROM [Invoice]") == 50
 
 
-@on_each_shape
+@on_three_shapes
 def test_what_is_rolled_back_is_in_no_ledger(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         generate_d1(session, 5, day=DAY, once=True)
@@ -91,7 +96,7 @@ def test_a_day_asked_for_again_is_there_already(shop: ChinookDatabase) -> None:
     assert not make(shop).existed
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_key_stands_for_one_request(shop: ChinookDatabase) -> None:
     make(shop, key="job", seed=7)
     assert make(shop, key="job").existed
@@ -116,7 +121,7 @@ def test_a_key_is_short_and_printable(key: Any) -> None:
         generate_d1(None, 1, key="a", once=True)  # type: ignore[arg-type]
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_factory_s_batches_stand_in_the_ledger(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=3)

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.provisioning.migration_runner import head, upgrade
 from support import ROOT
 from support.alembic_commands import OURS, alembic_process, script, timeless
-from support.cases import on_each_shape_unmigrated
+from support.cases import on_three_shapes_unmigrated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.postgres_server import Server
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_a_script_does_the_same_as_an_upgrade_and_drops_nothing(shop: ChinookDatabase) -> None:
     before = shop.dump()
     up = script(shop, "upgrade", "head")

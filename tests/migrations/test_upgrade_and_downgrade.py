@@ -28,9 +28,10 @@ from support.alembic_commands import OURS, alembic_process, config, downgrade, t
 from support.cases import (
     cases,
     on_both_databases_unmigrated,
-    on_each_postgresql_shape_unmigrated,
     on_each_shape_unmigrated,
     on_each_sqlite_shape_unmigrated,
+    on_three_shapes_unmigrated,
+    on_two_postgresql_shapes_unmigrated,
     on_variants,
 )
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
@@ -71,7 +72,7 @@ def test_up_and_down_leaves_every_byte_as_it_was(shop: ChinookDatabase) -> None:
     assert timeless(shop.dump()) == timeless(after)
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.begin() as connection:
@@ -79,7 +80,7 @@ def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookData
     assert shop.dump() == before
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 @pytest.mark.slow(reason="goes through nine revisions one by one, and back")
 def test_each_revision_takes_away_what_it_added(shop: ChinookDatabase) -> None:
     dumps = [timeless(shop.dump())]
@@ -141,7 +142,7 @@ def test_a_sequence_of_that_name_is_used_and_stays(shop: ChinookDatabase) -> Non
     assert shop.dump() == before
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_what_is_missing_is_made_and_what_was_made_is_taken_away(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
     before, dump = tables(shop), shop.dump()
@@ -238,7 +239,7 @@ def test_rows_behind_a_policy_are_not_overlooked(server: Server) -> None:
         admin.execute(f"DROP ROLE {role}")
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 @pytest.mark.slow(reason="a rare case; other tests refuse downgrades")
 def test_what_took_the_place_of_ours_is_not_dropped(shop: ChinookDatabase) -> None:
     shop.execute("DROP TABLE [PlaylistTrack]", "DROP TABLE [Playlist]")
@@ -256,7 +257,7 @@ def test_what_took_the_place_of_ours_is_not_dropped(shop: ChinookDatabase) -> No
         assert shop.value("SELECT nextval('invoice_id_seq')") == 777
 
 
-@on_each_postgresql_shape_unmigrated
+@on_two_postgresql_shapes_unmigrated
 @pytest.mark.slow(reason="a rare case of the sequences that another test has")
 def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> None:
     shop.execute(
@@ -270,7 +271,7 @@ def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> N
     assert shop.value("SELECT generated_invoice_id FROM simulate_new_sale('2026-01-31')") > 0
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.connect() as connection:
@@ -332,7 +333,7 @@ def test_alembic_finds_nothing_to_change(shop: ChinookDatabase) -> None:
         alembic.check(config(connection))
 
 
-@on_each_postgresql_shape_unmigrated
+@on_two_postgresql_shapes_unmigrated
 @pytest.mark.slow(reason="five upgrades of each shape")
 def test_the_functions_follow_a_schema_that_is_renamed(shop: ChinookDatabase) -> None:
     for revision in ("0006", "head"):

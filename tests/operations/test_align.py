@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from chinook_sim import NoLedger, SaleFactory, UndoRefused, align, simulate_changes, undo
 from chinook_sim.database.clock import d1
 from chinook_sim.provisioning.migration_runner import upgrade
-from support.cases import on_each_shape, on_each_shape_unmigrated
+from support.cases import on_each_shape, on_three_shapes, on_three_shapes_unmigrated
 from support.runs import make, take_back
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_the_history_is_moved_up_and_back(shop: ChinookDatabase) -> None:
         assert not align(session).existed
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_sales_from_before_the_ledger_are_not_history(shop: ChinookDatabase) -> None:
     """They have a time of day; the invoices of every Chinook are dated at midnight."""
     made = make(shop, 50)
@@ -79,7 +79,7 @@ def test_sales_from_before_the_ledger_are_not_history(shop: ChinookDatabase) -> 
     assert dates(shop, "[InvoiceId] > 30") == sold
 
 
-@on_each_shape
+@on_three_shapes
 def test_sales_on_a_day_of_the_history_are_told_apart(shop: ChinookDatabase) -> None:
     # As if there had been more invoices once: only the ledger's ids tell then.
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = 1000 WHERE kind = 'baseline'")
@@ -91,7 +91,7 @@ def test_sales_on_a_day_of_the_history_are_told_apart(shop: ChinookDatabase) -> 
     assert dates(shop, "[InvoiceId] > 30") == sold
 
 
-@on_each_shape
+@on_three_shapes
 @pytest.mark.parametrize(
     "change",
     [
@@ -114,7 +114,7 @@ def test_a_history_that_was_dated_anew_is_not_moved_back(
     assert dates(shop) == before
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(
     shop: ChinookDatabase,
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_history_of_which_a_run_cancelled_invoices_is_moved_back_after_it(
     assert dates(shop) == before
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 @pytest.mark.slow(reason="another test has what is no history")
 def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: ChinookDatabase) -> None:
     shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
@@ -144,7 +144,7 @@ def test_in_a_shop_that_was_empty_at_first_nothing_is_history(shop: ChinookDatab
         assert align(session).invoices == 0
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_shop_without_history_has_nothing_to_move(shop: ChinookDatabase) -> None:
     shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
     with Session(shop.engine) as session, session.begin():
@@ -152,7 +152,7 @@ def test_a_shop_without_history_has_nothing_to_move(shop: ChinookDatabase) -> No
     assert (moved.days, moved.invoices, moved.run_id) == (0, 0, None)
 
 
-@on_each_shape_unmigrated
+@on_three_shapes_unmigrated
 def test_without_a_ledger_nothing_is_moved_or_undone(shop: ChinookDatabase) -> None:
     with Session(shop.engine) as session:
         with pytest.raises(NoLedger):

@@ -84,8 +84,9 @@ def insert(session: Session, thing: Base) -> None:
         session.flush()
 
 
-def test_the_customer_and_the_tracks_can_be_chosen(shop: ChinookDatabase, driver: str) -> None:
-    with Session(shop.engine_for(driver)) as session, session.begin():
+@on_each_shape
+def test_the_customer_and_the_tracks_can_be_chosen(shop: ChinookDatabase) -> None:
+    with Session(shop.engine) as session, session.begin():
         recognise(session)
         customer = session.get_one(Customer, CUSTOMERS[3])
         tracks = [session.get_one(Track, number) for number in (TRACKS[9], TRACKS[2])]

@@ -43,7 +43,6 @@ from chinook_sim.verification.distribution import verify_shape
 from support.cases import (
     alternating_versions,
     on_both_databases,
-    on_each_shape,
     on_one_postgresql,
     on_variants,
     one_of_each,
@@ -378,7 +377,7 @@ def test_a_scoped_session_is_a_session(shop: ChinookDatabase) -> None:
     session.remove()
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.parametrize("place", ["engine", "connection"])
 def test_a_translated_schema_is_refused_before_anything_is_written(
     shop: ChinookDatabase, place: str

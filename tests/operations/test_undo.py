@@ -17,7 +17,14 @@ from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_day
-from support.cases import alternating_versions, on_each_postgresql_shape, on_each_shape
+from support.cases import (
+    alternating_versions,
+    on_both_databases,
+    on_each_postgresql_shape,
+    on_each_shape,
+    on_three_shapes,
+    on_two_postgresql_shapes,
+)
 from support.chinook_variants import SHAPES, build_postgresql
 from support.postgres_server import LOCK_WAITS
 from support.runs import make, runs, take_back
@@ -73,7 +80,7 @@ def test_interleaved_runs_are_told_apart(shop: ChinookDatabase) -> None:
     assert shop.value("SELECT count(*) FROM [Invoice]") == 33
 
 
-@on_each_shape
+@on_three_shapes
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -105,7 +112,7 @@ def test_a_run_whose_sales_were_changed_is_not_taken_out(
     assert [row[4] for row in runs(shop)] == [False]
 
 
-@on_each_shape
+@on_three_shapes
 @pytest.mark.parametrize(
     ("table", "key"), [("Invoice", "InvoiceId"), ("InvoiceLine", "InvoiceLineId")]
 )
@@ -125,7 +132,7 @@ def test_rows_of_others_are_not_taken_along(shop: ChinookDatabase, table: str, k
     assert shop.value("SELECT count(*) FROM shipment") == 1
 
 
-@on_each_shape
+@on_three_shapes
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", ""])
 def test_a_key_of_two_columns_is_followed_whole(shop: ChinookDatabase, rule: str) -> None:
     made = make(shop)
@@ -146,7 +153,7 @@ def test_a_key_of_two_columns_is_followed_whole(shop: ChinookDatabase, rule: str
     assert shop.value("SELECT count(*) FROM loyalty") == 1
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: ChinookDatabase) -> None:
     made = make(shop)
     shop.execute(
@@ -169,7 +176,7 @@ def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: ChinookD
     assert shop.value("SELECT count(*) FROM shipment") == 1
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_run_whose_sales_are_all_gone_can_be_asked_for_again(shop: ChinookDatabase) -> None:
     made = make(shop, once=True)
     shop.execute(
@@ -195,7 +202,7 @@ def test_sqlite_does_not_wait_for_readers_in_the_middle_of_a_batch(
         assert session.scalar(pragma) == usual
 
 
-@on_each_shape
+@on_both_databases
 def test_only_a_run_that_is_named_is_undone(shop: ChinookDatabase) -> None:
     make(shop)
     for name in ("", "abc", "baseline", "%", "____", "0000-not-there", "x" * 40):

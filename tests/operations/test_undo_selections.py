@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from chinook_sim import InvalidInput, UndoRefused, align, backfill, undo
 from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
-from support.cases import alternating_versions, on_both_databases, on_each_shape, on_variants
+from support.cases import alternating_versions, on_both_databases, on_three_shapes, on_variants
 from support.runs import make
 from support.selections import change, fill, history, standing, take_back
 
@@ -32,7 +32,7 @@ def assert_sound(shop: ChinookDatabase) -> None:
         assert [it for it in verify_all(connection) if not it.passed] == []
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: ChinookDatabase) -> None:
     fill(shop, 8)
     take_back(shop, f"once:{DAY}")
@@ -83,7 +83,7 @@ def test_a_day_is_undone_in_slices_of_any_size(
     assert shop.snapshot() == before
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_day_that_others_changed_is_not_undone(shop: ChinookDatabase) -> None:
     make(shop, 10, once=True)
     make(shop, 10)
@@ -99,7 +99,7 @@ def test_a_day_that_others_changed_is_not_undone(shop: ChinookDatabase) -> None:
     assert standing(shop) == 2
 
 
-@on_each_shape
+@on_three_shapes
 def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     days = fill(shop)
@@ -127,7 +127,7 @@ def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None
     assert not any(day.existed for day in fill(shop))
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="as of a day")
 def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
     shop: ChinookDatabase,
@@ -217,7 +217,7 @@ def test_a_backfill_is_undone_with_few_statements(shop: ChinookDatabase) -> None
     assert needed[0] == needed[1] < 40
 
 
-@on_each_shape
+@on_both_databases
 def test_a_run_is_undone_by_its_key(shop: ChinookDatabase) -> None:
     made = make(shop, 5, key="job 7/a")
     night = make(shop, 5, once=True)

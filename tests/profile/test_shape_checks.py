@@ -27,8 +27,9 @@ from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.statistics import merged_cells
 from support.cases import (
     on_both_databases,
+    on_both_databases_unmigrated,
     on_each_shape,
-    on_each_shape_unmigrated,
+    on_three_shapes,
 )
 from support.profiles import CALENDAR, STEEP
 
@@ -68,7 +69,7 @@ def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None
     assert "realistic" in checks["spread over the hours"].figure
 
 
-@on_each_shape
+@on_both_databases
 def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     assert failed(judged(shop)) == []
@@ -97,7 +98,7 @@ def test_a_shape_can_be_judged_through_whatever_happens(shop: ChinookDatabase) -
     assert failed(judged(shop, STEEP)) == []
 
 
-@on_each_shape
+@on_both_databases
 def test_a_day_is_made_once_of_one_shape(shop: ChinookDatabase) -> None:
     make(shop, once=True)
     assert make(shop, once=True).existed
@@ -106,7 +107,7 @@ def test_a_day_is_made_once_of_one_shape(shop: ChinookDatabase) -> None:
         make(shop, once=True, profile="uniform")
 
 
-@on_each_shape
+@on_three_shapes
 def test_one_by_one_and_in_bulk_have_the_same_shape(shop: ChinookDatabase) -> None:
     def content(first: int) -> list[Any]:
         return shop.rows(
@@ -179,7 +180,7 @@ def test_what_is_missing_of_an_ordinary_calendar_is_missed(
     assert failed(judged(shop, ORDINARY, None)) == ["sales of each day"]
 
 
-@on_each_shape
+@on_both_databases
 def test_days_that_are_all_alike_lack_the_curves(shop: ChinookDatabase) -> None:
     list(backfill(shop.engine, date(2025, 11, 27), date(2025, 12, 2), 60, seed=9))
     for curve in CALENDAR:
@@ -190,7 +191,7 @@ def test_days_that_are_all_alike_lack_the_curves(shop: ChinookDatabase) -> None:
     assert failed(judged(shop, replace(UNIFORM, name="as they are"), None)) == []
 
 
-@on_each_shape
+@on_three_shapes
 def test_sales_that_somebody_deleted_are_missed(shop: ChinookDatabase) -> None:
     start, end = date(2025, 11, 20), date(2025, 12, 1)
     days = list(backfill(shop.engine, start, end, 60, seed=9, profile=ORDINARY))
@@ -206,7 +207,7 @@ def test_sales_that_somebody_deleted_are_missed(shop: ChinookDatabase) -> None:
     assert f"12 days, 1 differs: 2025-11-27 has {peak.count - 2}, not " in missed.figure
 
 
-@on_each_shape
+@on_both_databases
 def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: ChinookDatabase) -> None:
     list(
         backfill(
@@ -220,7 +221,7 @@ def test_a_day_of_a_backfill_without_seasons_is_the_one_of_once(shop: ChinookDat
     assert make(shop, 9, once=True, seed=None, profile=STEEP).existed
 
 
-@on_each_shape_unmigrated
+@on_both_databases_unmigrated
 def test_without_a_ledger_the_shape_must_be_named(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     with pytest.raises(InvalidInput, match="give the profile"):
@@ -231,7 +232,7 @@ def test_without_a_ledger_the_shape_must_be_named(shop: ChinookDatabase) -> None
         judged(shop, "uniform", None)
 
 
-@on_each_shape
+@on_both_databases
 def test_too_few_sales_are_not_judged(shop: ChinookDatabase) -> None:
     make(shop, 10)
     checks = judged(shop)

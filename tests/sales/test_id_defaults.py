@@ -121,8 +121,14 @@ def test_the_default_gives_the_ids(shop: ChinookDatabase, default: str) -> None:
     assert not failed, failed
 
 
-@each
-@pytest.mark.parametrize("table", ["Invoice", "InvoiceLine", "Customer"])
+@pytest.mark.parametrize(
+    ("shop", "table"),
+    [
+        pytest.param(CASES[place % 2], table, id=f"{CASES[place % 2].id}-{table}")
+        for place, table in enumerate(("Invoice", "InvoiceLine", "Customer"))
+    ],
+    indirect=["shop"],
+)
 @pytest.mark.slow(reason="many migrations")
 def test_one_table_may_have_such_a_default(shop: ChinookDatabase, table: str) -> None:
     give(shop, NEXT, table)

@@ -18,9 +18,9 @@ from chinook_sim.sampling.selections import count_late, sample_late
 from chinook_sim.verification import verify_all, verify_day
 from support.cases import (
     alternating_versions,
-    on_all_migrated,
     on_both_databases,
     on_each_shape,
+    on_three_shapes,
     on_variants,
 )
 
@@ -79,7 +79,7 @@ def test_each_number_of_days_is_as_likely() -> None:
     assert ((counts[1:] - 10_000) ** 2 / 10_000).sum() < 38
 
 
-@on_all_migrated
+@on_each_shape
 def test_late_sales_are_dated_before_the_day(shop: ChinookDatabase) -> None:
     made = make(shop, late=0.2)
     back = days_back(shop, made)
@@ -93,7 +93,7 @@ def test_late_sales_are_dated_before_the_day(shop: ChinookDatabase) -> None:
     assert other.late == 0
 
 
-@on_each_shape
+@on_three_shapes
 def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookDatabase) -> None:
     days = [DAY - timedelta(days=back) for back in range(4)]
     for day in reversed(days):
@@ -110,7 +110,7 @@ def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookData
     assert [day for day in days if not passes(shop, day)] == [DAY, dated]
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="test_undo.py and test_runs_and_keys.py have other sales")
 def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
@@ -127,7 +127,7 @@ def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
     assert shop.snapshot() == before
 
 
-@on_each_shape
+@on_both_databases
 def test_a_cancelled_late_sale_is_accounted_for(shop: ChinookDatabase) -> None:
     make(shop, 40, late=1)
     with Session(shop.engine) as session, session.begin():
@@ -158,7 +158,7 @@ def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(
     assert passes(shop, None, expect=30 + 60)
 
 
-@on_each_shape
+@on_both_databases
 def test_a_dry_run_tells_how_many(shop: ChinookDatabase) -> None:
     options = BatchOptions(day=DAY, seed=1, backdating=backdating_rule(0.05, 7))
     with Session(shop.engine) as session:

@@ -87,9 +87,13 @@ on_both_databases_unmigrated = on_variants([case for case in _UNMIGRATED if not 
 on_both_databases = on_variants(one_of_each())
 on_one_postgresql = on_variants(one_of_each()[:1])
 # Both spellings, two ways of making ids, and either server.
-on_two_postgresql_shapes = on_variants(
-    [VARIANTS["postgres-neon-pg16-migrated"], VARIANTS["postgres-snake-identity-pg18-migrated"]]
-)
+_TWO = [VARIANTS["postgres-neon-pg16"], VARIANTS["postgres-snake-identity-pg18"]]
+_TWO_MIGRATED = [VARIANTS[f"{case.id}-migrated"] for case in _TWO]
+on_two_postgresql_shapes = on_variants(_TWO_MIGRATED)
+on_two_postgresql_shapes_unmigrated = on_variants(_TWO)
+# And SQLite: for what does not depend on where ids come from.
+on_three_shapes = on_variants([*_TWO_MIGRATED, VARIANTS["sqlite-autoincrement-migrated"]])
+on_three_shapes_unmigrated = on_variants([*_TWO, VARIANTS["sqlite-autoincrement"]])
 
 needs_real_files = pytest.mark.skipif(
     not REAL.is_dir(), reason="the real Chinook files are not here"

@@ -9,6 +9,7 @@ a new Python is started.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -20,8 +21,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 IMPORTED = (
     "alembic.config",
@@ -93,6 +97,22 @@ def run(arguments: list[Any], *, timeout: float = 120, **how: Any) -> Any:
     if check:
         done.check_returncode()
     return done
+
+
+def wait_for_cpu_time(pid: int, seconds: float, *, timeout: float = 120) -> None:
+    """Wait until a process has used the processor for some time, however busy the machine is.
+
+    A forked process starts at zero. Returns at once if the process has ended.
+    """
+    until = time.monotonic() + timeout
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            used = process.cpu_times()
+            if used.user + used.system >= seconds:
+                return
+            assert time.monotonic() < until, f"{used} after {timeout} s"
+            time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
