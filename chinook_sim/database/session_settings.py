@@ -28,6 +28,8 @@ _SETTINGS = {
     "IntervalStyle": ("postgres", "^postgres$"),
     "extra_float_digits": ("1", "^[123]$"),
     "bytea_output": ("hex", "^hex$"),
+    # With it, quote_ident returns other spellings of the names that are compared with ours.
+    "quote_all_identifiers": ("off", "^off$"),
 }
 """Each setting with the value that is needed, and the values that do as well."""
 

@@ -129,7 +129,7 @@ def test_a_role_from_which_a_policy_hides_rows_is_refused(
         recognise(connection)
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 def test_a_table_of_the_users_that_may_not_be_read_is_named(
     shop: ChinookDatabase, role: Role
 ) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import BatchFailed, SaleFactory, align, generate_d1, live, simulate_changes, undo
 from chinook_sim.ledger import merging
-from support.cases import on_each_postgresql_shape
+from support.cases import on_each_postgresql_shape, on_two_postgresql_shapes
 from support.roles import Role, climb, sequences, spelled
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def rights_of_a_stream(shop: ChinookDatabase) -> set[str]:
 def test_so_does_a_stream(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         url = shop.url.set(username=role.name, password="x")
-        stream = live(create_engine(url, poolclass=NullPool), 400, seed=7, mix=(1, 1, 1))
+        stream = live(create_engine(url, poolclass=NullPool), 80, seed=7, mix=(1, 1, 1))
         try:
             assert all(next(stream).made.run_id for _ in range(10))
         finally:
@@ -173,7 +173,7 @@ def test_so_does_a_stream(shop: ChinookDatabase, role: Role) -> None:
     climb(role, work, rights_of_a_stream(shop))
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 @pytest.mark.slow(reason="many transactions")
 def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
     shop: ChinookDatabase, role: Role, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +185,7 @@ def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
         stop = threading.Event()
         url = shop.url.set(username=role.name, password="x")
         engine = create_engine(url, poolclass=NullPool)
-        stream = live(engine, 400, seed=7, mix=(1, 1, 1), say=said.append, stop=stop)
+        stream = live(engine, 80, seed=7, mix=(1, 1, 1), say=said.append, stop=stop)
         for number, _ in enumerate(stream, 1):
             if number == 9:
                 stop.set()

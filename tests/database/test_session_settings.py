@@ -19,10 +19,12 @@ from chinook_sim.operations.options import BatchOptions
 from chinook_sim.operations.run_batch import plan_batch
 from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import VARIANTS, DatabaseVariant, on_variants
+from support.cases import VARIANTS, DatabaseVariant, on_variants, parameters
 from support.chinook_variants import SHAPES, build_postgresql
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.command import Command
     from support.databases import ChinookDatabase, DatabaseTemplates
     from support.postgres_server import Server
@@ -49,7 +51,11 @@ SETTINGS = {
     "transform_null_equals": ("on",),
     "array_nulls": ("off",),
 }
-PAIRS = [(name, value) for name, values in SETTINGS.items() for value in values]
+TOGETHER = [
+    [(name, values[place]) for name, values in SETTINGS.items() if place < len(values)]
+    for place in range(3)
+]
+"""Each value once, in settings that a database can have at the same time."""
 
 OWN_COLUMNS = {
     "weight": ("float8", "0.1::float8 + 0.2"),
@@ -131,33 +137,20 @@ def outcomes(shop: ChinookDatabase) -> dict[str, Any]:
     return said
 
 
-@pytest.fixture(scope="module")
-def usual(
-    templates: DatabaseTemplates, tmp_path_factory: pytest.TempPathFactory
-) -> dict[DatabaseVariant, dict[str, Any]]:
-    """What comes of it under the settings that a server has by itself."""
-    found = {}
-    for case in TWO:
-        shop = templates.copy(case, tmp_path_factory.mktemp("usual"))
-        found[case] = outcomes(shop)
-        shop.close()
-    return found
-
-
-@pytest.mark.parametrize(("name", "value"), PAIRS)
-@pytest.mark.slow(reason="each setting in turn")
+@pytest.mark.parametrize("case", parameters(TWO))
+@pytest.mark.slow(reason="everything once under each group of settings")
 def test_no_setting_changes_what_comes_of_it(
-    templates: DatabaseTemplates,
-    usual: dict[DatabaseVariant, dict[str, Any]],
-    tmp_path: Any,
-    name: str,
-    value: str,
+    templates: DatabaseTemplates, case: DatabaseVariant, tmp_path: Path
 ) -> None:
-    case = TWO[PAIRS.index((name, value)) % 2]
-    shop = templates.copy(case, tmp_path)
-    configure(shop, [(name, value)])
-    assert outcomes(shop) == usual[case]
-    shop.close()
+    found = []
+    # First under the settings that a server has by itself.
+    for settings in ([], *TOGETHER):
+        shop = templates.copy(case, tmp_path)
+        configure(shop, settings)
+        found.append((settings, outcomes(shop)))
+        shop.close()
+    for settings, outcome in found:
+        assert outcome == found[0][1], settings
 
 
 @each_of_two

@@ -16,6 +16,7 @@ from support.cases import (
     cases,
     on_each_postgresql_shape,
     on_each_postgresql_shape_unmigrated,
+    on_two_postgresql_shapes,
     on_variants,
 )
 from support.chinook_variants import SHAPES
@@ -62,7 +63,7 @@ def test_status_shows_what_a_role_may_see(
     assert "not readable: permission denied for table chinook_sim_version" in done.stdout
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 @pytest.mark.parametrize("options", [("--all",), ("--day", str(DAY)), ("--shape", "--all")])
 def test_verify_names_all_that_it_may_not_read(
     shop: ChinookDatabase, role: Role, command: Command, options: tuple[str, ...]

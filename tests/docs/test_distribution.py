@@ -48,7 +48,6 @@ def test_wheel_and_sdist_carry_the_migrations_and_the_wheel_works(tmp_path: Path
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     command = python.parent / "chinook-sim"
-    run(command, "init", "-q", cwd=tmp_path)
     run(command, "generate", "5", cwd=tmp_path)
     used = subprocess.check_output(
         [python, "-c", "import chinook_sim; print(chinook_sim.__file__)"], cwd=tmp_path, text=True

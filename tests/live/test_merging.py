@@ -306,21 +306,22 @@ def test_an_interrupted_merge_leaves_the_transactions_as_they_were(
 @on_one_postgresql
 @pytest.mark.slow(reason="a cut at every message")
 def test_a_connection_cut_during_a_merge_loses_nothing(
-    shop: ChinookDatabase, small: None, side: Any
+    shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch, side: Any
 ) -> None:
+    monkeypatch.setattr(merging, "TRANSACTIONS", 5)
     assert shop.server is not None
     before = shop.snapshot()
     said: list[str] = []
     batches: list[LiveBatch] = []
     with wired(shop.server, "directly") as (wire, port):
         engine = create_engine(shop.url.set(port=port), poolclass=NullPool)
-        for batch in selling(shop, 150, engine=engine, say=said.append):
+        for batch in selling(shop, 75, engine=engine, say=said.append):
             batches.append(batch)
-            if len(batches) % 10 == 0 and len(batches) < 150:
-                wire.arm(turn=len(batches) // 10, side=side)
+            if len(batches) % 5 == 0 and len(batches) < 75:
+                wire.arm(turn=len(batches) // 5, side=side)
         engine.dispose()
     assert sum(it.lost for it in batches) >= 8
-    assert len(runs(shop)) < 150
+    assert len(runs(shop)) < 75
     assert sum(row[2] for row in runs(shop)) == sum(it.made.count for it in batches)
     told(shop)
     take_back(shop, name_of(batches))

@@ -330,8 +330,10 @@ def test_what_others_sell_is_changed_too(
 
 
 @pytest.mark.slow(reason="waits for processes")
-def test_who_has_no_standard_error_may_sell(tmp_path: Path) -> None:
+def test_who_has_no_standard_error_may_sell(stocked: Path) -> None:
     line = f'"{sys.executable}" -m chinook_sim live --for 1s --json 2>&-'
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=stocked.parent, capture_output=True, check=False
+    )
     assert done.returncode == 0
     assert json.loads(done.stdout)["sales"] > 0

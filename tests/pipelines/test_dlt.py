@@ -17,6 +17,7 @@ from support import ROOT
 from support.cases import on_one_postgresql
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from chinook_sim.sales.summary import BatchSummary
@@ -32,24 +33,46 @@ def night(shop: ChinookDatabase, number: int, **wanted: Any) -> BatchSummary:
         return generate_d1(session, 40, day=day, seed=number, **wanted)
 
 
-def load(shop: ChinookDatabase, directory: Path) -> dict[str, dict[int, int]]:
-    """Load once each way; return the totals, in cents, that each has of each invoice."""
+@pytest.fixture
+def load(shop: ChinookDatabase, tmp_path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Start the pipeline.
+
+    Yields:
+        Loads once each way; returns the totals, in cents, that each has of each invoice.
+    """
     names = [shop.sql(f"[{name}]").strip('"') for name in ("Invoice", "InvoiceId", "InvoiceDate")]
-    subprocess.run(
-        [sys.executable, str(READER), shop.text, str(directory), *names],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false"},
-    )
-    with duckdb.connect(directory / "copy.duckdb", read_only=True) as copy:
-        return {
-            way: dict(
-                copy.execute(
-                    f"SELECT invoice_id, CAST(round(total * 100) AS INTEGER) FROM {way}.invoice"
-                ).fetchall()
-            )
-            for way in ("by_date", "by_id", "recent", "whole")
-        }
+    with (tmp_path / "errors").open("w+") as errors:
+        reader = subprocess.Popen(
+            [sys.executable, str(READER), shop.text, str(tmp_path), *names],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false"},
+        )
+
+        def once() -> dict[str, Any]:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            reader.stdin.write("load\n")
+            reader.stdin.flush()
+            answer = reader.stdout.readline()
+            assert answer == "load\n", (answer, (tmp_path / "errors").read_text())
+            with duckdb.connect(tmp_path / "copy.duckdb", read_only=True) as copy:
+                return {
+                    way: dict(
+                        copy.execute(
+                            "SELECT invoice_id, CAST(round(total * 100) AS INTEGER) "
+                            f"FROM {way}.invoice"
+                        ).fetchall()
+                    )
+                    for way in ("by_date", "by_id", "recent", "whole")
+                }
+
+        with reader:
+            yield once
+        # It ends with its input.
+        assert reader.returncode == 0
 
 
 def source(shop: ChinookDatabase) -> dict[int, int]:
@@ -62,14 +85,14 @@ def source(shop: ChinookDatabase) -> dict[int, int]:
 
 # test_incremental.py has the same loads in SQL, on both databases.
 @on_one_postgresql
-@pytest.mark.slow(reason="starts a real pipeline four times")
+@pytest.mark.slow(reason="a real pipeline takes seconds to start and to load")
 def test_what_an_incremental_load_has_and_what_it_misses(
-    shop: ChinookDatabase, tmp_path: Path
+    shop: ChinookDatabase, load: Callable[[], dict[str, Any]]
 ) -> None:
     # New sales: every way has them all.
     for number in (0, 1):
         night(shop, number)
-        assert all(copy == source(shop) for copy in load(shop, tmp_path).values())
+        assert all(copy == source(shop) for copy in load().values())
     seen = datetime.fromisoformat(str(shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")))
 
     # Late sales: who looks at dates misses those from before the latest date seen, and no others.
@@ -83,7 +106,7 @@ def test_what_an_incremental_load_has_and_what_it_misses(
         if datetime.fromisoformat(str(moment)) < seen
     }
     assert 10 < len(early) <= made.late == 20
-    copies = load(shop, tmp_path)
+    copies = load()
     assert source(shop).keys() - copies["by_date"].keys() == early
     assert copies["by_id"] == copies["recent"] == copies["whole"] == source(shop)
 
@@ -94,7 +117,7 @@ def test_what_an_incremental_load_has_and_what_it_misses(
     updated = {number for kind, number in changed if kind == "update"}
     cancelled = {number for kind, number in changed if kind == "cancellation"}
     assert (len(updated), len(cancelled)) == (8, 6)
-    copies, now = load(shop, tmp_path), source(shop)
+    copies, now = load(), source(shop)
     assert copies["whole"] == now
     for way in ("by_id", "recent"):
         assert copies[way].keys() - now.keys() == cancelled

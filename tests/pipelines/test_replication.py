@@ -97,9 +97,9 @@ def test_a_reader_of_the_log_sees_every_live_change_once(
             engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
             for batch in live(engine, 200, seed=7, mix=(6, 3, 1)):
                 batches.append(batch)
-                if len(batches) == 60:
+                if len(batches) == 30:
                     break
-                if len(batches) % 4 == 0:
+                if len(batches) % 2 == 0:
                     wire.arm(turn=len(batches) % 25 + 1, side="answer")
             engine.dispose()
         catch_up(shop, copy)

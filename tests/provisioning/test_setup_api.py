@@ -29,7 +29,6 @@ from chinook_sim.provisioning.migration_runner import head
 from support.cases import (
     alternating_versions,
     on_both_databases,
-    on_each_shape,
     on_each_shape_unmigrated,
     on_variants,
     one_of_each,
@@ -283,7 +282,7 @@ def test_an_upgrade_is_the_callers_to_commit(shop: ChinookDatabase) -> None:
 # --- verify --------------------------------------------------------------------------------------
 
 
-@on_each_shape
+@on_both_databases
 @pytest.mark.slow(reason="both have tests of their own")
 def test_the_library_and_the_command_find_the_same(shop: ChinookDatabase, command: Command) -> None:
     with Session(shop.engine) as session, session.begin():

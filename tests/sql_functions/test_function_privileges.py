@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.databases import ChinookDatabase
 
 
-@on_all_postgresql_migrated
+@on_each_postgresql_shape
 @pytest.mark.parametrize("name", RIGHTS)
 def test_a_missing_right_is_named_with_its_grant(shop: ChinookDatabase, name: str) -> None:
     sell(shop, 30)

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
+from support.cases import (
+    on_all_postgresql_migrated,
+    on_each_postgresql_shape,
+    on_two_postgresql_shapes,
+)
 from support.chinook_variants import CUSTOMERS, TRACKS
 from support.sql_functions import (
     CALLS,
@@ -81,7 +85,7 @@ def test_single_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
     assert_drawn_uniformly(shop, CUSTOMERS, TRACKS)
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 @pytest.mark.slow(reason="many draws")
 def test_single_sales_are_drawn_uniformly_over_wide_gaps(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)

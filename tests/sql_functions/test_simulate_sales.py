@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.cases import on_all_postgresql_migrated, on_each_postgresql_shape
+from support.cases import (
+    on_all_postgresql_migrated,
+    on_each_postgresql_shape,
+    on_two_postgresql_shapes,
+)
 from support.sql_functions import (
     assert_drawn_uniformly,
     assert_uniform,
@@ -50,11 +54,11 @@ def digest(shop: ChinookDatabase, day: date) -> str:
     return whole.hexdigest()
 
 
-@on_each_postgresql_shape
+@on_two_postgresql_shapes
 @pytest.mark.slow(reason="many draws")
 def test_a_days_sales_are_drawn_uniformly(shop: ChinookDatabase) -> None:
     customers, tracks = widen_the_gaps(shop)
-    shop.execute("SELECT simulate_sales('2026-01-31', 20000)")
+    shop.execute("SELECT simulate_sales('2026-01-31', 10000)")
     assert_drawn_uniformly(shop, customers, tracks)
     moments = shop.rows("SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceDate] >= '2026-01-31'")
     assert_uniform((moment.hour for (moment,) in moments), range(24))

@@ -26,9 +26,8 @@ class Role:
     granted: list[str] = field(default_factory=list)
 
     def grant(self, *rights: str) -> None:
-        for right in rights:
-            self.granted.append(right)
-            self.shop.execute(f"GRANT {right} TO {self.name}")
+        self.granted += rights
+        self.shop.execute(*(f"GRANT {right} TO {self.name}" for right in rights))
 
     def connect(self) -> Connection:
         url = self.shop.url.set(username=self.name, password="x")
