@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -208,13 +207,14 @@ def test_without_neonctl_it_says_how_to_get_it(tmp_path: Path) -> None:
 
 @REAL
 def test_a_slow_answer_is_not_waited_for(environ: dict[str, str]) -> None:
-    with NeonApi(delay=30) as slow:
-        begun = time.monotonic()
-        with pytest.raises(DatabaseUnavailable, match=r"within 3 s"):
-            connection_string(environ | {"NEON_API_HOST": slow.url}, timeout=3)
+    with NeonApi(delay=300) as slow:
+        # On a busy machine it takes longer until neonctl has asked.
+        for timeout in (3, 9, 27):
+            with pytest.raises(DatabaseUnavailable, match=rf"within {timeout} s"):
+                connection_string(environ | {"NEON_API_HOST": slow.url}, timeout=timeout)
+            if slow.asked:
+                break
         assert slow.asked
-    # Not how fast it is, but that it did not wait for the answer.
-    assert time.monotonic() - begun < 25
 
 
 @REAL
