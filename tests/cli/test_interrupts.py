@@ -116,7 +116,8 @@ class Interruption:
         finally:
             sys.setprofile(None)
             sys.unraisablehook = hook
-        assert ignored or self._at < 1, "the interruption was lost"
+        # A stream makes fewer calls at another time, and may end before it.
+        assert ignored or not 0 < self._at <= self.calls, "the interruption was lost"
         return False
 
 
