@@ -37,6 +37,14 @@ CACHE = ROOT / ".cache" / "neonctl"
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
 
 
+ALL_SETTINGS = {
+    "NEON_BRANCH": "dev",
+    "NEON_ROLE": "clerk",
+    "NEON_DATABASE": "other",
+    "NEON_ORG_ID": "org-1",
+}
+
+
 @pytest.fixture(scope="module")
 def bin_directory() -> str:
     """Install the real neonctl, once, into a folder that git ignores."""
@@ -102,12 +110,7 @@ def test_the_settings_become_arguments(
 ) -> None:
     url = f"postgresql://clerk:{quote(PASSWORD)}@ep-dev-2.example.com/other?sslmode=require"
     environ = scripted(f"echo \"$@\" > {tmp_path}/asked; echo Connecting; echo '{url}'")
-    environ |= {
-        "NEON_BRANCH": "dev",
-        "NEON_ROLE": "clerk",
-        "NEON_DATABASE": "other",
-        "NEON_ORG_ID": "org-1",
-    }
+    environ |= ALL_SETTINGS
     location = find_database(environ, directory=Path())
     assert location.source == "NEON_PROJECT_ID"
     assert location.url.host == "ep-dev-2.example.com"
@@ -173,12 +176,7 @@ def test_the_default_branch_is_found(environ: dict[str, str]) -> None:
 
 @REAL
 def test_branch_role_and_database_are_passed_on(environ: dict[str, str]) -> None:
-    environ |= {
-        "NEON_BRANCH": "dev",
-        "NEON_ROLE": "clerk",
-        "NEON_DATABASE": "other",
-        "NEON_ORG_ID": "org-1",
-    }
+    environ |= ALL_SETTINGS
     location = find_database(environ, directory=Path())
     assert location.url.host == "ep-dev-2.eu-central-1.example.com"
     assert (location.url.username, location.url.database) == ("clerk", "other")
