@@ -7,9 +7,9 @@ _default:
 test *arguments:
     uv run pytest {{ arguments }}
 
-# Measure which lines and branches the tests run; arguments are pytest's.
+# Measure which lines and branches the tests run; arguments are pytest's, such as `--full`.
 coverage *arguments:
-    uv run --with pytest-cov pytest --cov=chinook_sim --cov-branch --cov-report=term:skip-covered {{ arguments }}
+    uv run --group coverage pytest --cov {{ arguments }}
 
 # Check lint, format, types and import contracts.
 lint:
