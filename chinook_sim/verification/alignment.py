@@ -58,7 +58,7 @@ def check_alignment(connection: Connection) -> list[Check]:
     digest = hashlib.sha256()
     for number in sorted(dates):
         digest.update(f"{number} {dates[number]}\n".encode())
-    name = "the history is where align moved it"
+    name = "aligned history matches the ledger"
     if digest.hexdigest() == json.loads(run.parameters)["digest"]:
         return [Check(name, True, "0 invoices differ")]
     midnight = datetime.combine(date_of(run.day), datetime.min.time())

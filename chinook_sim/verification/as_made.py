@@ -22,7 +22,7 @@ __all__ = ["AS_MADE", "check_runs"]
 RUNS_SHOWN = 5
 """Runs whose differences are described; all of them are in `Check.runs`."""
 
-AS_MADE = "sales as their runs made them"
+AS_MADE = "sales match the ledger"
 """The name of the check against the ledger."""
 
 
@@ -44,35 +44,35 @@ def check_runs(
     checks = [
         _runs(found),
         none_of(
-            "no sale twice",
+            "no duplicated sales",
             found.copies.count,
             found.copies.ids,
-            "invoice is the copy of a sale",
-            "invoices are copies of sales",
+            "invoice duplicates a sale",
+            "invoices duplicate sales",
         ),
         none_of(
-            "sales of undone runs are gone",
+            "no sales of undone runs",
             found.undone.count,
             found.undone.ids,
-            "invoice is there",
-            "invoices are there",
+            "invoice found",
+            "invoices found",
         ),
         CheckQuery(connection, "1 = 1", {}).expect_none(
-            "every entry of the ledger has its run",
+            "ledger entries belong to a run",
             statements.WITHOUT_RUN,
-            "entry without, by the id of its subject",
-            "entries without, by the ids of their subjects",
+            "entry without a run, by subject id",
+            "entries without a run, by subject id",
         ),
     ]
     if found.strays.count:
-        by = ", as by simulate_new_sale or SaleFactory.create"
+        source = " (for example from simulate_new_sale or SaleFactory.create)"
         checks.append(
             none_of(
-                "invoices that no run made",
+                "invoices not in the ledger",
                 found.strays.count,
                 found.strays.ids,
-                f"invoice{by}",
-                f"invoices{by}",
+                f"invoice{source}",
+                f"invoices{source}",
                 remark=True,
             )
         )
@@ -83,7 +83,10 @@ def check_runs(
 
 def _runs(found: Comparison) -> Check:
     differing, here = found.differing, found.moved_here
-    figure = f"{len(differing):,} of {counted(found.runs, 'run differs', 'runs differ')}"
+    figure = (
+        f"{counted(found.runs, 'run', 'runs')} compared, "
+        f"{counted(len(differing), 'differs', 'differ')}"
+    )
     if differing:
         figure += ": " + "; ".join(
             f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
@@ -91,8 +94,8 @@ def _runs(found: Comparison) -> Check:
         if len(differing) > RUNS_SHOWN:
             figure += f"; and {len(differing) - RUNS_SHOWN:,} more"
     if here.count:
-        dated = counted(here.count, "sale dated on this day is", "sales dated on this day are")
-        figure += f"; {dated} of another day's run: {listed(here.count, here.ids)}"
+        dated = counted(here.count, "sale", "sales")
+        figure += f"; {dated} of this day in a run of another day: {listed(here.count, here.ids)}"
     ids = {id_ for run in differing for it in run.differences.values() for id_ in it.ids}
     return Check(
         AS_MADE,

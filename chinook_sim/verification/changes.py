@@ -43,20 +43,20 @@ def check_changes(connection: Connection, baseline: int, day: date | None = None
     )
     return [
         invoices.expect_none(
-            "cancelled invoices are gone",
+            "cancelled invoices are deleted",
             statements.LATEST + statements.STILL_THERE,
-            "invoice is there",
-            "invoices are there",
+            "invoice still exists",
+            "invoices still exist",
         ),
         _updated(invoices, baseline),
         customers.expect_none(
-            "moved and new customers are as they were left",
+            "changed customers match the ledger",
             statements.LATEST + statements.LIVES_ELSEWHERE,
             "customer differs",
             "customers differ",
         ),
         prices.expect_none(
-            "changed prices are as they were left",
+            "changed prices match the ledger",
             statements.LATEST + statements.COSTS_OTHERWISE,
             "track differs",
             "tracks differ",
@@ -74,7 +74,7 @@ def _updated(query: CheckQuery, baseline: int) -> Check:
         if not _same(query, row.kept, row.found, dated=row.id > baseline)
     }
     return none_of(
-        "updated invoices are as they were left",
+        "updated invoices match the ledger",
         len(differing),
         sorted(differing),
         "invoice differs",

@@ -77,7 +77,7 @@ def _checks_of_day(
         late = query.number("SELECT count(*) FROM {invoice} i WHERE {scope} AND i.{date} < :start")
     if chinook.ledger:
         cancelled, _ = query.ids(statements.CANCELLED_SINCE)
-    wanted = "" if expect is None else f", {expect} expected"
+    wanted = _wanted(found + cancelled, expect)
     expected = {} if expect is None else {"expected": expect}
     return [
         Check(
@@ -121,10 +121,10 @@ def _checks_of_all(connection: Connection, chinook: Chinook, expect: int | None)
     back = _days_back(connection) if chinook.ledger else 0
     query = CheckQuery(connection, "1 = 1", {}, lines_in_scope="")
     found = query.number("SELECT count(*) FROM {invoice} i")
-    wanted = "" if expect is None else f", {expect} expected"
+    wanted = _wanted(found, expect)
     return [
         Check(
-            "sales",
+            "invoices",
             found == expect if expect is not None else found > 0,
             f"{found}{wanted}",
             count=found,
@@ -138,6 +138,13 @@ def _checks_of_all(connection: Connection, chinook: Chinook, expect: int | None)
     ]
 
 
+def _wanted(found: int, expect: int | None) -> str:
+    """Return how many sales there must be, for a figure."""
+    if expect is not None:
+        return f", {expect} expected"
+    return "" if found else ", at least 1 expected"
+
+
 def _rules_of_day(
     connection: Connection, chinook: Chinook, scope: str, times: dict[str, Any], baseline: int
 ) -> list[Check]:
@@ -147,20 +154,23 @@ def _rules_of_day(
     prices = statements.PRICES_THEN if chinook.ledger else statements.PRICES_NOW
     return [
         newer.expect_none(
-            "1 to 5 tracks an invoice",
+            "1 to 5 tracks per invoice",
             tracks,
-            "invoice with none or more",
-            "invoices with none or more",
+            "invoice with another number",
+            "invoices with another number",
         ),
         _distinct_tracks(newer),
         newer.expect_none(
-            "unit prices as they were valid", prices, "invoice with another", "invoices with others"
+            "unit prices valid at the time of the sale",
+            prices,
+            "invoice with another price",
+            "invoices with another price",
         ),
         newer.expect_none(
-            "one of each track",
+            "quantity of each line is 1",
             statements.QUANTITIES,
             "invoice with another quantity",
-            "invoices with other quantities",
+            "invoices with another quantity",
         ),
         *remarks,
     ]
@@ -171,10 +181,10 @@ def _rules(connection: Connection, baseline: int | None) -> list[Check]:
     newer, remarks = _by_age(connection, "1 = 1", {}, baseline)
     return [
         newer.expect_none(
-            "at least one track an invoice",
+            "at least one track per invoice",
             statements.WITHOUT_TRACKS,
-            "invoice with none",
-            "invoices with none",
+            "invoice without tracks",
+            "invoices without tracks",
         ),
         _distinct_tracks(newer),
         *remarks,
@@ -199,7 +209,7 @@ def _by_age(
         history.expect_none(called, question, f"invoice {what}", f"invoices {what}", remark=True)
         for question, what in (
             (statements.WITHOUT_TRACKS, "without tracks"),
-            (statements.REPEATED_TRACKS, "with a track twice"),
+            (statements.REPEATED_TRACKS, "with a repeated track"),
         )
     )
     return newer, [remark for remark in remarks if remark.count]
@@ -218,10 +228,10 @@ def _totals(query: CheckQuery) -> Check:
 def _distinct_tracks(query: CheckQuery) -> Check:
     """Check that no invoice has a track twice."""
     return query.expect_none(
-        "no track twice in an invoice",
+        "no repeated track in an invoice",
         statements.REPEATED_TRACKS,
-        "invoice with a track twice",
-        "invoices with a track twice",
+        "invoice with a repeated track",
+        "invoices with a repeated track",
     )
 
 
@@ -229,22 +239,22 @@ def _orphans(query: CheckQuery) -> list[Check]:
     """Check that whatever is referred to is there; lines without an invoice have no day."""
     return [
         query.expect_none(
-            "every invoice has its customer",
+            "customers of invoices exist",
             statements.WITHOUT_CUSTOMER,
-            "invoice without",
-            "invoices without",
+            "invoice without a customer",
+            "invoices without a customer",
         ),
         query.expect_none(
-            "every line has its track",
+            "tracks of lines exist",
             statements.WITHOUT_TRACK,
-            "line without",
-            "lines without",
+            "line without a track",
+            "lines without a track",
         ),
         query.expect_none(
-            "every line has its invoice",
+            "invoices of lines exist",
             statements.WITHOUT_INVOICE,
-            "line without, on any day",
-            "lines without, on any day",
+            "line without an invoice, on all days",
+            "lines without an invoice, on all days",
         ),
     ]
 
@@ -272,9 +282,9 @@ def _declared(connection: Connection, day: date) -> list[str]:
         "AND r.digest IS NOT NULL AND r.sales > 0 ORDER BY live, r.profile"
     )
     return [
-        "dated when they came"
+        "dated when they arrived"
         if row.live
-        else f"as profile {row.profile} has them; the checks of the shape compare them"
+        else f"as in profile {row.profile}, which the checks of the shape compare"
         for row in rows
         if row.live or row.profile != "uniform"
     ]
@@ -283,10 +293,10 @@ def _declared(connection: Connection, day: date) -> list[str]:
 def _whole_seconds(query: CheckQuery) -> Check:
     # SQLite keeps whatever text it is given; PostgreSQL keeps a timestamp, perhaps with fractions.
     return query.expect_none(
-        "moments in the day, to the second",
+        "timestamps in whole seconds",
         "SELECT i.{invoice_id} AS id FROM {invoice} i WHERE {scope} AND NOT ({in_whole_seconds})",
-        "invoice with a fraction, or no timestamp",
-        "invoices with fractions, or no timestamps",
+        "invoice with a fraction of a second or an invalid timestamp",
+        "invoices with a fraction of a second or an invalid timestamp",
     )
 
 
@@ -294,7 +304,7 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
     rows = query.rows(
         "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
-    name, hours = "spread over the hours", f"{len(rows)} of 24 hours"
+    name, hours = "distribution over the hours", f"{len(rows)} of 24 hours"
     measured: dict[str, float] = {"hours": len(rows)}
     if declared:
         said = " and ".join(dict.fromkeys(declared))
@@ -307,6 +317,6 @@ def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
     return Check(
         name,
         chi_square <= SPREAD_LIMIT,
-        f"{hours}, chi-square {chi_square:.1f} (at most {SPREAD_LIMIT})",
+        f"{hours}, chi-square {chi_square:.1f}, limit {SPREAD_LIMIT}",
         measured=measured | {"chi_square": chi_square, "limit": SPREAD_LIMIT},
     )

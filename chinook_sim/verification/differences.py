@@ -63,7 +63,7 @@ class Figure(NamedTuple):
             return f"{counted(self.found, 'line', 'lines')} instead of {self.expected:,}"
         if name == "revenue":
             return f"revenue {self.found:,} instead of {self.expected:,}"
-        return "the sales differ from its digest"
+        return "the digest of the sales differs"
 
 
 @dataclass(frozen=True, slots=True)

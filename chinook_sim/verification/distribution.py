@@ -216,7 +216,7 @@ class _DistributionChecker:
             # A shop cannot sell more than it has; where that leaves nothing, it sells all.
             weights = {size: weight for size, weight in weights.items() if size <= tracks}
             weights = weights if any(weights.values()) else {tracks: 1.0}
-        return self._check("tracks a sale", {row.size: row.sales for row in rows}, weights)
+        return self._check("tracks per sale", {row.size: row.sales for row in rows}, weights)
 
     def customers(self) -> Check:
         """Judge who bought how often, by their rank."""
@@ -314,14 +314,14 @@ class _DistributionChecker:
             return Check(
                 name,
                 False,
-                f"{never:,.0f} of {sales} where there are none",
+                f"{never:,.0f} of {sales} where the profile has none",
                 round(never),
                 measured={"sales": round(count)},
             )
         expected = {cell: weight / total * count for cell, weight in weights.items() if weight}
         pairs = merged_cells([(it, seen.get(cell, 0)) for cell, it in expected.items()])
         if len(expected) < 2:
-            return Check(name, True, "nothing to tell apart")
+            return Check(name, True, "the profile has one value only")
         if len(pairs) < 2:
             return Check(name, True, f"{sales}; too few to judge", measured={"sales": round(count)})
         chi_square = math.fsum((found - it) ** 2 / it for it, found in pairs)
@@ -329,7 +329,7 @@ class _DistributionChecker:
         return Check(
             name,
             chance >= LEAST_CHANCE,
-            f"{sales}, chi-square {chi_square:.1f} of {len(pairs) - 1}, p {chance:.2g}",
+            f"{sales}, chi-square {chi_square:.1f}, p = {chance:.2g}",
             measured={
                 "sales": round(count),
                 "chi_square": chi_square,

@@ -181,7 +181,7 @@ def test_verify_knows_the_price_that_was_valid(shop: ChinookDatabase) -> None:
         f"UPDATE [InvoiceLine] SET [UnitPrice] = {after[track] / 100} "
         f"WHERE [InvoiceLineId] = {line}"
     )
-    assert "unit prices as they were valid" in failed(shop)
+    assert "unit prices valid at the time of the sale" in failed(shop)
     shop.execute(
         f"UPDATE [InvoiceLine] SET [UnitPrice] = {before[track] / 100} "
         f"WHERE [InvoiceLineId] = {line}"
@@ -192,7 +192,7 @@ def test_verify_knows_the_price_that_was_valid(shop: ChinookDatabase) -> None:
     shop.execute(
         f"UPDATE [InvoiceLine] SET [UnitPrice] = 5.55 WHERE [InvoiceId] = {second.invoice_ids[3]}"
     )
-    assert "unit prices as they were valid" in failed(shop)
+    assert "unit prices valid at the time of the sale" in failed(shop)
 
 
 @on_each_shape
@@ -255,8 +255,8 @@ def test_who_moved_again_by_hand_is_not_moved_back(shop: ChinookDatabase) -> Non
         take_back(shop, made.run_id)
 
 
-CUSTOMERS = "moved and new customers are as they were left"
-PRICES = "changed prices are as they were left"
+CUSTOMERS = "changed customers match the ledger"
+PRICES = "changed prices match the ledger"
 
 
 def subjects(shop: ChinookDatabase, kind: str) -> list[int]:

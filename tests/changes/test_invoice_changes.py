@@ -316,7 +316,7 @@ def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: ChinookD
         with shop.engine.connect() as connection:
             connection.execute(text(shop.sql(statement)))
             names = [check.name for check in verify_day(connection, DAY) if not check.passed]
-            assert "updated invoices are as they were left" in names
+            assert "updated invoices match the ledger" in names
             with Session(connection) as session, pytest.raises(UndoRefused, match="not as it left"):
                 undo(session, str(made.run_id))
             connection.rollback()
@@ -326,7 +326,7 @@ def test_a_change_that_was_changed_by_hand_is_seen_and_not_undone(shop: ChinookD
         f"{'OVERRIDING SYSTEM VALUE ' if shop.server else ''}"
         f"SELECT {cancelled}, min([CustomerId]), '2026-01-31 00:00:00', 1 FROM [Customer]"
     )
-    assert "cancelled invoices are gone" in failed(shop)
+    assert "cancelled invoices are deleted" in failed(shop)
     with pytest.raises(UndoRefused, match=f"invoice {cancelled}"):
         take_back(shop, made.run_id)
 

@@ -332,7 +332,7 @@ def test_failed_checks_are_told_with_quiet(command: Command, stocked: Path) -> N
     done = command(*wanted, "4")
     assert done.returncode == 1
     made, totals = done.stderr.splitlines()
-    assert "1 of 1 run differs" in made
+    assert "1 run compared, 1 differs" in made
     assert "1 sale with another total (invoice 413)" in made
     assert totals == "check failed: totals equal the sum of their lines: 1 invoice differs: 413"
     # JSON has them.
@@ -354,7 +354,7 @@ def test_json_has_numbers_where_text_has_sentences(command: Command, stocked: Pa
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     sales = checks["sales of the day"]
     assert (sales["count"], sales["expected"], sales["cancelled"]) == (119, 120, 0)
-    (run,) = checks["sales as their runs made them"]["runs"]
+    (run,) = checks["sales match the ledger"]["runs"]
     assert run["differences"] == {"missing": {"count": 1, "ids": [413]}}
     assert run["text"][0] == "1 sale missing (invoice 413)"
     lines = run["figures"]["lines"]

@@ -37,7 +37,7 @@ def test_the_command_gives_sales_a_shape_and_judges_it(
     other = command("verify", *day, "--shape", "--profile", "uniform", "--json", **place)
     assert other.returncode == 1
     wrong = [it["name"] for it in json.loads(other.stdout)["checks"] if not it["passed"]]
-    assert "uniform: tracks a sale" in wrong
+    assert "uniform: tracks per sale" in wrong
     filled = command(
         "backfill",
         "2026-03-01",

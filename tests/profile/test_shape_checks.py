@@ -62,11 +62,11 @@ def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None
     assert failed(judged(shop)) == []
     assert failed(judged(shop, "realistic")) == []
     assert failed(judged(shop, day=None)) == []
-    assert {"hours of the day", "tracks a sale"} <= set(failed(judged(shop, "uniform")))
+    assert {"hours of the day", "tracks per sale"} <= set(failed(judged(shop, "uniform")))
     with shop.engine.connect() as connection:
         checks = {check.name: check for check in verify_day(connection, DAY, expect=2_000)}
     assert all(check.passed for check in checks.values())
-    assert "realistic" in checks["spread over the hours"].figure
+    assert "realistic" in checks["distribution over the hours"].figure
 
 
 @on_both_databases
@@ -74,7 +74,7 @@ def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     assert failed(judged(shop)) == []
     steep = failed(judged(shop, STEEP))
-    assert {"hours of the day", "tracks a sale", "customers", "tracks"} == set(steep)
+    assert {"hours of the day", "tracks per sale", "customers", "tracks"} == set(steep)
 
 
 @on_both_databases
@@ -227,7 +227,7 @@ def test_without_a_ledger_the_shape_must_be_named(shop: ChinookDatabase) -> None
     with pytest.raises(InvalidInput, match="give the profile"):
         judged(shop)
     assert failed(judged(shop, "uniform")) == []
-    assert "tracks a sale" in failed(judged(shop, "realistic"))
+    assert "tracks per sale" in failed(judged(shop, "realistic"))
     with pytest.raises(InvalidInput, match="give a day"):
         judged(shop, "uniform", None)
 

@@ -37,37 +37,37 @@ SPOILED = {
     "totals equal the sum of their lines": (
         f"UPDATE [Invoice] SET [Total] = [Total] + 0.01 WHERE [InvoiceId] = ({OF_DAY})",
     ),
-    "1 to 5 tracks an invoice": (
+    "1 to 5 tracks per invoice": (
         f"DELETE FROM [InvoiceLine] WHERE [InvoiceId] = ({OF_DAY})",
         f"UPDATE [Invoice] SET [Total] = 0 WHERE [InvoiceId] = ({OF_DAY})",
     ),
-    "no track twice in an invoice": (
+    "no repeated track in an invoice": (
         "UPDATE [InvoiceLine] SET [TrackId] = (SELECT min(l.[TrackId]) FROM [InvoiceLine] l WHERE "
         "l.[InvoiceId] = [InvoiceLine].[InvoiceId]) WHERE [InvoiceId] IN (SELECT [InvoiceId] "
         "FROM [InvoiceLine] WHERE [InvoiceId] > 30 GROUP BY [InvoiceId] HAVING count(*) > 3)",
     ),
-    "unit prices as they were valid": (
+    "unit prices valid at the time of the sale": (
         "UPDATE [Track] SET [UnitPrice] = [UnitPrice] + 1",
     ),
-    "one of each track": (
+    "quantity of each line is 1": (
         f"UPDATE [InvoiceLine] SET [Quantity] = 2 WHERE [InvoiceId] = ({OF_DAY})",
     ),
-    "moments in the day, to the second": (
+    "timestamps in whole seconds": (
         f"UPDATE [Invoice] SET [InvoiceDate] = '2026-01-31 10:00:00.5' "
         f"WHERE [InvoiceId] = ({OF_DAY})",
     ),
-    "spread over the hours": (
+    "distribution over the hours": (
         "UPDATE [Invoice] SET [InvoiceDate] = '2026-01-31 10:00:00' "
         "WHERE [InvoiceDate] > '2026-01-31 06:00:00'",
     ),
-    "every invoice has its customer": (
+    "customers of invoices exist": (
         "UPDATE [Invoice] SET [CustomerId] = 999 WHERE [InvoiceId] > 30",
     ),
-    "every line has its track": (
+    "tracks of lines exist": (
         "UPDATE [InvoiceLine] SET [TrackId] = 99999 WHERE [InvoiceLineId] IN "
         "(SELECT max([InvoiceLineId]) FROM [InvoiceLine])",
     ),
-    "every line has its invoice": (
+    "invoices of lines exist": (
         "INSERT INTO [InvoiceLine] ([InvoiceLineId], [InvoiceId], [TrackId], [UnitPrice], "
         "[Quantity]) OVERRIDING SYSTEM VALUE VALUES (99999, 99999, 3, 0.99, 1)",
     ),
@@ -75,9 +75,9 @@ SPOILED = {
 
 ALSO = {
     # A track that is sold twice, or has another price, may change what an invoice comes to.
-    "no track twice in an invoice": {"unit prices as they were valid"},
-    "one of each track": {"totals equal the sum of their lines"},
-    "1 to 5 tracks an invoice": {"totals equal the sum of their lines"},
+    "no repeated track in an invoice": {"unit prices valid at the time of the sale"},
+    "quantity of each line is 1": {"totals equal the sum of their lines"},
+    "1 to 5 tracks per invoice": {"totals equal the sum of their lines"},
 }
 
 # Each spelling and each dialect of SQL.
@@ -153,7 +153,7 @@ def test_a_history_that_breaks_the_rules_of_sales_is_a_remark(shop: ChinookDatab
     told = [check for check in checks if check.name == "invoices older than the ledger"]
     assert [(check.passed, check.remark) for check in told] == [(True, True)] * 2
     assert {check.figure for check in told} == {
-        "1 invoice with a track twice: 4",
+        "1 invoice with a repeated track: 4",
         "1 invoice without tracks: 5",
     }
     wrong = {check.name for check in checks if not check.passed}
@@ -164,7 +164,7 @@ def test_a_history_that_breaks_the_rules_of_sales_is_a_remark(shop: ChinookDatab
     shop.execute(
         f"UPDATE [InvoiceLine] SET [InvoiceId] = {number}, [TrackId] = 3 WHERE [InvoiceId] = 4"
     )
-    assert failed(shop)["no track twice in an invoice"] == (number,)
+    assert failed(shop)["no repeated track in an invoice"] == (number,)
 
 
 @on_each_shape_unmigrated
@@ -174,7 +174,7 @@ def test_without_a_ledger_it_says_what_was_not_checked(shop: ChinookDatabase) ->
         generate_d1(session, 20, day=DAY, seed=7)
     with shop.engine.connect() as connection:
         for checks in (verify_all(connection), verify_day(connection, DAY)):
-            told = {check.name: check for check in checks}["sales as their runs made them"]
+            told = {check.name: check for check in checks}["sales match the ledger"]
             assert told.passed
             assert told.remark
             assert told.figure == ("not checked: it has no ledger; `chinook-sim init` makes one")
@@ -189,7 +189,7 @@ def test_with_the_ledger_of_an_earlier_release_it_says_so(shop: ChinookDatabase)
     shop.execute("DROP TABLE chinook_sim_run_invoices")
     with shop.engine.connect() as connection:
         for checks in (verify_all(connection), verify_day(connection, DAY)):
-            told = {check.name: check for check in checks}["sales as their runs made them"]
+            told = {check.name: check for check in checks}["sales match the ledger"]
             assert (told.passed, told.remark) == (True, True)
             assert told.figure.startswith("not checked: its ledger is incomplete; ")
             assert [check.name for check in checks if not check.passed] == []
@@ -213,7 +213,7 @@ def test_the_chinook_of_a_course_passes_with_a_remark(tmp_path: Path) -> None:
             generate_d1(session, 20, day=DAY, seed=7)
 
 
-UPDATED = "updated invoices are as they were left"
+UPDATED = "updated invoices match the ledger"
 
 
 def update_all(shop: ChinookDatabase, day: date) -> None:
