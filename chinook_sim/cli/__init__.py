@@ -45,7 +45,7 @@ __all__ = ["cli", "main"]
 @click.version_option(package_name="chinook-sim")
 @common_options
 def cli(_: CliContext) -> None:
-    """Simulate sales of the Chinook music shop: those of yesterday, in one transaction.
+    """Add simulated sales to a Chinook database: yesterday's, a range of days, or a live stream.
 
     The database is the first that is set of: --database-url, CHINOOK_SIM_DATABASE_URL,
     DATABASE_URL, libpq's PGHOST or PGSERVICE, NEON_PROJECT_ID. The default is chinook.db, a SQLite

@@ -45,7 +45,7 @@ SEEDS_LISTED = 10
     "--seed",
     type=Seed(),
     metavar="NUMBER",
-    help="Random seed. [default: that of the days that exist, or drawn at random and reported]",
+    help="Random seed. [default: as of days that exist, or random, reported]",
 )
 @profile_option
 @common_options

@@ -51,9 +51,9 @@ LONG = 20_000
 @click.argument("n", type=SaleCounts(), required=False)
 @day_option
 @timezone_option
-@option("--seed", type=Seed(), metavar="NUMBER", help="Random seed. [default: drawn and reported]")
+@option("--seed", type=Seed(), metavar="NUMBER", help="Random seed. [default: random, reported]")
 @option("--once", is_flag=True, help="Make the sales of a day exactly once.")
-@option("--key", type=Key(), metavar="KEY", help="Like --once, for a key such as a job's run id.")
+@option("--key", type=Key(), metavar="KEY", help="Like --once, by a key such as a job's run id.")
 @option(
     "--late",
     type=Share(),
@@ -264,17 +264,26 @@ def show_batch(
             headline,
             "",
             f"  day      {batch.day}",
-            f"  sales    {batch.count:,}",
-            f"  lines    {batch.lines:,}",
-            f"  revenue  {batch.revenue:,}",
-            f"  average  {batch.average:,}",
+            *(
+                [
+                    f"  sales    {batch.count:,}",
+                    f"  lines    {batch.lines:,}",
+                    f"  revenue  {batch.revenue:,}",
+                    f"  average  {batch.average:,}",
+                ]
+                if batch.count or not changed
+                else []
+            ),
             *([f"  late     {batch.late:,}"] if batch.late else []),
             *([f"  profile  {batch.profile}"] if batch.profile != "uniform" else []),
             *([f"  changes  {changed}"] if changed else []),
             f"  seed     {batch.seed}",
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),
-            f"  hours    {sparkline(batch.hours)}",
-            f"           {'0     6     12    18':24}",
+            *(
+                [f"  hours    {sparkline(batch.hours)}", "           0     6     12    18"]
+                if batch.count
+                else []
+            ),
         ],
     )

@@ -86,11 +86,11 @@ def init(
 
     from chinook_sim.database.introspection import recognise
 
+    if source is not None and scale != 1:
+        raise InvalidInput("--from and --scale cannot be combined; give one of them")
     location = settings.find_database()
     if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
-        raise InvalidInput(
-            f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
-        )
+        raise InvalidInput("--ledger-schema works with PostgreSQL only; this database is SQLite")
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)
@@ -135,8 +135,8 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
     found, wanted = kind(path), location.url.get_backend_name()
     if found != wanted:
         raise InvalidInput(
-            f"{path.name} is a Chinook for {found} and the database is {wanted}; "
-            "load it into a database of its own kind"
+            f"{path.name} is a Chinook for {found}, but the database is {wanted}; "
+            f"use a database of {found}"
         )
     return path
 

@@ -72,7 +72,7 @@ LATENCY_STEP = 1.02
     "--seed",
     type=Seed(),
     metavar="NUMBER",
-    help="Random seed. [default: drawn at random and reported]",
+    help="Random seed. [default: random, reported]",
 )
 @timezone_option
 @profile_option
@@ -284,10 +284,12 @@ def print_totals(
         "seed": wanted["seed"],
     }
     shown = {
-        name: f"{value:,}" if isinstance(value, int) and name != "seed" else value
+        "target_rate" if name == "asked_rate" else name: f"{value:,}"
+        if isinstance(value, int) and name != "seed"
+        else value
         for name, value in record.items()
     }
     settings.print(
         {"database": location.shown, **record},
-        [f"sold {counted(tally.sales, 'time')} in {location.shown}", "", *table(shown)],
+        [f"added {counted(tally.sales, 'sale')} to {location.shown}", "", *table(shown)],
     )

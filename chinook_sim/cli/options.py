@@ -52,6 +52,10 @@ class Command(click.Command):
             if settings is not None and settings.dotenv_error is not None:
                 raise settings.dotenv_error from None
             raise
+        except click.UsageError as error:
+            # The parser of options does not know the command whose help the message names.
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, grouped by heading."""
@@ -105,7 +109,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         "-q",
         heading="Output",
         is_flag=True,
-        help="Print only errors, warnings, requested JSON.",
+        help="Print only errors, warnings and JSON.",
     )
     @option(
         "--verbose",

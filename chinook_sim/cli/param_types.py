@@ -126,7 +126,7 @@ class DaysBack(Integer):
     """The largest number of days by which a sale is late."""
 
     def __init__(self) -> None:
-        super().__init__("the number of days back", _most_days_back, least=1)
+        super().__init__("the maximum lateness in days", _most_days_back, least=1)
 
 
 def _most_days_back() -> int:
@@ -305,8 +305,10 @@ class Mix(TextType):
         """Return the three parts."""
         from chinook_sim.sampling.arrivals import check_mix
 
-        if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", text) or not text.strip("0:"):
+        if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){2}", text):
             raise InvalidInput(
                 f"the mix must be sales:updates:cancellations, such as 90:8:2, got {text[:40]!r}"
             )
+        if not text.strip("0:"):
+            raise InvalidInput(f"the mix must have a number above 0, got {text[:40]!r}")
         return check_mix(tuple(int(part) for part in text.split(":")))

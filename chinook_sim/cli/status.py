@@ -41,7 +41,7 @@ def largest_id() -> int:
     "--day",
     type=Day(),
     metavar="YYYY-MM-DD",
-    help="List the runs of this day. [default: of every day]",
+    help="List the runs of this day. [default: all days]",
 )
 @option(
     "--kind",
@@ -233,7 +233,7 @@ def describe_state(found: InvoiceHistory) -> str:
         "exists": "exists",
         "undone": "deleted, because the run that made it was undone",
         "deleted": "deleted, and not by a run; `simulate_delete_sale` or other SQL did it",
-        "unknown": "there is no such invoice, and the ledger has none with this id",
+        "unknown": "not found, neither in the shop nor in the ledger",
     }[found.state]
 
 

@@ -68,7 +68,7 @@ def undo(
     given = {"RUN": run, "--key": key, "--day": day, "--backfill": backfill}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:
-        got = f"{' and '.join(chosen)} cannot be combined" if chosen else "nothing to undo is given"
+        got = f"{' and '.join(chosen)} cannot be combined" if chosen else "nothing to undo"
         raise InvalidInput(f"{got}; give one of RUN, --key, --day and --backfill")
     if backfill is not None:
         undo_backfill(settings, *backfill)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from chinook_sim.cli.options import (
     Command,
@@ -50,7 +51,7 @@ RUNS_SHOWN = 10
     # The variable may be meant for `generate`, so the profile is loaded only with --shape.
     type=ProfileName(),
     metavar="NAME",
-    help="Profile to check against: a name or a TOML file.",
+    help="Profile to check against with --shape: a name or a TOML file.",
 )
 @common_options
 def verify(
@@ -74,6 +75,9 @@ def verify(
 
     if everything and day is not None:
         raise InvalidInput("--day and --all cannot be combined; give one of them")
+    source = click.get_current_context().get_parameter_source("profile")
+    if not shape and source is ParameterSource.COMMANDLINE:
+        raise InvalidInput("--profile needs --shape; give both or neither")
     declared = load_profile(profile) if shape and profile is not None else None
     location = settings.find_database()
     with transaction(settings, location, writing=False) as connection:

@@ -292,4 +292,5 @@ def _advice(location: Location, reason: str) -> str:
         return "another program has locked it; run it again when that has ended"
     if location.path is not None:
         return "name a SQLite file that may be read and written"
-    return f"check {location.source}, and that the server is running"
+    answered = "FATAL" in reason
+    return f"check {location.source}" + ("" if answered else ", and that the server is running")

@@ -25,7 +25,7 @@ ADVICE = {
     "40P01": "another transaction came between; run it again",
     "42501": "grant the missing privileges, or use another role",
     "53100": "make room on the server's disk",
-    "55P03": "another transaction holds what is needed; run it again, or wait longer for locks",
+    "55P03": "another transaction holds the lock; run it again, or use a longer lock timeout",
     "57014": "a timeout or an administrator stopped it; run it again, or give it more time",
     "57P01": "the server was shut down; run it again when it is back",
     "P0001": "a trigger or a function in the database raised this; change or disable it",

@@ -41,8 +41,8 @@ def connection_string(environ: Mapping[str, str], *, timeout: float = TIMEOUT) -
     program = shutil.which("neonctl", path=environ.get("PATH"))
     if program is None:
         raise DatabaseUnavailable(
-            "NEON_PROJECT_ID is set and neonctl is not installed; "
-            "`npm install -g neonctl`, or set DATABASE_URL"
+            "NEON_PROJECT_ID is set, but neonctl is not installed; "
+            "run `npm install -g neonctl`, or set DATABASE_URL"
         )
     command = [program, "connection-string", *filter(None, [environ.get("NEON_BRANCH")])]
     for option, variable in OPTIONS.items():

@@ -119,7 +119,7 @@ class IdSource:
         if self.kind == "expression":
             return f"expression {self.expression}"
         return (
-            "SQLite's own"
+            "assigned by SQLite"
             if self.kind == "rowid"
             else "none: taken from the highest id, under a lock"
         )

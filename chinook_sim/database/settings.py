@@ -144,7 +144,8 @@ def find_database(
         InvalidInput: a URL cannot be read or names no database that we know.
         DatabaseUnavailable: neonctl could not be asked.
     """
-    if option:
+    # The option's value may come from its variable, which is the first of these.
+    if option and option != environ.get(URL_VARIABLES[0]):
         return _locate(option, "--database-url", environ)
     for name in URL_VARIABLES:
         if environ.get(name):

@@ -190,8 +190,8 @@ def find_run(connection: Connection, given: str) -> Row[Any]:
         )
     if not found:
         raise InvalidInput(
-            f"no run, key or stream matches {given[:40]!r}; `chinook-sim status` lists them. Of a "
-            "run id, give at least the first four characters"
+            f"no run, key or stream matches {given[:40]!r}; `chinook-sim status` lists them "
+            "(give at least four characters of a run id)"
         )
     if any(row.run_id != found[0].run_id for row in named):
         raise InvalidInput(

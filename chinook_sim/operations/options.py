@@ -144,7 +144,7 @@ class BatchOptions:
         """Refuse sales that could be dated before the first day that there is."""
         if self.backdating.parts and day.toordinal() <= self.backdating.days:
             raise InvalidInput(
-                f"the number of days back must be less than {day.toordinal():,} for {day}, "
+                f"the maximum lateness in days must be less than {day.toordinal():,} for {day}, "
                 f"got {self.backdating.days:,}"
             )
 
@@ -176,9 +176,9 @@ def backdating_rule(share: float | Decimal | str, days: int) -> BackdatingRule:
     Raises:
         InvalidInput: as `check_share`, or the days are no integer from 1 to 10,000.
     """
-    most = _whole("number of days back", days, DAYS_BACK_LIMIT)
+    most = _whole("maximum lateness in days", days, DAYS_BACK_LIMIT)
     if not most:
-        raise InvalidInput("the number of days back must be at least 1, got 0")
+        raise InvalidInput("the maximum lateness in days must be at least 1, got 0")
     return BackdatingRule(int(check_share(share) * LATE_PARTS), most)
 
 
@@ -219,8 +219,8 @@ def check_share(share: float | Decimal | str) -> Decimal:
         read = Decimal(-1)
     if not read.is_finite() or not 0 <= read <= 1 or read != round(read, 4):
         raise InvalidInput(
-            "the share of late sales must be a number from 0 to 1, such as 0.05, of at most four "
-            f"decimal places, got {share!r:.40}"
+            "the share of late sales must be between 0 and 1, with at most four decimal "
+            f"places, such as 0.05, got {share!r:.40}"
         )
     return read
 

@@ -55,7 +55,7 @@ def stream_in(row: Row[Any]) -> str | None:
 
 def refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
     """Return the error that names the runs to be undone first; a stream's name for its runs."""
-    then = "delete the changed rows by hand if they are not needed"
+    then = "to undo it nevertheless, revert those changes by hand and run undo again"
     if others:
         streams = (stream_in(row) for row in others)
         names = dict.fromkeys(
@@ -86,10 +86,9 @@ class RunUndoing:
         self._runs = runs
         self._ids = [run.run_id for run in runs]
         self._stream = stream
-        self._whose, self._left_it = "the run", "it left them"
+        self._whose = "the run"
         if len(runs) > 1:
             self._whose = "the stream" if stream else "the runs"
-            self._left_it = "it left them" if stream else "they left them"
         self._sales = invoices_of(connection, *self._ids)
 
     def undo(self) -> None:
@@ -188,9 +187,11 @@ class RunUndoing:
         for subject in subjects:
             changed = snapshots.changed_since(self._ids, subject)
             if changed:
+                counted = f"{len(changed)} {subject}{'s' if len(changed) > 1 else ''}"
                 raise self._refused(
-                    f"{len(changed)} {subject}s that {self._whose} changed are not as "
-                    f"{self._left_it} ({subject} {changed[0]})",
+                    f"{counted} that {self._whose} changed "
+                    f"({subject} {changed[0]}{' and others' if len(changed) > 1 else ''}) "
+                    f"{'were' if len(changed) > 1 else 'was'} changed again",
                     self._others(),
                 )
         moved = moved_without(self._connection, *self._ids)

@@ -174,7 +174,7 @@ def _make(
     check_init_privileges(connection, ledger_schema)
     if source is not None and backend_for(connection).is_file:
         raise InvalidInput(
-            "this file exists already; a source is copied into a new one, under another name"
+            "this file exists already; to copy a source, name a file that does not exist"
         )
     if place_of(connection) is None:
         _refuse_others(connection)

@@ -157,6 +157,31 @@ def test_wrong_usage_is_one_line_and_changes_nothing(
     assert total(stocked) == 412
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("verify --profile realistic", "--profile needs --shape"),
+        ("init --from x.sqlite --scale 2", "--from and --scale cannot be combined"),
+        ("undo --backfill 2026-01-31", "see `chinook-sim undo --help`"),
+        ("undo --bogus", "see `chinook-sim undo --help`"),
+    ],
+)
+def test_options_that_need_or_exclude_others_are_refused(
+    command: Command, arguments: str, said: str
+) -> None:
+    done = command(*arguments.split())
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_verify_may_have_the_profile_of_generate_in_its_environment(
+    command: Command, stocked: Path
+) -> None:
+    done = command("verify", "--expect", "0", CHINOOK_SIM_PROFILE="realistic")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_mistyped_path_makes_no_file(command: Command, tmp_path: Path) -> None:
     done = command("generate", "5", "--database-url", "sqlite:///shpo.db")
     assert done.returncode == 3
@@ -350,6 +375,7 @@ def test_a_batch_of_changes_alone_adds_no_sales(command: Command, stocked: Path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("changed chinook.db\n")
     assert "changes  2 moves" in done.stdout
+    assert not {"sales", "average", "hours"} & {*done.stdout.split()}
 
 
 def test_options_may_come_from_the_environment_and_from_dotenv(

@@ -94,7 +94,7 @@ def test_status_shows_an_invoice(shop: ChinookDatabase, command: Command) -> Non
     shown = command("status", "--invoice", str(first), **environment).stdout
     assert f"run {made.run_id}" in shown
     assert str(changed.run_id)[:8] in shown
-    for number, said in ((2, "older than the ledger"), (777, "there is no such invoice")):
+    for number, said in ((2, "older than the ledger"), (777, "not found, neither in the shop")):
         done = command("status", "--invoice", str(number), **environment)
         assert done.returncode == 0
         assert said in done.stdout

@@ -90,7 +90,7 @@ def test_a_stream_shows_how_it_goes_on_one_line(stocked: Path) -> None:
     terminal = Terminal(stocked.parent, "live", "--rate", "100", columns=60)
     terminal.wait_for(r"(/s.*\r.*){3}")
     terminal.process.send_signal(signal.SIGINT)
-    assert "sold " in terminal.end()
+    assert "added " in terminal.end()
     assert terminal.process.returncode == 0
     lines = [line for line in terminal.lines() if "/s" in line]
     assert len(lines) >= 3

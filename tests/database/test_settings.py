@@ -31,6 +31,8 @@ PSYCOPG = "postgresql+psycopg://"
     [
         (None, {}, "sqlite:///here/chinook.db", "the default"),
         ("sqlite:///a.db", {URL: "sqlite:///b.db"}, "sqlite:///a.db", "--database-url"),
+        # The command passes the variable's value as the option's.
+        ("sqlite:///b.db", {URL: "sqlite:///b.db"}, "sqlite:///b.db", URL),
         ("", {URL: "sqlite:///b.db"}, "sqlite:///b.db", URL),
         (None, {URL: "sqlite:///b.db", "DATABASE_URL": "sqlite:///c.db"}, "sqlite:///b.db", URL),
         (None, {URL: "", "DATABASE_URL": "sqlite:///c.db"}, "sqlite:///c.db", "DATABASE_URL"),

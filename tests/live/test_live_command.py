@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_a_bare_machine_gets_a_live_shop(command: Command) -> None:
     done = command("live", "--for", "1s", "--rate", "30", "--seed", "7", "--profile", "realistic")
     assert done.returncode == 0, done.stderr
-    assert "times in chinook.db" in done.stdout
+    assert "sales to chinook.db" in done.stdout
     assert "p99 ms" in done.stdout
     assert "profile           realistic" in done.stdout
     told = json.loads(command("live", "--for", "1", "--rate", "30", "--json").stdout)
@@ -48,7 +48,7 @@ def test_a_bare_machine_gets_a_live_shop(command: Command) -> None:
         (("--for", "5 s"), "duration must be such as 90s"),
         (("--mix", "90:8"), "mix must be sales:updates:cancellations"),
         (("--mix", "90:8:-2"), "mix must be sales:updates:cancellations"),
-        (("--mix", "0:0:0"), "mix must be sales:updates:cancellations"),
+        (("--mix", "0:0:0"), "mix must have a number above 0"),
         (("--mix", "a:b:c"), "mix must be sales:updates:cancellations"),
         (("--seed", "x"), "the seed"),
         (("--timezone", "Mars"), "time zone"),

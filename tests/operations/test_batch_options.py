@@ -38,7 +38,7 @@ LATE = backdating_rule(0.1, 7)
         ({"profile": "x"}, "profile must be Profile, got 'x'"),
         ({"changes": None}, "changes must be ChangeCounts, got None"),
         ({"backdating": (1, 2)}, "backdating must be BackdatingRule"),
-        ({"day": date(1, 1, 7), "backdating": LATE}, "the number of days back must be less"),
+        ({"day": date(1, 1, 7), "backdating": LATE}, "the maximum lateness in days must be less"),
     ],
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, object], said: str) -> None:
@@ -48,12 +48,12 @@ def test_wrong_options_are_refused_at_once(options: dict[str, object], said: str
 
 def test_a_copy_with_other_options_is_checked_too() -> None:
     options = BatchOptions(day=date(1, 1, 8), backdating=LATE)
-    with pytest.raises(InvalidInput, match="the number of days back must be less"):
+    with pytest.raises(InvalidInput, match="the maximum lateness in days must be less"):
         replace(options, day=date(1, 1, 7))
 
 
 def test_late_sales_before_the_first_day_make_no_file(command: Command, tmp_path: Path) -> None:
     done = command("generate", "5", "--day", "0001-01-03", "--late", "0.1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the number of days back must be less than 3" in done.stderr
+    assert "the maximum lateness in days must be less than 3" in done.stderr
     assert list(tmp_path.iterdir()) == []
