@@ -503,7 +503,7 @@ def figure(value: float | None) -> str:
 def main() -> None:
     """Run everything, print one table, and keep it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="smaller, in less than two minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller, in about four minutes")
     parser.add_argument("--checks", action="store_true", help="only checking and undoing")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write")
     options = parser.parse_args()

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
 from chinook_sim import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+from command_reference import describe
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "chinook_sim"
 project_copyright = "the authors of chinook_sim"
@@ -12,7 +26,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_click",
 ]
 exclude_patterns = ["_build"]
 
@@ -39,3 +52,29 @@ nitpick_ignore_regex = [
 ]
 # An example in JSON or SQL may have an ellipsis.
 suppress_warnings = ["misc.highlighting_failure"]
+
+
+class CommandReference(SphinxDirective):
+    """The reference of a command: its usage, and its options in groups, each with examples.
+
+    sphinx-click has neither groups nor examples, and shows click's mark for "no default" as one.
+    """
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes in the directive's place."""
+        try:
+            lines = [*describe(" ".join(self.arguments), "\n".join(self.content))]
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(lines, "command"), self.content_offset, parent)
+        return parent.children
+
+
+def setup(app: Sphinx) -> None:
+    """Add what is our own to Sphinx."""
+    app.add_directive("command", CommandReference)

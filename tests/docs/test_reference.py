@@ -1,16 +1,20 @@
-"""The reference is complete: every column of the ledger, every field of the JSON output."""
+"""The reference is complete: each option, column of the ledger and field of the JSON output."""
 
 from __future__ import annotations
 
 import json
 import re
+import runpy
+import shlex
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 import chinook_sim
+from chinook_sim.cli import cli
 from chinook_sim.models import Base
 from support import ROOT
 
@@ -123,3 +127,101 @@ def test_every_public_name_is_documented() -> None:
     errors = {it for it in chinook_sim.__all__ if hasattr(chinook_sim.errors, it)}
     for name in {*chinook_sim.__all__} - errors:
         assert f"chinook_sim.{name}\n" in text or f"`{name}`" in text, name
+
+
+commands_page = runpy.run_path(str(ROOT / "docs" / "command_reference.py"))
+"""What makes the reference of the commands. It needs no Sphinx."""
+
+REFERENCES: dict[str, str] = dict(
+    re.findall(
+        r"^```\{command\} ?(.*)\n((?:.*\n)*?)```$",
+        (REFERENCE / "cli.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+)
+"""The examples of each command."""
+
+DEFAULTS = {
+    "generate": {
+        "--day": "D-1",
+        "--seed": "drawn and reported",
+        "--late": "0",
+        "--late-days": "7",
+        "--profile": "uniform",
+        "--updates": "0",
+        "--cancellations": "0",
+        "--new-customers": "0",
+        "--moves": "0",
+        "--price-changes": "0",
+        "--lock-timeout": "30",
+    },
+    "verify": {"--day": "D-1"},
+}
+
+
+def names_of_commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    for name, member in group.commands.items():
+        if isinstance(member, click.Group):
+            yield from names_of_commands(member, f"{prefix}{name} ")
+        else:
+            yield prefix + name
+
+
+def test_every_command_is_in_the_reference() -> None:
+    assert sorted(REFERENCES) == sorted(["", *names_of_commands(cli)])
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_reference_has_each_option_in_its_group_with_an_example(name: str) -> None:
+    text = "\n".join(commands_page["describe"](name, REFERENCES[name]))
+    assert "Sentinel" not in text
+    groups = re.split(r"^```\{rubric\} (?!Examples)(.*)$", text, flags=re.MULTILINE)[1:]
+    described = dict(zip(groups[::2], groups[1::2], strict=True))
+    headings: dict[str, list[click.Parameter]] = {}
+    for parameter in commands_page["find_command"](name).params:
+        if isinstance(parameter, click.Option):
+            headings.setdefault(getattr(parameter, "heading", "Options"), []).append(parameter)
+    assert {*headings} | {"Options"} == {*described}  # where --help is
+    for heading, parameters in headings.items():
+        options, _, examples = described[heading].partition("```{rubric} Examples")
+        for parameter in parameters:
+            long = max(parameter.opts, key=len)
+            assert re.search(rf"^```{{option}} .*{long}\b", options, re.MULTILINE), long
+            assert re.search(rf"{long}\b", examples), f"no example of {long}"
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_reference_has_a_default_only_where_there_is_one(name: str) -> None:
+    text = "\n".join(commands_page["describe"](name, REFERENCES[name]))
+    assert "[default" not in text
+    found = re.findall(
+        r"^```\{option\} (?:-\w, )?(--[\w-]+)(?:(?!^```$)[\s\S])*?^Default: (.*)$",
+        text,
+        re.MULTILINE,
+    )
+    assert dict(found) == DEFAULTS[name]
+
+
+def test_a_group_without_an_example_fails_the_build() -> None:
+    with pytest.raises(ValueError, match="chinook-sim align has the groups"):
+        [*commands_page["describe"]("align", "# Options\nchinook-sim align")]
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_examples_of_the_reference_are_valid(name: str) -> None:
+    for lines in commands_page["split_examples"](REFERENCES[name]).values():
+        for line in lines:
+            words = shlex.split(line.rpartition("| ")[2], comments=True)
+            assert words[: 1 + len(name.split())] == ["chinook-sim", *name.split()]
+            parse(cli, words[1:])
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Parse a command line without running the command."""
+    try:
+        context = command.make_context("chinook-sim", words)
+    except click.exceptions.Exit:  # --help and --version
+        return
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        parse(command.commands[rest[0]], rest[1:])
