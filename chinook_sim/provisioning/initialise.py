@@ -135,6 +135,8 @@ def initialise(
         raise InvalidInput(f"source must be the path of a dump, got {source!r}")
     scale = check_integer("scale", scale, 1, MAX_SCALE)
     seed = check_integer("seed", seed, 0, SEED_LIMIT - 1)
+    if progress is not None and not callable(progress):
+        raise InvalidInput(f"progress must be a function of a number of rows, got {progress!r:.40}")
     if today is not None:
         check_day(today)
         if today < EARLIEST:

@@ -16,7 +16,7 @@ from chinook_sim.database.schema import (
     SALE_TABLES,
     VERSION_TABLE,
 )
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import InvalidInput, MigrationRefused
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,7 +46,8 @@ def place_ledger(
     """Return where the ledger is, or is to be.
 
     Raises:
-        MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
+        InvalidInput: a schema is wanted, and SQLite has none.
+        MigrationRefused: it is in another schema than the one that is wanted.
     """
     there = place.ledger_schema if place else schema
     revision = installed_in(connection, there)
@@ -57,7 +58,7 @@ def place_ledger(
     if wanted is None or wanted == there:
         return there
     if not backend_for(connection).has_schemas:
-        raise MigrationRefused(
+        raise InvalidInput(
             f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
         )
     if revision is not None:
