@@ -65,7 +65,7 @@ def check_choices(customer: object, tracks: object, lines: int | None) -> Choice
 
 
 def _number_of(sold: tuple[object, ...]) -> str:
-    return "more" if len(sold) > MAX_BASKET else str(len(sold))
+    return f"more than {MAX_BASKET}" if len(sold) > MAX_BASKET else str(len(sold))
 
 
 def _row(name: str, given: Any, model: type[Customer | Track]) -> Any:
