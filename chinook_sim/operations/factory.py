@@ -96,6 +96,9 @@ class SaleFactory:
         self._made: Counter[date] = Counter()
         self._in_step = False
 
+    def __repr__(self) -> str:
+        return f"<SaleFactory seed {self.seed}>"
+
     def build(
         self,
         at: datetime | date,

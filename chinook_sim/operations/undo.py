@@ -74,6 +74,13 @@ class UndoResult:
     runs: tuple[str, ...] = ()
     left: int = 0
 
+    def __repr__(self) -> str:
+        """Show a line, and not the ids of the runs, of which there may be thousands."""
+        runs = f"{len(self.runs)} run{'' if len(self.runs) == 1 else 's'}"
+        sales = f"{self.sales} sale{'' if self.sales == 1 else 's'}"
+        left = f", {self.left} left" if self.left else ""
+        return f"<UndoResult {runs}, {sales}{left}{', existed' if self.existed else ''}>"
+
 
 def undo(
     session: Session,

@@ -43,6 +43,11 @@ class VerifyResult:
     day: date | None
     checks: tuple[Check, ...]
 
+    def __repr__(self) -> str:
+        """Show a line, and not the checks; those that failed are in `failed`."""
+        checks = f"{len(self.checks)} check{'' if len(self.checks) == 1 else 's'}"
+        return f"<VerifyResult {self.day or 'all days'}: {checks}, {len(self.failed)} failed>"
+
     @property
     def ok(self) -> bool:
         """Whether no check failed."""

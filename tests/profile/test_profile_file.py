@@ -97,9 +97,7 @@ def test_an_unknown_profile_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("given", [None, 3, b"mine.toml"], ids=str)
 def test_a_profile_of_another_type_is_refused(given: Any) -> None:
-    with pytest.raises(
-        InvalidInput, match="a profile must be uniform, realistic or a TOML"
-    ):
+    with pytest.raises(InvalidInput, match="a profile must be uniform, realistic or a TOML"):
         load_profile(given)
 
 

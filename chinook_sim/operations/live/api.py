@@ -36,6 +36,9 @@ class LiveStream(Iterator[LiveBatch]):
         self._stream = stream
         self._batches = stream.run(seconds)
 
+    def __repr__(self) -> str:
+        return f"<LiveStream {self.name}>"
+
     def __next__(self) -> LiveBatch:
         return next(self._batches)
 
