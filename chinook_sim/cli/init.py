@@ -87,7 +87,7 @@ def init(
     from chinook_sim.database.introspection import recognise
 
     location = settings.find_database()
-    if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
+    if ledger_schema is not None and location.path is not None:
         raise InvalidInput(
             f"--ledger-schema needs PostgreSQL, SQLite has no schemas, got {ledger_schema[:40]!r}"
         )
@@ -132,7 +132,7 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
     from chinook_sim.provisioning.source_file import fetch, kind
 
     path = fetch(source, directory)
-    found, wanted = kind(path), location.url.get_backend_name()
+    found, wanted = kind(path), "postgresql" if location.path is None else "sqlite"
     if found != wanted:
         raise InvalidInput(
             f"{path.name} is a Chinook for {found} and the database is {wanted}; "

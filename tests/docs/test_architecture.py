@@ -37,8 +37,15 @@ def test_every_package_stands_in_the_architecture() -> None:
 
 def test_only_backends_ask_which_database_it_is() -> None:
     # A revision has SQL for one database or the other; see `RevisionContext.postgresql`.
-    allowed = {"database/backends/__init__.py", "provisioning/revision_context.py"}
-    asked = re.compile(r"\bdialect\.name\b|\.name [!=]= \"(postgresql|sqlite)\"")
+    # A URL says it before there is a connection.
+    allowed = {
+        "database/backends/__init__.py",
+        "database/settings.py",
+        "provisioning/revision_context.py",
+    }
+    asked = re.compile(
+        r"\bdialect\.name\b|\.name [!=]= \"(postgresql|sqlite)\"|get_backend_name|\.drivername"
+    )
     asking = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
