@@ -183,7 +183,7 @@ def test_there_is_no_day_before_the_first(shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="less than 7 for 0001-01-07, got 7"):
         make(shop, day=date(1, 1, 7), late=0.5)
     assert make(shop, day=date(1, 1, 8), late=0.5).late == 50
-    with pytest.raises(InvalidInput, match="at least 1, got 0"):
+    with pytest.raises(InvalidInput, match="an integer between 1 and 10000, got 0"):
         make(shop, late=0.5, late_days=0)
 
 
