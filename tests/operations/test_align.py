@@ -89,7 +89,7 @@ def test_sales_from_before_the_ledger_are_not_history(shop: ChinookDatabase) -> 
 
 
 @on_three_shapes
-def test_sales_on_a_day_of_the_history_are_told_apart(shop: ChinookDatabase) -> None:
+def test_sales_on_a_day_of_the_history_are_not_moved(shop: ChinookDatabase) -> None:
     # As if there had been more invoices once: only the ledger's ids tell then.
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = 1000 WHERE kind = 'baseline'")
     day = date.fromisoformat(min(dates(shop).values())[:10])

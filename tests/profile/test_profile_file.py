@@ -101,7 +101,7 @@ def test_a_profile_of_another_type_is_refused(given: Any) -> None:
         load_profile(given)
 
 
-def test_a_profile_without_a_name_is_told_so() -> None:
+def test_a_blank_profile_is_refused_as_missing() -> None:
     for name in ("", " "):
         with pytest.raises(InvalidInput, match="name or file is missing: use uniform"):
             load_profile(name)
