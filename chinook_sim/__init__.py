@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         IdsExhausted,
         InvalidInput,
         KeyTaken,
+        MigrationRefused,
         NoLedger,
         NotAChinook,
         UndoRefused,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         Playlist,
         Track,
     )
-    from chinook_sim.operations.align import align
+    from chinook_sim.operations.align import Alignment, align
     from chinook_sim.operations.backfill import backfill
     from chinook_sim.operations.factory import SaleFactory
     from chinook_sim.operations.generate import generate_d1, simulate_changes
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Album",
+    "Alignment",
     "Artist",
     "Base",
     "BatchFailed",
@@ -81,6 +83,7 @@ __all__ = [
     "LiveBatch",
     "LiveStream",
     "MediaType",
+    "MigrationRefused",
     "NoLedger",
     "NotAChinook",
     "Peak",
@@ -106,7 +109,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "operations.align": {"align"},
+    "operations.align": {"Alignment", "align"},
     "operations.backfill": {"backfill"},
     "sales.summary": {"BatchSummary"},
     "errors": {
@@ -118,6 +121,7 @@ _HOMES = {
         "IdsExhausted",
         "InvalidInput",
         "KeyTaken",
+        "MigrationRefused",
         "NoLedger",
         "NotAChinook",
         "UndoRefused",

@@ -46,7 +46,7 @@ def check_day(day: date) -> date:
         InvalidInput: it is not a plain date, or too late to have an end.
     """
     if isinstance(day, datetime) or not isinstance(day, date):
-        raise InvalidInput(f"a day must be a datetime.date, not {day!r}")
+        raise InvalidInput(f"a day must be a datetime.date, got {day!r:.40}")
     if day > LAST_DAY:
         raise InvalidInput(f"{day} is too late; the last day possible is {LAST_DAY}")
     return day

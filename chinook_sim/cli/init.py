@@ -89,7 +89,7 @@ def init(
     if source is not None and scale != 1:
         raise InvalidInput("--from and --scale cannot be combined; give one of them")
     location = settings.find_database()
-    if ledger_schema is not None and location.url.get_backend_name() == "sqlite":
+    if ledger_schema is not None and location.path is not None:
         raise InvalidInput("--ledger-schema works with PostgreSQL only; this database is SQLite")
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
@@ -132,7 +132,7 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
     from chinook_sim.provisioning.source_file import fetch, kind
 
     path = fetch(source, directory)
-    found, wanted = kind(path), location.url.get_backend_name()
+    found, wanted = kind(path), "postgresql" if location.path is None else "sqlite"
     if found != wanted:
         raise InvalidInput(
             f"{path.name} is a Chinook for {found}, but the database is {wanted}; "

@@ -15,7 +15,7 @@ from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
-from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import baseline
@@ -140,10 +140,7 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
         NotAChinook: the database holds no Chinook.
     """
     check_connection(connection)
-    if isinstance(invoice_id, bool) or not isinstance(invoice_id, int):
-        raise InvalidInput(f"an invoice id must be an integer, got {invoice_id!r:.60}")
-    if not 0 <= invoice_id <= LARGEST_ID:
-        raise InvalidInput(f"an invoice id must be between 0 and {LARGEST_ID}, got {invoice_id}")
+    invoice_id = check_integer("an invoice id", invoice_id, 0, LARGEST_ID)
     chinook = recognise(connection)
     require_ledger(chinook)
     if chinook.unusual_settings:

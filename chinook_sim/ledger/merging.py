@@ -20,7 +20,7 @@ from chinook_sim.ledger.recording import replace_entry
 from chinook_sim.ledger.request import RunRequest
 from chinook_sim.models import Change, Run, RunInvoices
 from chinook_sim.sales.batch import CHUNK_SALES, Tally
-from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE, fingerprints
+from chinook_sim.sales.fingerprints import by_range, fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class Group:
 
     They are of one day, knew the same prices, and have ids that rise. What is kept of them is 24
     bytes for each sale.
+
+    Attributes:
+        fingerprints: those of their sales, in the order of the ids.
     """
 
     def __init__(self, plan: SalePlan) -> None:
@@ -60,7 +63,7 @@ class Group:
         self._start = plan.start
         self._made: list[BatchSummary] = []
         self._ids: list[int] = []
-        self._fingerprints = bytearray()
+        self.fingerprints = bytearray()
 
     def __len__(self) -> int:
         return len(self._made)
@@ -93,7 +96,7 @@ class Group:
         self._ids += made.invoice_ids
         for batch in plan.slices():
             self._tally.add(batch)
-            self._fingerprints += fingerprints(batch)
+            self.fingerprints += fingerprints(batch)
 
     def summary(self) -> tuple[RunRequest, BatchSummary]:
         """Return the merged run, with an id of its own, as if it had been made at once."""
@@ -123,14 +126,6 @@ class Group:
             cancellations=changes["cancellations"],
         )
         return request, merged
-
-    def fingerprints_of(self, ids: IdRanges) -> Iterator[bytes]:
-        """Yield the fingerprints of the sales of each range."""
-        place = 0
-        for part in ids.ranges:
-            end = place + len(part) * FINGERPRINT_SIZE
-            yield bytes(self._fingerprints[place:end])
-            place = end
 
 
 def _progressions(ids: Sequence[int]) -> Iterator[range]:
@@ -192,18 +187,8 @@ def merge(connection: Connection, group: Group) -> str | None:
     connection.execute(delete(RUN).where(these, RUN.c.run_id != runs[-1]))
     replace_entry(connection, runs[-1], request, made)
     connection.execute(delete(RANGE).where(of_runs(connection, RANGE.c.run_id, runs)))
-    rows = [
-        {
-            "run_id": request.run_id,
-            "first_id": part[0],
-            "last_id": part[-1],
-            "step": part.step,
-            "fingerprints": known,
-        }
-        for part, known in zip(
-            made.invoice_ids.ranges, group.fingerprints_of(made.invoice_ids), strict=True
-        )
-    ]
+    ranges = by_range(request.run_id, made.invoice_ids, bytes(group.fingerprints))
+    rows = [row._asdict() for row in ranges]
     if rows:
         connection.execute(insert(RANGE), rows)
     if made.updates or made.cancellations:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
@@ -14,7 +13,7 @@ from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.commit_outcome import note_server_transaction
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.models import RANGE, RUN, Invoice
-from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE
+from chinook_sim.sales.fingerprints import by_range
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -96,17 +95,7 @@ def insert_run(
         fingerprints: one for each of them, in the same order.
     """
     _enter(connection, request, ids, sales=len(ids))
-    ends = accumulate(len(part) * FINGERPRINT_SIZE for part in ids.ranges)
-    rows = [
-        {
-            "run_id": request.run_id,
-            "first_id": part[0],
-            "last_id": part[-1],
-            "step": part.step,
-            "fingerprints": fingerprints[end - len(part) * FINGERPRINT_SIZE : end],
-        }
-        for part, end in zip(ids.ranges, ends, strict=True)
-    ]
+    rows = [row._asdict() for row in by_range(request.run_id, ids, fingerprints)]
     if rows:
         connection.execute(insert(RANGE), rows)
 

@@ -21,7 +21,8 @@ from chinook_sim.database.backends import backend_for
 from chinook_sim.database.clock import d1
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
-from chinook_sim.errors import BatchFailed, UndoRefused
+from chinook_sim.dates import check_timezone
+from chinook_sim.errors import BatchFailed, InvalidInput, UndoRefused
 from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import (
     invoices_of,
@@ -83,9 +84,15 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         dry_run: only find out what would be moved.
 
     Raises:
+        InvalidInput: there is no such time zone, or an argument is of the wrong type.
         NoLedger: the database was not migrated.
+        NotAChinook: the database holds no Chinook.
         BatchFailed: the database refused it. Nothing was moved.
     """
+    if timezone is not None:
+        check_timezone(timezone)
+    if not isinstance(dry_run, bool):
+        raise InvalidInput(f"dry_run must be True or False, got {dry_run!r:.40}")
     with all_or_nothing(session, "align") as (connection, chinook):
         require_ledger(chinook)
         done = find_active_run(connection, RunKind.ALIGN, KEY)

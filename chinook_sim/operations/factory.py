@@ -84,7 +84,8 @@ class SaleFactory:
             profile: the shape of the sales, as for `generate_d1`.
 
         Raises:
-            InvalidInput: the seed is none, or the profile, or it is no session.
+            InvalidInput: `seed` is not an integer from 0 to 2**63 - 1, the profile is unknown, or
+                `session` is not a Session.
         """
         check_session(session)
         self.seed = draw_seed() if seed is None else check_seed(seed)
@@ -94,6 +95,9 @@ class SaleFactory:
         self._ahead: _Ahead | None = None
         self._made: Counter[date] = Counter()
         self._in_step = False
+
+    def __repr__(self) -> str:
+        return f"<SaleFactory seed {self.seed}>"
 
     def build(
         self,
@@ -185,7 +189,9 @@ class SaleFactory:
         if lines is not None:
             there = len(catalogue.track_ids)
             if lines > there:
-                raise InvalidInput(f"lines is {lines}, and the number of tracks is {there}")
+                raise InvalidInput(
+                    f"lines must be at most {there}, the number of tracks in the shop, got {lines}"
+                )
             only = [float(size == lines) for size in range(1, MAX_BASKET + 1)]
             profile = replace(self._profile, baskets=only)
             batch = draw_batch(catalogue, self.seed, day, index, index + 1, profile=profile)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 import re
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING
 
 from chinook_sim.database.clock import d1
 from chinook_sim.dates import check_day, check_timezone
 from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.kinds import NO_CHANGES, ChangeCounts, RunKind
 from chinook_sim.ledger.request import ONCE, RunRequest, once_key
 from chinook_sim.sales.batch import NO_BACKDATING, BackdatingRule
@@ -93,14 +93,14 @@ class BatchOptions:
         checked: dict[str, object] = {
             "changes": ChangeCounts(
                 **{
-                    name: _whole(f"number of {name.replace('_', ' ')}", given, COUNT_LIMIT)
+                    name: _count(f"the number of {name.replace('_', ' ')}", given)
                     for name, given in asdict(self.changes).items()
                 }
             ),
-            "start": _whole("index of the first sale", self.start, COUNT_LIMIT),
+            "start": _count("the index of the first sale", self.start),
         }
         if self.per_day is not None:
-            checked["per_day"] = _whole("number of sales a day", self.per_day, COUNT_LIMIT)
+            checked["per_day"] = _count("the number of sales a day", self.per_day)
         if self.day is not None:
             checked["day"] = check_day(self.day)
         if self.timezone is not None:
@@ -176,9 +176,7 @@ def backdating_rule(share: float | Decimal | str, days: int) -> BackdatingRule:
     Raises:
         InvalidInput: as `check_share`, or the days are no integer from 1 to 10,000.
     """
-    most = _whole("maximum lateness in days", days, DAYS_BACK_LIMIT)
-    if not most:
-        raise InvalidInput("the maximum lateness in days must be at least 1, got 0")
+    most = check_integer("the maximum lateness in days", days, 1, DAYS_BACK_LIMIT)
     return BackdatingRule(int(check_share(share) * LATE_PARTS), most)
 
 
@@ -193,7 +191,7 @@ def check_count(n: int) -> int:
     Raises:
         InvalidInput: it is not an integer from 0 to `COUNT_LIMIT`.
     """
-    return _whole("number of sales", n, COUNT_LIMIT)
+    return _count("the number of sales", n)
 
 
 def check_seed(seed: int) -> int:
@@ -202,7 +200,7 @@ def check_seed(seed: int) -> int:
     Raises:
         InvalidInput: it is not an integer from 0 to 2**63 - 1.
     """
-    return _whole("seed", seed, SEED_LIMIT - 1)
+    return check_integer("the seed", seed, 0, SEED_LIMIT - 1)
 
 
 def check_share(share: float | Decimal | str) -> Decimal:
@@ -239,11 +237,5 @@ def check_key(key: str) -> str:
     return key
 
 
-def _whole(what: str, value: SupportsIndex, limit: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if isinstance(value, bool) or not 0 <= number <= limit:
-        raise InvalidInput(f"the {what} must be an integer between 0 and {limit}, got {value!r}")
-    return number
+def _count(name: str, value: int) -> int:
+    return check_integer(name, value, 0, COUNT_LIMIT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from sqlalchemy.types import NullType
 
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.models import Customer, Track
 from chinook_sim.sales.catalogue import BillingAddress, cents_of
 from chinook_sim.sampling.draws import MAX_BASKET
@@ -42,7 +42,7 @@ class Choices(NamedTuple):
         return self.customer is not None or self.tracks is not None
 
 
-def check_choices(customer: object, tracks: object, lines: object) -> Choices:
+def check_choices(customer: object, tracks: object, lines: int | None) -> Choices:
     """Return what was chosen, as far as that can be judged without the database.
 
     Raises:
@@ -50,9 +50,7 @@ def check_choices(customer: object, tracks: object, lines: object) -> Choices:
             another number of them than `lines`.
     """
     chosen = None if customer is None else _row("customer", customer, Customer)
-    number = None if lines is None else _integer(lines)
-    if number is not None and not 1 <= number <= MAX_BASKET:
-        raise InvalidInput(f"lines must be an integer between 1 and {MAX_BASKET}, got {lines!r}")
+    number = None if lines is None else check_integer("lines", lines, 1, MAX_BASKET)
     if tracks is None:
         return Choices(chosen, None, number)
     if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
@@ -67,25 +65,17 @@ def check_choices(customer: object, tracks: object, lines: object) -> Choices:
 
 
 def _number_of(sold: tuple[object, ...]) -> str:
-    return "more" if len(sold) > MAX_BASKET else str(len(sold))
+    return f"more than {MAX_BASKET}" if len(sold) > MAX_BASKET else str(len(sold))
 
 
 def _row(name: str, given: Any, model: type[Customer | Track]) -> Any:
     """Return an object as it is, and an id as an int."""
     if isinstance(given, model):
         return given
-    number = _integer(given)
-    if abs(number) > LARGEST_ID:
-        raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}")
-    return number
-
-
-def _integer(given: Any) -> int:
-    """Return an integer, NumPy's too, as an int; anything else as one that is out of range."""
     try:
-        return LARGEST_ID + 1 if isinstance(given, bool) else operator.index(given)
-    except TypeError:
-        return LARGEST_ID + 1
+        return check_integer(name, given, -LARGEST_ID, LARGEST_ID)
+    except InvalidInput:
+        raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}") from None
 
 
 def read_customer(connection: Connection, given: Customer | int) -> tuple[int, BillingAddress]:

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.dates import check_day
 from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import changed_by, of_runs, run_contains_invoice
 from chinook_sim.ledger.keys import require_ledger
@@ -73,6 +74,13 @@ class UndoResult:
     runs: tuple[str, ...] = ()
     left: int = 0
 
+    def __repr__(self) -> str:
+        """Show a line, and not the ids of the runs, of which there may be thousands."""
+        runs = f"{len(self.runs)} run{'' if len(self.runs) == 1 else 's'}"
+        sales = f"{self.sales} sale{'' if self.sales == 1 else 's'}"
+        left = f", {self.left} left" if self.left else ""
+        return f"<UndoResult {runs}, {sales}{left}{', existed' if self.existed else ''}>"
+
 
 def undo(
     session: Session,
@@ -101,10 +109,11 @@ def undo(
             Use it to undo a range in several transactions.
 
     Raises:
-        InvalidInput: there is no such run, or more than one, or not exactly one way to select
-            runs is given.
+        InvalidInput: there is no such run, or more than one; not exactly one way to select runs
+            is given; or an argument is of the wrong type or out of range.
         UndoRefused: what the runs made was changed by others since, or other rows refer to it.
         NoLedger: the database was not migrated.
+        NotAChinook: the database holds no Chinook.
         BatchFailed: the database refused it. Nothing was undone.
     """
     ways = {"run": run, "key": key, "day": day, "backfill": backfill}
@@ -114,12 +123,12 @@ def undo(
             "undo takes exactly one of run, key, day and backfill, got "
             f"{' and '.join(given) or 'none'}"
         )
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise InvalidInput(f"limit must be an integer, at least 1, got {limit!r}")
+    if limit is not None:
+        limit = check_integer("limit", limit, 1)
     for name, value in (("run", run), ("key", key)):
         if value is not None and not isinstance(value, str):
             raise InvalidInput(f"{name} must be a string, got {value!r}")
-    if backfill is not None and len(backfill) != 2:
+    if backfill is not None and (not isinstance(backfill, tuple | list) or len(backfill) != 2):
         raise InvalidInput(f"backfill must be the first and the last day, got {backfill!r}")
     for it in (*(backfill or ()), *([] if day is None else [day])):
         check_day(it)

@@ -30,6 +30,7 @@ from chinook_sim.database.schema import CHINOOK_TABLES
 from chinook_sim.database.transactions import translated
 from chinook_sim.dates import check_day
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
+from chinook_sim.integers import check_integer
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
 from chinook_sim.models import Customer
@@ -132,8 +133,10 @@ def initialise(
     check_ledger_schema(ledger_schema)
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InvalidInput(f"source must be the path of a dump, got {source!r}")
-    _check_number("scale", scale, 1, MAX_SCALE)
-    _check_number("seed", seed, 0, SEED_LIMIT - 1)
+    scale = check_integer("scale", scale, 1, MAX_SCALE)
+    seed = check_integer("seed", seed, 0, SEED_LIMIT - 1)
+    if progress is not None and not callable(progress):
+        raise InvalidInput(f"progress must be a function of a number of rows, got {progress!r:.40}")
     if today is not None:
         check_day(today)
         if today < EARLIEST:
@@ -156,11 +159,6 @@ def initialise(
                 ),
             )
     return InitialiseResult(made, head())
-
-
-def _check_number(name: str, given: object, least: int, most: int) -> None:
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
-        raise InvalidInput(f"{name} must be an integer between {least} and {most}, got {given!r}")
 
 
 def _make(

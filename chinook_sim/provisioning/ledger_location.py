@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
+from sqlalchemy import Column, MetaData, String, Table, inspect, select
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.backends.postgresql_catalogue import LEDGER_WITHOUT_SHOP
+from chinook_sim.database.backends.postgresql_catalogue import LEFT_LEDGER, RENAMED_SHOP
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import place_of
 from chinook_sim.database.schema import (
@@ -16,7 +16,7 @@ from chinook_sim.database.schema import (
     SALE_TABLES,
     VERSION_TABLE,
 )
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import InvalidInput, MigrationRefused
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,7 +46,8 @@ def place_ledger(
     """Return where the ledger is, or is to be.
 
     Raises:
-        MigrationRefused: it is in another schema than the one that is wanted, or SQLite has none.
+        InvalidInput: a schema is wanted, and SQLite has none.
+        MigrationRefused: it is in another schema than the one that is wanted.
     """
     there = place.ledger_schema if place else schema
     revision = installed_in(connection, there)
@@ -57,7 +58,7 @@ def place_ledger(
     if wanted is None or wanted == there:
         return there
     if not backend_for(connection).has_schemas:
-        raise MigrationRefused(
+        raise InvalidInput(
             f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
         )
     if revision is not None:
@@ -79,20 +80,8 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
     A ledger in a schema of its own has the name of the shop's schema in a comment, and PostgreSQL
     renames nothing in a comment.
     """
-    lost = connection.scalar(
-        text(
-            "SELECT quote_ident(h.nspname) FROM pg_class m "
-            "JOIN pg_namespace h ON h.oid = m.relnamespace "
-            "WHERE m.relname = :marker "
-            "AND starts_with(obj_description(m.oid, 'pg_class'), :mark) "
-            "AND NOT EXISTS (SELECT FROM pg_namespace n "
-            "WHERE obj_description(m.oid, 'pg_class') = CAST(:mark AS text) || n.nspname) "
-            "AND EXISTS (SELECT FROM pg_description d JOIN pg_proc p ON p.oid = d.objoid "
-            "JOIN pg_namespace n ON n.oid = p.pronamespace WHERE d.classoid = 'pg_proc'::regclass "
-            "AND starts_with(d.description, :ours) AND n.nspname = :schema)"
-        ),
-        {"marker": VERSION_TABLE, "mark": LEDGER_MARK, "schema": schema, "ours": MARK},
-    )
+    known = {"mark": LEDGER_MARK, "ours": MARK, "schema": schema}
+    lost = connection.scalar(RENAMED_SHOP, known)
     if lost is not None:
         comment = f"{LEDGER_MARK}{schema}".replace("'", "''")
         raise MigrationRefused(
@@ -105,35 +94,8 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
 def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
     known = {"mark": LEDGER_MARK, "ours": MARK, "schema": schema}
-    for left, moves in connection.execute(_LEFT_BEHIND, known):
+    for left, moves in connection.execute(LEFT_LEDGER, known):
         raise MigrationRefused(
             f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
             f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"
         )
-
-
-_LEFT_BEHIND = text(
-    """
-    SELECT quote_ident(n.nspname), string_agg(
-               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
-               ORDER BY ours.thing)
-      FROM (SELECT h.oid, h.nspname FROM """  # noqa: S608
-    + LEDGER_WITHOUT_SHOP
-    + """
-            -- one in a schema of its own says of which shop it is
-            AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE) n
-     CROSS JOIN LATERAL (
-           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         n.nspname, c.relname) AS thing
-             FROM pg_class c
-            WHERE c.relnamespace = n.oid
-              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
-                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
-           UNION ALL
-           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
-             FROM pg_proc p
-            WHERE p.pronamespace = n.oid
-              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
-     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
-    """
-)

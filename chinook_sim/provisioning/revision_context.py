@@ -12,6 +12,11 @@ from sqlalchemy import Table, inspect, text
 
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
+from chinook_sim.database.backends.postgresql_catalogue import (
+    COMMENTS,
+    LEDGER_OWNER,
+    SEARCHED_SCHEMAS,
+)
 from chinook_sim.database.identifiers import apply_identifier_style, quoted, sql_text
 from chinook_sim.database.introspection import place_of
 from chinook_sim.database.locks import MIGRATION_LOCK
@@ -143,7 +148,7 @@ def check_upgrade_privileges(here: RevisionContext) -> None:
     """
     if here.postgresql:
         owner = here.connection.scalar(
-            _OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE}
+            LEDGER_OWNER, {"schema": here.ledger_schema, "marker": VERSION_TABLE}
         )
         if owner is not None:
             raise MigrationRefused(
@@ -170,25 +175,6 @@ def _needs(here: RevisionContext) -> list[Privilege]:
 def _refuse_missing(missing: str) -> None:
     if missing:
         raise MigrationRefused(f"missing privileges. Run: {missing}")
-
-
-_OWNER = text(
-    """
-    SELECT quote_ident(pg_get_userbyid(c.relowner))
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = :schema AND c.relname = :marker AND NOT pg_has_role(c.relowner, 'USAGE')
-    """
-)
-
-
-_CLOSED = text(
-    """
-    SELECT quote_ident(nspname) FROM pg_namespace
-     WHERE nspname = ANY (string_to_array(
-               translate(current_setting('search_path'), '" ', ''), ','))
-    """
-)
-"""Schemas on the search path. `current_schemas` leaves out those that are closed to the role."""
 
 
 def execute(statement: str) -> None:
@@ -230,7 +216,7 @@ def prepare(
         schema = connection.scalar(text("SELECT current_schema()"))
         if schema is None:
             _refuse_what_is_no_chinook(connection, place)
-            for closed in connection.scalars(_CLOSED):
+            for closed in connection.scalars(SEARCHED_SCHEMAS):
                 rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
                 _refuse_missing(missing_grants(connection, rights))
             raise MigrationRefused(
@@ -305,9 +291,5 @@ def marked(here: RevisionContext, catalogue: str, name: str) -> str | None:
         catalogue: `pg_class` for tables and sequences, `pg_proc` for functions.
         name: its name as SQL; of a function, its signature.
     """
-    kind = {"pg_class": "regclass", "pg_proc": "regprocedure"}[catalogue]
-    comment = here.connection.scalar(
-        text(f"SELECT obj_description(to_{kind}(:name), :catalogue)"),
-        {"name": name, "catalogue": catalogue},
-    )
+    comment = here.connection.scalar(COMMENTS[catalogue], {"name": name})
     return comment.removeprefix(MARK) if comment and comment.startswith(MARK) else None

@@ -16,7 +16,6 @@ from collections import Counter
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chinook_sim.errors import InvalidInput
 from chinook_sim.models import (
     Album,
     Artist,
@@ -87,11 +86,11 @@ def rows(scale: int, today: date, *, seed: int = 1) -> Iterator[tuple[Table, Ite
     Values are what both databases read from text: numbers, strings, amounts as `0.99`, moments as
     `2026-01-31 00:00:00`.
 
-    Raises:
-        InvalidInput: the scale is none.
+    Args:
+        scale: 1 to `MAX_SCALE`, which is not checked here.
+        today: the sales end two days before.
+        seed: another one makes another shop.
     """
-    if not 1 <= scale <= MAX_SCALE:
-        raise InvalidInput(f"scale must be an integer between 1 and {MAX_SCALE}, got {scale}")
     shop = _Shop(scale, today, seed)
     yield Artist.__table__, enumerate(shop.artists, 1)
     yield Genre.__table__, enumerate([*AUDIO_GENRES, *VIDEO_GENRES], 1)

@@ -48,13 +48,10 @@ def fill(
 
     Args:
         connection: SQLite, or PostgreSQL through psycopg, recognised.
-        scale: 1 to `MAX_SCALE`.
+        scale: 1 to `MAX_SCALE`, which is not checked here.
         today: the sales end two days before.
         seed: another one makes another shop.
         progress: told the number of rows after each chunk.
-
-    Raises:
-        InvalidInput: the scale is none.
     """
     backend = backend_for(connection)
     for table, records in rows(scale, today, seed=seed):

@@ -22,15 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["COPY", "load_postgresql", "statements"]
 
 
-def load_postgresql(path: Path, connection: Connection) -> int:
+def load_postgresql(path: Path, connection: Connection) -> None:
     """Run a plain SQL dump of a PostgreSQL Chinook, in the transaction that is open.
 
     Args:
         path: the dump.
         connection: psycopg's, through SQLAlchemy.
-
-    Returns:
-        The number of statements run.
 
     Raises:
         InvalidInput: the dump ends in the middle of a statement, or has one that no Chinook needs.
@@ -39,7 +36,6 @@ def load_postgresql(path: Path, connection: Connection) -> int:
     import psycopg
 
     driver: Any = connection.connection.driver_connection
-    count = 0
     # A binary cursor speaks the extended protocol, in which the server itself takes one statement
     # at a time, whatever we think of where it ends.
     with driver.cursor(binary=True) as cursor:
@@ -66,8 +62,6 @@ def load_postgresql(path: Path, connection: Connection) -> int:
                     f"{path.name} line {statement.line}: {said}; nothing was changed",
                     sqlstate=error.sqlstate,
                 ) from error
-            count += 1
-    return count
 
 
 @dataclass(frozen=True, slots=True)

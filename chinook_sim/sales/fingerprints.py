@@ -19,19 +19,20 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from chinook_sim.sales.batch import SaleBatch
     from chinook_sim.sales.catalogue import Catalogue
+    from chinook_sim.sales.id_ranges import IdRanges
 
-__all__ = ["FINGERPRINT_SIZE", "dated_fingerprints", "fingerprints"]
+__all__ = ["RecordedRange", "by_range", "dated_fingerprints", "fingerprints"]
 
 FINGERPRINT_SIZE = 16
 """Bytes of one fingerprint."""
@@ -39,6 +40,31 @@ FINGERPRINT_SIZE = 16
 _P, _G = 2**31 - 1, 16_807
 
 _CHECKSUM = 2**29
+
+
+class RecordedRange(NamedTuple):
+    """A row of `RunInvoices`: some consecutive sales of a run, in the order of its columns."""
+
+    run_id: str
+    first_id: int
+    last_id: int
+    step: int
+    fingerprints: bytes
+
+
+def by_range(run_id: str, ids: IdRanges, known: bytes) -> Iterator[RecordedRange]:
+    """Yield a row for each range of ids, with the fingerprints of its sales.
+
+    Args:
+        run_id: the run.
+        ids: the ids of its sales.
+        known: the fingerprints of the sales, in the same order.
+    """
+    place = 0
+    for part in ids.ranges:
+        end = place + len(part) * FINGERPRINT_SIZE
+        yield RecordedRange(run_id, part[0], part[-1], part.step, known[place:end])
+        place = end
 
 
 def fingerprints(batch: SaleBatch) -> bytes:

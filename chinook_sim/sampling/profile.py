@@ -197,8 +197,12 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         # Unlike Path.open this keeps a slash at the end, which no file has.
         with open(given, "rb") as file:  # noqa: PTH123
             text = file.read(FILE_LIMIT + 1)
-    # A name with a NUL byte is a ValueError, and one of another type a TypeError.
-    except (OSError, ValueError, TypeError) as error:
+    except TypeError:
+        raise InvalidInput(
+            f"a profile must be {', '.join(_KNOWN)} or a TOML file, got {given!r:.40}"
+        ) from None
+    # A name with a NUL byte is a ValueError.
+    except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no such file"
         raise InvalidInput(
             f"unknown profile {str(given)[:100]!r}: use {', '.join(_KNOWN)} or a TOML file ({why})"

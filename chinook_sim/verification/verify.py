@@ -13,6 +13,7 @@ from chinook_sim.database.connections import (
 )
 from chinook_sim.dates import check_day, check_timezone
 from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.sampling.profile import load_profile
 from chinook_sim.verification.checks import verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
@@ -41,6 +42,11 @@ class VerifyResult:
 
     day: date | None
     checks: tuple[Check, ...]
+
+    def __repr__(self) -> str:
+        """Show a line, and not the checks; those that failed are in `failed`."""
+        checks = f"{len(self.checks)} check{'' if len(self.checks) == 1 else 's'}"
+        return f"<VerifyResult {self.day or 'all days'}: {checks}, {len(self.failed)} failed>"
 
     @property
     def ok(self) -> bool:
@@ -95,10 +101,8 @@ def verify(
     refuse_translation(connection)
     if all_days and day is not None:
         raise InvalidInput("day and all_days exclude each other; pass one of them")
-    if expect is not None and (
-        isinstance(expect, bool) or not isinstance(expect, int) or expect < 0
-    ):
-        raise InvalidInput(f"expect must be an integer, 0 or more, got {expect!r}")
+    if expect is not None:
+        expect = check_integer("expect", expect, 0)
     if profile is not None and not shape:
         raise InvalidInput("profile needs shape=True")
     declared = None if profile is None else load_profile(profile)

@@ -267,7 +267,7 @@ def subjects(shop: ChinookDatabase, kind: str) -> list[int]:
 
 @on_both_databases
 @pytest.mark.parametrize("kind", ["move", "sign-up"])
-def test_verify_sees_that_somebody_lives_elsewhere(shop: ChinookDatabase, kind: str) -> None:
+def test_verify_finds_an_edited_address(shop: ChinookDatabase, kind: str) -> None:
     make(shop, moves=3, new_customers=2)
     assert failed(shop) == failed(shop, None) == []
     customer = subjects(shop, kind)[0]

@@ -451,7 +451,7 @@ def test_a_failing_batch_leaves_earlier_sales_as_they_were(shop: ChinookDatabase
 
 
 @on_both_databases
-def test_a_dry_run_tells_and_changes_nothing(shop: ChinookDatabase) -> None:
+def test_a_dry_run_reports_changes_and_makes_none(shop: ChinookDatabase) -> None:
     make(shop, 10)
     before = shop.snapshot()
     options = BatchOptions(day=DAY, seed=8, changes=ChangeCounts(updates=8, cancellations=4))

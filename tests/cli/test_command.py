@@ -67,7 +67,7 @@ def test_first_runs_at_the_same_time_make_one_shop(tmp_path: Path) -> None:
     assert total(tmp_path / "chinook.db") == 412 + 30
 
 
-def test_a_place_that_is_not_there_is_told(command: Command) -> None:
+def test_a_directory_that_does_not_exist_is_named(command: Command) -> None:
     done = command("init", "--database-url", "sqlite:///nowhere/shop.db")
     assert done.returncode == 3
     assert "nowhere/shop.db cannot be made: No such file or directory" in done.stderr
@@ -251,7 +251,7 @@ def test_init_refuses_a_postgresql_that_is_somebody_elses(command: Command, serv
         assert names.fetchall() == [("payroll",)]
 
 
-def test_a_locked_file_is_told(command: Command, stocked: Path) -> None:
+def test_a_locked_file_is_refused(command: Command, stocked: Path) -> None:
     with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         done = command("generate", "5", "--lock-timeout", "1")
@@ -262,7 +262,7 @@ def test_a_locked_file_is_told(command: Command, stocked: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write to any file")
-def test_a_read_only_file_is_told(command: Command, stocked: Path) -> None:
+def test_a_read_only_file_is_refused(command: Command, stocked: Path) -> None:
     stocked.chmod(0o444)
     stocked.parent.chmod(0o555)
     done = command("generate", "5")
@@ -271,7 +271,7 @@ def test_a_read_only_file_is_told(command: Command, stocked: Path) -> None:
 
 
 @on_variants([case for case in cases() if case.major == 18])
-def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDatabase) -> None:
+def test_a_role_that_may_only_read_is_refused(command: Command, shop: ChinookDatabase) -> None:
     assert shop.server is not None
     role = f"reader_{shop.url.database}"
     shop.execute(
@@ -288,7 +288,9 @@ def test_a_role_that_may_only_read_is_told(command: Command, shop: ChinookDataba
     assert shop.snapshot() == before
 
 
-def test_an_unreachable_server_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_refused(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Long enough for a second attempt.
     defaults = open_connection.__kwdefaults__
     assert defaults is not None
@@ -358,7 +360,7 @@ def test_an_interrupted_batch_leaves_nothing(
         assert total(stocked) == 412
 
 
-def test_a_dry_run_tells_what_a_run_would_do(command: Command, stocked: Path) -> None:
+def test_a_dry_run_reports_what_a_run_would_do(command: Command, stocked: Path) -> None:
     wanted = ["generate", "9", "--seed", "7", "--json"]
     dry = json.loads(command(*wanted, "--dry-run").stdout)
     assert total(stocked) == 412
@@ -504,7 +506,7 @@ def test_waiting_for_a_file_can_be_interrupted(stocked: Path) -> None:
     assert (error["kind"], error["exit_status"]) == ("interrupted", 130)
 
 
-def test_what_is_told_on_the_way_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notices_on_stderr_hide_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     settings = CliContext(
         location=find_database({}, option="postgresql://me:s3cr3t@host/shop", directory=Path())
     )

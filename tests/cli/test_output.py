@@ -322,7 +322,7 @@ def broken(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_failed_checks_are_told_with_quiet(command: Command, stocked: Path) -> None:
+def test_failed_checks_are_printed_with_quiet(command: Command, stocked: Path) -> None:
     assert command("generate", "4", "--quiet", "--day", "1999-05-05").returncode == 0
     wanted = ("verify", "--day", "1999-05-05", "--quiet", "--expect")
     assert command(*wanted, "4") == (0, "", "")
@@ -401,7 +401,7 @@ SECONDS = re.compile(r"\d+\.\d{3} s \(\+\d+\.\d{3}\): ")
 
 
 @on_both_databases
-def test_verbose_tells_the_steps_and_their_times(command: Command, shop: ChinookDatabase) -> None:
+def test_verbose_prints_the_steps_and_their_times(command: Command, shop: ChinookDatabase) -> None:
     wanted = ("generate", "7", "--seed", "9", "--day", "1999-05-05", "--key", "k", "-v", "--json")
     done = command(*wanted, DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr

@@ -134,7 +134,7 @@ TRIP = (
 
 @on_two_postgresql_shapes
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_a_batch_that_others_came_in_the_way_of_is_made_again(
+def test_a_batch_is_retried_after_a_serialization_failure_or_deadlock(
     shop: ChinookDatabase, command: Command, state: str
 ) -> None:
     shop.execute(*(line.replace("{times}", "2").replace("{state}", state) for line in TRIP))
@@ -227,7 +227,7 @@ def test_waiting_for_a_lock_ends(shop: ChinookDatabase, command: Command) -> Non
         pytest.param(("init",), marks=WAITS),
     ],
 )
-def test_so_does_waiting_where_nothing_is_written(
+def test_waiting_for_a_lock_ends_in_commands_that_write_nothing(
     shop: ChinookDatabase, command: Command, looking: tuple[str, ...]
 ) -> None:
     with shop.engine.connect() as writer:

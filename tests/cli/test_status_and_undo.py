@@ -163,9 +163,7 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: ChinookDatabase, comman
 
 @on_both_databases
 @pytest.mark.slow(reason="waits for processes")
-def test_an_interrupted_undoing_tells_how_far_it_came(
-    shop: ChinookDatabase, command: Command
-) -> None:
+def test_an_interrupted_undo_reports_its_progress(shop: ChinookDatabase, command: Command) -> None:
     before = shop.snapshot()
     # A transaction undoes thirty runs: three are still to come after the first.
     first = DAY - timedelta(days=119)

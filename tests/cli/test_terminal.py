@@ -102,7 +102,7 @@ def test_a_stream_shows_how_it_goes_on_one_line(stocked: Path) -> None:
 
 
 @pytest.mark.slow(reason="waits for lines that must not come")
-def test_nobody_who_asks_for_quiet_is_told(stocked: Path) -> None:
+def test_quiet_shows_no_progress(stocked: Path) -> None:
     for arguments in (
         ("backfill", "2025-01-01", "2025-01-20", "--per-day", "4", "--quiet"),
         ("live", "--for", "2s", "--quiet"),

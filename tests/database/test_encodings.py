@@ -145,7 +145,7 @@ def test_a_database_that_fits_takes_sales_and_refuses_a_person_who_does_not(
 
 
 @pytest.mark.slow(reason="a rare setting of the client")
-def test_a_client_encoding_that_lacks_a_character_is_told_from_the_databases(
+def test_a_client_encoding_that_lacks_a_character_is_named(
     server: Server, database: Made, command: Command
 ) -> None:
     name = database("UTF8")

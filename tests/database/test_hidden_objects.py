@@ -48,7 +48,7 @@ def test_a_closed_schema_is_named(shop: ChinookDatabase, role: Role, command: Co
 
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", "ON DELETE SET NULL", ""])
 @on_two_postgresql_shapes
-def test_rows_that_a_policy_hides_are_not_taken_along(
+def test_undo_and_cancellations_are_refused_if_a_policy_hides_rows(
     shop: ChinookDatabase, role: Role, rule: str
 ) -> None:
     with Session(shop.engine) as session, session.begin():

@@ -49,7 +49,7 @@ def test_the_library_says_which_rights_it_lacks(shop: ChinookDatabase, role: Rol
 
 
 @on_each_postgresql_shape
-def test_so_does_a_single_sale(shop: ChinookDatabase, role: Role) -> None:
+def test_factory_names_missing_privileges(shop: ChinookDatabase, role: Role) -> None:
     role.grant("USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")
     role.grant("USAGE ON ALL SEQUENCES IN SCHEMA public")
     with (
@@ -86,7 +86,7 @@ def test_a_sequence_far_behind_needs_a_right_that_is_named(
 
 
 @on_each_postgresql_shape
-def test_so_does_undo_and_align(shop: ChinookDatabase, role: Role) -> None:
+def test_undo_and_align_name_missing_privileges(shop: ChinookDatabase, role: Role) -> None:
     with Session(shop.engine) as session, session.begin():
         run = generate_d1(session, 5, day=DAY).run_id or ""
 
@@ -117,7 +117,7 @@ def test_so_does_undo_and_align(shop: ChinookDatabase, role: Role) -> None:
 
 
 @on_each_postgresql_shape
-def test_so_do_changes_and_their_undoing(shop: ChinookDatabase, role: Role) -> None:
+def test_changes_and_their_undo_name_missing_privileges(shop: ChinookDatabase, role: Role) -> None:
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 5, day=DAY)
 
@@ -161,7 +161,7 @@ def rights_of_a_stream(shop: ChinookDatabase) -> set[str]:
 
 
 @on_each_postgresql_shape
-def test_so_does_a_stream(shop: ChinookDatabase, role: Role) -> None:
+def test_a_stream_names_missing_privileges(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         url = shop.url.set(username=role.name, password="x")
         stream = live(create_engine(url, poolclass=NullPool), 80, seed=7, mix=(1, 1, 1))
@@ -207,7 +207,9 @@ def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
 
 
 @on_each_postgresql_shape
-def test_so_do_people_and_prices_and_their_undoing(shop: ChinookDatabase, role: Role) -> None:
+def test_customer_and_price_changes_name_missing_privileges(
+    shop: ChinookDatabase, role: Role
+) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin(), Session(connection) as session:
             made = generate_d1(session, 1, day=DAY, new_customers=1, moves=2, price_changes=2)

@@ -213,14 +213,14 @@ def test_a_directory_above_is_not_searched(tmp_path: Path, monkeypatch: pytest.M
     assert "CHINOOK_SIM_SEED" not in os.environ
 
 
-def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_dotenv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInput, match="UTF-8"):
         load_dotenv(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["garbage line =x", 'DB="unclosed', "=x", "'A=B'=1", "A=\0"])
-def test_a_line_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, line: str) -> None:
+def test_a_line_of_dotenv_that_cannot_be_read_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"# fine\n{line}\n")
     with pytest.raises(InvalidInput, match="line 2"):
         load_dotenv(tmp_path)

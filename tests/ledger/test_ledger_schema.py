@@ -112,7 +112,7 @@ def test_views_in_place_of_moved_tables_do_not_hide_the_ledger_left_behind(
 
 
 @on_two
-def test_a_ledger_that_the_shop_s_tables_left_behind_is_told(shop: ChinookDatabase) -> None:
+def test_a_ledger_without_its_shop_is_named(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     with Session(shop.engine) as session, session.begin():
@@ -229,7 +229,7 @@ def test_two_shops_in_a_database_have_a_ledger_each(server: Server) -> None:
 
 
 @on_two
-def test_a_role_without_the_ledger_s_schema_is_told_the_grant(
+def test_a_missing_privilege_on_the_ledger_s_schema_is_named(
     shop: ChinookDatabase, command: Command
 ) -> None:
     assert shop.server is not None

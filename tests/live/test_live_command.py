@@ -86,6 +86,7 @@ def test_the_command_refuses_what_cannot_be(
         {"seed": -1},
         {"timezone": "Mars"},
         {"profile": "unreal"},
+        {"stop": 5},
         {"engine": create_async_engine("sqlite+aiosqlite://")},
         {"engine": "sqlite://"},
     ],

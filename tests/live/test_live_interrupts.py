@@ -76,7 +76,9 @@ def test_an_interrupted_stream_ends_well(
 
 
 @on_both_databases
-def test_a_killed_stream_leaves_whole_transactions(shop: ChinookDatabase, command: Command) -> None:
+def test_a_killed_stream_leaves_complete_transactions(
+    shop: ChinookDatabase, command: Command
+) -> None:
     for _ in range(2):
         process = start(shop, "--rate", "300", "--mix", "1:1:1")
         wait_for(shop, shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") + 5)

@@ -256,7 +256,7 @@ def test_what_is_being_undone_is_neither_merged_nor_waited_for(
 
 
 @on_one_postgresql
-def test_a_stream_is_undone_whole_while_it_merges(
+def test_a_stream_can_be_undone_while_it_merges(
     shop: ChinookDatabase, small: None, kept: list[Group]
 ) -> None:
     before = shop.snapshot()
@@ -331,7 +331,7 @@ def test_a_connection_cut_during_a_merge_loses_nothing(
 
 @on_both_databases
 @pytest.mark.slow(reason="a rare case of merging")
-def test_a_merge_that_is_refused_is_told_once(shop: ChinookDatabase, small: None) -> None:
+def test_a_refused_merge_is_reported_once(shop: ChinookDatabase, small: None) -> None:
     shop.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN RAISE EXCEPTION ''no merging here''; END'"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @on_each_shape
-def test_a_shop_lives(shop: ChinookDatabase) -> None:
+def test_a_stream_is_recorded_and_can_be_undone(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     with shop.engine.connect() as connection:
         opened = now(connection)
@@ -171,7 +171,7 @@ def test_a_database_that_is_slow_but_takes_all_that_comes_gets_all(shop: Chinook
 
 
 @on_both_databases
-def test_it_ends_after_its_time_or_when_it_is_told(shop: ChinookDatabase) -> None:
+def test_a_stream_ends_after_its_duration_or_when_stop_is_set(shop: ChinookDatabase) -> None:
     batches = list(live(shop.engine, 200, duration=timedelta(seconds=0.4), seed=7))
     expected = Arrivals(7, 200.0, MIX).until(0.4, 1_000)
     assert sum(it.arrivals for it in batches) == len(expected)

@@ -188,7 +188,7 @@ def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
 
 
 @on_both_databases
-def test_a_stream_must_be_named_whole(shop: ChinookDatabase) -> None:
+def test_a_stream_must_be_given_by_its_complete_name(shop: ChinookDatabase) -> None:
     name = stream_name(sell(shop, 5))
     for part in (name[:8], name[:8].upper(), "live-", f"{name}/1", "live-%"):
         with pytest.raises(InvalidInput, match=r"give the complete name, .* lists them"):

@@ -47,7 +47,7 @@ def test_upgrades_at_the_same_time_are_one(shape: Shape | None, server: Server) 
 
 @pytest.mark.parametrize("table", ["InvoiceLine", "Invoice"])
 @on_variants([case for case in alternating_versions() if case.major and not case.shape.ids])
-def test_an_upgrade_killed_in_the_middle_has_not_been(shop: ChinookDatabase, table: str) -> None:
+def test_killed_upgrade_leaves_the_old_revision(shop: ChinookDatabase, table: str) -> None:
     assert shop.server is not None
     before = shop.dump()
     with shop.server.connect(shop.url.database or "") as other:

@@ -75,7 +75,7 @@ def test_a_chinook_that_is_closed_to_us_is_not_made_again(server: Server, comman
 
 
 @on_each_shape_unmigrated
-def test_a_newer_revision_is_told(shop: ChinookDatabase) -> None:
+def test_a_newer_revision_is_refused(shop: ChinookDatabase) -> None:
     with shop.engine.begin() as connection:
         upgrade(connection)
     shop.execute("UPDATE chinook_sim_version SET version_num = '9999'")

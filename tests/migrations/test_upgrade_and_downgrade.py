@@ -272,7 +272,7 @@ def test_ids_below_one_leave_a_sequence_at_its_start(shop: ChinookDatabase) -> N
 
 
 @on_three_shapes_unmigrated
-def test_a_lent_transaction_is_not_committed(shop: ChinookDatabase) -> None:
+def test_upgrade_does_not_commit_the_callers_transaction(shop: ChinookDatabase) -> None:
     before = shop.dump()
     with shop.engine.connect() as connection:
         upgrade(connection)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from chinook_sim import NoLedger, SaleFactory, UndoRefused, align, simulate_changes, undo
+from chinook_sim import (
+    InvalidInput,
+    NoLedger,
+    SaleFactory,
+    UndoRefused,
+    align,
+    simulate_changes,
+    undo,
+)
 from chinook_sim.database.clock import d1
 from chinook_sim.provisioning.migration_runner import upgrade
 from support.cases import on_each_shape, on_three_shapes, on_three_shapes_unmigrated
@@ -80,7 +89,7 @@ def test_sales_from_before_the_ledger_are_not_history(shop: ChinookDatabase) -> 
 
 
 @on_three_shapes
-def test_sales_on_a_day_of_the_history_are_told_apart(shop: ChinookDatabase) -> None:
+def test_sales_on_a_day_of_the_history_are_not_moved(shop: ChinookDatabase) -> None:
     # As if there had been more invoices once: only the ledger's ids tell then.
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = 1000 WHERE kind = 'baseline'")
     day = date.fromisoformat(min(dates(shop).values())[:10])
@@ -150,6 +159,19 @@ def test_a_shop_without_history_has_nothing_to_move(shop: ChinookDatabase) -> No
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
     assert (moved.days, moved.invoices, moved.run_id) == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timezone": "Mars"}, "'Mars' is not a time zone"),
+        ({"dry_run": "x"}, "dry_run must be True or False, got 'x'"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused(given: dict[str, Any], said: str) -> None:
+    with Session(create_engine("sqlite://")) as session, pytest.raises(InvalidInput, match=said):
+        align(session, **given)
 
 
 @on_three_shapes_unmigrated

@@ -375,7 +375,7 @@ def test_a_bare_machine_gets_its_history(command: Command) -> None:
     assert again.stderr == ""
 
 
-def test_days_with_other_sales_are_told_and_left_as_they_are(
+def test_days_with_other_sales_are_reported_and_not_changed(
     command: Command, tmp_path: Path
 ) -> None:
     year = ("backfill", str(START), str(END), "--per-day")
@@ -408,7 +408,7 @@ def test_days_with_other_sales_are_told_and_left_as_they_are(
 
 
 @pytest.mark.slow(reason="several backfills; other tests have their seeds")
-def test_the_seeds_told_are_those_of_the_sales(command: Command) -> None:
+def test_backfill_reports_the_seeds_of_its_sales(command: Command) -> None:
     for number in range(12):
         command("generate", "3", "--once", "--day", str(DAYS[number]), "--seed", str(number))
     year = ("backfill", str(START), str(END), "--per-day", "3")

@@ -144,7 +144,7 @@ def test_a_rule_of_the_user_s_is_named_through_another_driver(
 
 
 @on_variants(FEW)
-def test_customers_and_prices_that_a_trigger_skips_are_told(shop: ChinookDatabase) -> None:
+def test_a_trigger_that_skips_customers_or_prices_is_named(shop: ChinookDatabase) -> None:
     skip = trigger("[Customer]", "RETURN NULL;", "SELECT RAISE(IGNORE)")
     shop.execute(*skip[shop.server is None])
     before = shop.snapshot()
@@ -170,7 +170,7 @@ def test_a_factory_names_the_index_too(shop: ChinookDatabase) -> None:
 
 
 @on_variants([case for case in FEW if case.shape.postgresql])
-def test_ids_that_a_trigger_gives_are_told(shop: ChinookDatabase) -> None:
+def test_a_trigger_that_gives_other_ids_is_named(shop: ChinookDatabase) -> None:
     shop.execute(
         *trigger("[Invoice]", "NEW.[InvoiceId] := NEW.[InvoiceId] + 1000; RETURN NEW;", "")[0]
     )
@@ -250,7 +250,7 @@ NOT_PUT_BACK = [
 
 @pytest.mark.parametrize(("table", "event", "changes"), SKIPPED)
 @on_both_databases
-def test_a_trigger_that_skips_deletes_or_updates_is_told(
+def test_a_trigger_that_skips_deletes_or_updates_is_named(
     shop: ChinookDatabase, table: str, event: str, changes: dict[str, Any]
 ) -> None:
     batch(shop)
@@ -269,7 +269,7 @@ def test_a_trigger_that_skips_deletes_or_updates_is_told(
 
 @pytest.mark.parametrize(("table", "event", "changes"), NOT_PUT_BACK)
 @on_both_databases
-def test_a_trigger_that_skips_what_undo_does_is_told(
+def test_a_trigger_that_skips_rows_of_undo_is_named(
     shop: ChinookDatabase, table: str, event: str, changes: dict[str, Any]
 ) -> None:
     made = batch(shop)
@@ -290,7 +290,7 @@ def test_a_trigger_that_skips_what_undo_does_is_told(
 
 
 @on_both_databases
-def test_a_trigger_that_skips_what_align_does_is_told(shop: ChinookDatabase) -> None:
+def test_a_trigger_that_skips_rows_of_align_is_named(shop: ChinookDatabase) -> None:
     skipping(shop, "[Invoice]", "UPDATE")
     before = shop.snapshot()
 
@@ -305,7 +305,7 @@ def test_a_trigger_that_skips_what_align_does_is_told(shop: ChinookDatabase) -> 
 
 
 @on_both_databases
-def test_a_trigger_that_keeps_dates_as_they_are_is_told_by_align(shop: ChinookDatabase) -> None:
+def test_a_trigger_that_keeps_dates_is_named_by_align(shop: ChinookDatabase) -> None:
     if shop.server:
         shop.execute(
             "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS "
@@ -372,7 +372,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("call", "table", "event"), CALLS)
 @on_one_postgresql
-def test_a_trigger_that_skips_what_a_sql_function_does_is_told(
+def test_a_trigger_that_skips_rows_of_a_sql_function_is_named(
     shop: ChinookDatabase, call: str, table: str, event: str
 ) -> None:
     batch(shop)

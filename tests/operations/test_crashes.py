@@ -149,7 +149,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], int, int]] = {
 
 @some
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_command_tells_the_truth_about_a_lost_commit(
+def test_generate_reports_whether_a_lost_commit_was_made(
     shop: ChinookDatabase, command: Command, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
@@ -181,7 +181,9 @@ def test_the_command_tells_the_truth_about_a_lost_commit(
     indirect=["shop"],
 )
 @pytest.mark.parametrize("ending", ["not sent", "not answered"])
-def test_so_does_an_undo(shop: ChinookDatabase, command: Command, ending: str, what: str) -> None:
+def test_undo_reports_whether_a_lost_commit_was_made(
+    shop: ChinookDatabase, command: Command, ending: str, what: str
+) -> None:
     assert shop.server is not None
     options, status, sales = ENDINGS[ending]
     night = ("generate", "20", "--json", "--once", "--day", str(DAY))

@@ -224,8 +224,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"customer": Track(track_id=3)}, "customer must be a Customer or its id"),
     ({"customer": Customer(customer_id=7)}, "the Customer given has no row; add it"),
     ({"tracks": []}, "a sale has 1 to 5 tracks, got 0"),
-    ({"tracks": TRACKS[:6]}, "a sale has 1 to 5 tracks, got more"),
-    ({"tracks": itertools.count(1)}, "a sale has 1 to 5 tracks, got more"),
+    ({"tracks": TRACKS[:6]}, "a sale has 1 to 5 tracks, got more than 5"),
+    ({"tracks": itertools.count(1)}, "a sale has 1 to 5 tracks, got more than 5"),
     ({"tracks": 3}, "tracks must be Track objects or ids in a list, got 3"),
     ({"tracks": "3"}, "tracks must be"),
     ({"tracks": Track(track_id=3)}, "tracks must be"),
@@ -306,7 +306,7 @@ def test_there_must_be_as_many_tracks_as_lines(shop: ChinookDatabase) -> None:
     )
     with Session(shop.engine) as session, session.begin():
         factory = SaleFactory(session, seed=7)
-        with pytest.raises(InvalidInput, match="lines is 4, and the number of tracks is 3"):
+        with pytest.raises(InvalidInput, match=r"lines must be at most 3, .* got 4"):
             factory.create(DAY, lines=4)
         assert len(factory.create(DAY, lines=3).lines) == 3
 

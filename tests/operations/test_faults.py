@@ -52,7 +52,7 @@ def test_a_cut_connection_leaves_nothing(shop: ChinookDatabase, after: int) -> N
     assert shop.snapshot() == before
 
 
-def test_a_killed_server_comes_back_with_whole_batches_only(templates: object) -> None:
+def test_a_killed_server_comes_back_without_incomplete_batches(templates: object) -> None:
     from support.postgres_server import Server
 
     with Server(18) as server:

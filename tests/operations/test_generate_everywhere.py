@@ -217,7 +217,7 @@ def take_no_more_lines(shop: ChinookDatabase, *, after: int) -> None:
         )
 
 
-def test_a_failing_row_takes_the_whole_batch_back(shop: ChinookDatabase, driver: str) -> None:
+def test_a_failing_row_rolls_the_batch_back(shop: ChinookDatabase, driver: str) -> None:
     before = shop.snapshot()
     take_no_more_lines(shop, after=200)
     with Session(shop.engine_for(driver)) as session:
@@ -375,7 +375,7 @@ def test_a_database_without_a_table_is_no_chinook(shop: ChinookDatabase) -> None
     assert len(caught.value.missing) == 1
 
 
-def test_a_full_id_range_is_told_before_any_id_is_taken(shop: ChinookDatabase) -> None:
+def test_a_full_id_range_is_refused_before_any_id_is_taken(shop: ChinookDatabase) -> None:
     if shop.shape.ids not in ("", "PRIMARY KEY AUTOINCREMENT"):
         sequence = f"pg_get_serial_sequence('{shop.shape.spell('Invoice')}', 'invoice_id')"
         shop.execute(f"SELECT setval({sequence}, 2147483640)")

@@ -500,7 +500,7 @@ class ShopMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("case", parameters(alternating_versions(migrated=True)))
-def test_anything_in_any_order(
+def test_any_sequence_of_operations_matches_the_model(
     templates: DatabaseTemplates, case: DatabaseVariant, pytestconfig: pytest.Config
 ) -> None:
     steps = pytestconfig.getoption("--steps")

@@ -23,6 +23,8 @@ from chinook_sim import (
     generate_d1,
     live,
     recognise,
+    undo,
+    verify,
 )
 from chinook_sim.models import Run, RunInvoices
 from support.cases import on_both_databases
@@ -114,7 +116,23 @@ def test_a_batch_is_one_line_however_many_its_ids(shop: ChinookDatabase) -> None
     dry = BatchSummary(day=DAY, count=1, lines=1, revenue=Decimal("0.99"), seed=7, digest="")
     assert repr(dry) == "<BatchSummary 2026-01-31: 1 sale, revenue 0.99, seed 7>"
     stream = live(shop.engine, 4_000, seed=7)
+    assert repr(stream) == f"<LiveStream {stream.name}>"
     batch = next(stream)
     assert "latencies" not in repr(batch)
     assert len(repr(batch)) < 300
     stream.close()
+
+
+def test_results_of_many_runs_and_checks_are_one_line(shop: ChinookDatabase) -> None:
+    with Session(shop.engine) as session, session.begin():
+        factory = SaleFactory(session, seed=7)
+        assert repr(factory) == "<SaleFactory seed 7>"
+        for _ in range(3):
+            factory.create_batch(2, DAY)
+        checked = verify(session.connection(), day=DAY, expect=7)
+        assert repr(checked) == f"<VerifyResult {DAY}: {len(checked.checks)} checks, 1 failed>"
+        everything = verify(session.connection(), all_days=True)
+        assert repr(everything).startswith("<VerifyResult all days: ")
+        assert repr(undo(session, day=DAY, limit=1)) == "<UndoResult 1 run, 2 sales, 2 left>"
+        assert repr(undo(session, day=DAY)) == "<UndoResult 2 runs, 4 sales>"
+        assert repr(undo(session, day=DAY)) == "<UndoResult 0 runs, 6 sales, existed>"

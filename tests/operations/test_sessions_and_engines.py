@@ -224,7 +224,7 @@ from sqlalchemy import create_engine, func, select
 {override}
 
 @pytest.mark.parametrize("turn", range(3))
-def test_of_a_pipeline(chinook_session, turn):
+def test_pipeline(chinook_session, turn):
     before = chinook_session.scalar(select(func.count()).select_from(Invoice))
     assert before == {before}
     made = generate_d1(chinook_session, 5, seed=7)
@@ -264,7 +264,7 @@ def test_a_fixture_rolls_back_what_a_test_commits(tmp_path: Path) -> None:
 
 @on_both_databases
 @pytest.mark.slow(reason="makes several shops")
-def test_it_does_so_in_a_chinook_of_theirs(shop: ChinookDatabase, tmp_path: Path) -> None:
+def test_a_fixture_rolls_back_in_an_existing_chinook(shop: ChinookDatabase, tmp_path: Path) -> None:
     before = shop.snapshot()
     run_their_test(tmp_path, override=OVERRIDE.format(url=shop.text), before=30)
     assert shop.snapshot() == before

@@ -63,7 +63,7 @@ def test_a_run_is_taken_out_and_everything_else_stays(shop: ChinookDatabase) -> 
 
 
 @on_each_postgresql_shape
-def test_interleaved_runs_are_told_apart(shop: ChinookDatabase) -> None:
+def test_a_run_with_interleaved_ids_is_undone_alone(shop: ChinookDatabase) -> None:
     source = "invoice_id_seq" if not shop.shape.gives_ids else "invoice_invoice_id_seq"
     shop.execute(f"ALTER SEQUENCE {source} INCREMENT BY 2")
     even = make(shop, 10)
@@ -116,7 +116,9 @@ def test_a_run_whose_sales_were_changed_is_not_taken_out(
 @pytest.mark.parametrize(
     ("table", "key"), [("Invoice", "InvoiceId"), ("InvoiceLine", "InvoiceLineId")]
 )
-def test_rows_of_others_are_not_taken_along(shop: ChinookDatabase, table: str, key: str) -> None:
+def test_undo_does_not_delete_rows_that_refer_to_sales(
+    shop: ChinookDatabase, table: str, key: str
+) -> None:
     made = make(shop)
     shop.execute(
         "CREATE TABLE shipment (id int PRIMARY KEY, "
@@ -134,7 +136,9 @@ def test_rows_of_others_are_not_taken_along(shop: ChinookDatabase, table: str, k
 
 @on_three_shapes
 @pytest.mark.parametrize("rule", ["ON DELETE CASCADE", ""])
-def test_a_key_of_two_columns_is_followed_whole(shop: ChinookDatabase, rule: str) -> None:
+def test_a_foreign_key_of_two_columns_is_compared_as_a_pair(
+    shop: ChinookDatabase, rule: str
+) -> None:
     made = make(shop)
     own = shop.value("SELECT max([InvoiceId]) FROM [Invoice]")
     # Ids that are customers' must not be taken for invoices', nor the other way round.
@@ -154,7 +158,7 @@ def test_a_key_of_two_columns_is_followed_whole(shop: ChinookDatabase, rule: str
 
 
 @on_two_postgresql_shapes
-def test_a_row_that_refers_to_a_line_meanwhile_is_not_taken_along(shop: ChinookDatabase) -> None:
+def test_undo_does_not_delete_a_row_that_refers_to_a_line_meanwhile(shop: ChinookDatabase) -> None:
     made = make(shop)
     shop.execute(
         "CREATE TABLE shipment "

@@ -21,11 +21,14 @@ DAY = date(2026, 1, 30)
         ({"run": "abcd", "day": DAY}, "got run and day"),
         ({"run": 5}, "run must be a string, got 5"),
         ({"key": 5}, "key must be a string, got 5"),
-        ({"day": "2026-01-30"}, "a day must be"),
+        ({"day": "2026-01-30"}, "a day must be a datetime.date, got '2026-01-30'"),
         ({"backfill": (DAY,)}, "backfill must be the first and the last day"),
+        ({"backfill": 5}, "backfill must be the first and the last day, got 5"),
+        ({"backfill": DAY}, "backfill must be the first and the last day"),
         ({"backfill": (DAY, date(2026, 1, 1))}, "is before the first"),
         ({"day": DAY, "limit": 0}, "limit must be an integer, at least 1, got 0"),
         ({"day": DAY, "limit": "x"}, "limit must be an integer, at least 1, got 'x'"),
+        ({"day": DAY, "limit": True}, "limit must be an integer, at least 1, got True"),
     ],
 )
 def test_wrong_arguments_are_refused(given: dict[str, Any], said: str) -> None:

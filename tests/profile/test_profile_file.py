@@ -89,13 +89,19 @@ def test_what_cannot_be_a_profile_is_named(text: str | bytes, said: str, tmp_pat
     assert len(str(error.value)) < 400
 
 
-@pytest.mark.parametrize("name", ["realistc", "", "no/such.toml", ".", "x\0y", None, 3])
-def test_what_is_no_profile_is_told(name: Any) -> None:
+@pytest.mark.parametrize("name", ["realistc", "", "no/such.toml", ".", "x\0y"])
+def test_an_unknown_profile_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="use uniform, realistic or a TOML file"):
         load_profile(name)
 
 
-def test_a_profile_without_a_name_is_told_so() -> None:
+@pytest.mark.parametrize("given", [None, 3, b"mine.toml"], ids=str)
+def test_a_profile_of_another_type_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidInput, match="a profile must be uniform, realistic or a TOML"):
+        load_profile(given)
+
+
+def test_a_blank_profile_is_refused_as_missing() -> None:
     for name in ("", " "):
         with pytest.raises(InvalidInput, match="name or file is missing: use uniform"):
             load_profile(name)

@@ -70,7 +70,7 @@ def test_verify_sees_the_shape_that_was_asked_for(shop: ChinookDatabase) -> None
 
 
 @on_both_databases
-def test_sales_of_no_shape_have_none(shop: ChinookDatabase) -> None:
+def test_uniform_sales_pass_as_uniform_and_fail_another_profile(shop: ChinookDatabase) -> None:
     make(shop, profile="uniform")
     assert failed(judged(shop)) == []
     steep = failed(judged(shop, STEEP))

@@ -197,7 +197,7 @@ def test_statements_end_at_their_semicolons_only(
         assert statement.sql.strip().endswith("last")
 
 
-def test_a_copy_of_a_sqlite_file_is_whole(tmp_path: Path) -> None:
+def test_a_copy_of_a_sqlite_file_is_complete(tmp_path: Path) -> None:
     source, target = tmp_path / "it's a %20 file?.db", tmp_path / "copy.db"
     build_sqlite(SHAPES[4], source)
     before = source.read_bytes()
@@ -270,12 +270,12 @@ def test_a_chinook_comes_from_a_url(site: str, command: Command, tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", ["/nothing.db", "/shop.db/"])
-def test_a_url_without_a_chinook_is_told(site: str, tmp_path: Path, path: str) -> None:
+def test_a_url_without_a_chinook_is_refused(site: str, tmp_path: Path, path: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="404"):
         fetch(site + path, tmp_path)
 
 
-def test_a_url_that_cannot_be_read_is_told_without_its_password(tmp_path: Path) -> None:
+def test_a_url_that_cannot_be_read_is_named_without_its_password(tmp_path: Path) -> None:
     for url in (
         f"http://user:hunter2@127.0.0.1:{free_port()}/x.db",
         "http://user:hun/hunter2@127.0.0.1/x",

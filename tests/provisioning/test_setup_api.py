@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from sqlalchemy import create_engine, event, func, inspect, select
 from sqlalchemy.orm import Session
@@ -19,8 +20,10 @@ from chinook_sim import (
     Track,
     generate_d1,
     initialise,
+    invoice_history,
     migrate,
     recognise,
+    undo,
     upgrade,
     verify,
 )
@@ -141,6 +144,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"today": date(1, 1, 2)}, "today must be 0100-01-01 or later"),
     ({"ledger_schema": ""}, "ledger_schema must be the name of a schema"),
     ({"ledger_schema": 3}, "ledger_schema must be the name of a schema, got 3"),
+    ({"ledger_schema": "ledger"}, "a ledger schema needs PostgreSQL"),
+    ({"progress": 5}, "progress must be a function of a number of rows, got 5"),
     ({"source": 3}, "source must be the path of a dump, got 3"),
 ]
 
@@ -151,6 +156,19 @@ def test_wrong_arguments_of_initialise_are_refused(given: dict[str, Any], said: 
         with pytest.raises(InvalidInput, match=said):
             initialise(connection, **given)
         assert inspect(connection).get_table_names() == []
+
+
+def test_integers_of_numpy_are_accepted(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
+    one: Any = np.int64(1)
+    with Session(engine) as session, session.begin():
+        connection = session.connection()
+        assert initialise(connection, scale=one, seed=one).made == "stand-in"
+        made = generate_d1(session, one, day=DAY)
+        assert verify(connection, day=DAY, expect=one).ok
+        assert invoice_history(connection, one).origin == "before the ledger"
+        assert undo(session, day=DAY, limit=one).runs == (made.run_id,)
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

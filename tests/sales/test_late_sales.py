@@ -112,7 +112,7 @@ def test_verify_counts_the_late_ones_with_the_day_they_came_on(shop: ChinookData
 
 @on_both_databases
 @pytest.mark.slow(reason="test_undo.py and test_runs_and_keys.py have other sales")
-def test_undo_and_once_know_them(shop: ChinookDatabase) -> None:
+def test_late_sales_are_undone_and_made_once(shop: ChinookDatabase) -> None:
     before = shop.snapshot()
     made = make(shop, late="0.1", late_days=30, once=True)
     again = make(shop, late=Decimal("0.10"), late_days=30, once=True)
@@ -159,7 +159,7 @@ def test_late_sales_that_were_cancelled_count_with_the_day_of_their_run(
 
 
 @on_both_databases
-def test_a_dry_run_tells_how_many(shop: ChinookDatabase) -> None:
+def test_a_dry_run_reports_the_number_of_late_sales(shop: ChinookDatabase) -> None:
     options = BatchOptions(day=DAY, seed=1, backdating=backdating_rule(0.05, 7))
     with Session(shop.engine) as session:
         assert plan_batch(session, 200, options).late == 10
@@ -170,12 +170,14 @@ def test_a_dry_run_tells_how_many(shop: ChinookDatabase) -> None:
     [-0.1, 1.1, "x", float("nan"), float("inf"), 0.00001, None, "", True, "0_1", "٠.٥", " 0.5",
      "+0.5", "5e-1", "0.0.5", ".", "0.5\n"],
 )  # fmt: skip
-def test_a_share_is_a_share(share: Any, shop: ChinookDatabase) -> None:
+def test_a_wrong_share_of_late_sales_is_refused(share: Any, shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="share"):
         make(shop, late=share)
 
 
-test_a_share_is_a_share = on_variants(alternating_versions()[-1:])(test_a_share_is_a_share)
+test_a_wrong_share_of_late_sales_is_refused = on_variants(alternating_versions()[-1:])(
+    test_a_wrong_share_of_late_sales_is_refused
+)
 
 
 @on_variants(alternating_versions()[-1:])
@@ -183,7 +185,7 @@ def test_there_is_no_day_before_the_first(shop: ChinookDatabase) -> None:
     with pytest.raises(InvalidInput, match="less than 7 for 0001-01-07, got 7"):
         make(shop, day=date(1, 1, 7), late=0.5)
     assert make(shop, day=date(1, 1, 8), late=0.5).late == 50
-    with pytest.raises(InvalidInput, match="at least 1, got 0"):
+    with pytest.raises(InvalidInput, match="an integer between 1 and 10000, got 0"):
         make(shop, late=0.5, late_days=0)
 
 

@@ -68,7 +68,7 @@ def assert_same(one: SaleBatch, other: SaleBatch) -> None:
 
 
 @given(seeds, days, sizes, st.integers(0, 300), st.integers(0, 300))
-def test_a_slice_made_alone_is_that_slice_of_the_whole(
+def test_a_slice_equals_the_same_part_of_the_day(
     seed: int, day: date, tracks: int, one: int, other: int
 ) -> None:
     shop = catalogue(tracks=min(tracks, 5_000))

@@ -18,7 +18,7 @@ NOON = datetime.fromisoformat("2026-01-31 12:00:00")
 
 
 @on_all_postgresql_migrated
-def test_a_moment_is_kept_to_the_whole_second(shop: ChinookDatabase) -> None:
+def test_a_timestamp_is_truncated_to_the_second(shop: ChinookDatabase) -> None:
     moment = NOON.replace(microsecond=999_999)
     with connect(shop) as connection:
         ask = "SELECT * FROM simulate_new_sale(%s)"
@@ -72,7 +72,7 @@ WHOLE_DAY = (
 
 
 @on_all_postgresql_migrated
-def test_midnight_means_the_whole_day_and_the_ninety_before(shop: ChinookDatabase) -> None:
+def test_midnight_means_that_day_and_the_ninety_before(shop: ChinookDatabase) -> None:
     moments = ("2025-11-02", "2026-01-31", "2026-01-31 23:59:59")
     sold = {sell_at(shop, moment) for moment in moments}
     for moment in ("2025-11-01 23:59:59", "2026-02-01"):

@@ -188,7 +188,7 @@ def test_a_table_that_refers_and_cannot_be_read_is_named_with_its_grant(
 
 
 @on_each_postgresql_shape
-def test_rows_that_a_policy_hides_are_not_taken_along(shop: ChinookDatabase) -> None:
+def test_delete_sale_is_refused_if_a_policy_hides_rows(shop: ChinookDatabase) -> None:
     (first, _), (second, _) = sell(shop, 2)
     shop.execute(
         "CREATE TABLE review (invoice integer REFERENCES [Invoice] ON DELETE CASCADE)",

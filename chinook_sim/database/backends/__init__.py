@@ -2,7 +2,9 @@
 
 Another database is another module that implements `Backend`, an entry in `_BACKENDS`, and one in
 each table that is keyed by `Backend.name`: of writers, of snapshots, and of what a lost COMMIT
-became. The checks have a small dialect of their own.
+became. The checks have a small dialect of their own. Besides, it has to be added where the database
+is chosen (`urls.DRIVERS`, `Location.path`, `engine.make_engine`), where columns and indexes differ
+(`models.base`, `models.ledger`), and to what `init --from` reads (`source_file.kind`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["CLOSED_SCHEMA", "FOREIGN_KEYS", "LEDGER_WITHOUT_SHOP", "chinook_tables"]
+__all__ = [
+    "CLOSED_SCHEMA",
+    "COMMENTS",
+    "FOREIGN_KEYS",
+    "LEDGER_OWNER",
+    "LEFT_LEDGER",
+    "RENAMED_SHOP",
+    "SEARCHED_SCHEMAS",
+    "chinook_tables",
+]
 
 
 def _literals(names: Iterable[str]) -> str:
@@ -209,6 +218,78 @@ FOREIGN_KEYS = text(
        AND c.conparentid = 0
     """
 )
+
+
+RENAMED_SHOP = text(
+    f"""
+    SELECT quote_ident(h.nspname)
+      FROM pg_class m JOIN pg_namespace h ON h.oid = m.relnamespace
+     WHERE m.relname = '{VERSION_TABLE}' AND starts_with(obj_description(m.oid, 'pg_class'), :mark)
+       AND NOT EXISTS (SELECT FROM pg_namespace n
+                        WHERE obj_description(m.oid, 'pg_class')
+                              = CAST(:mark AS text) || n.nspname)
+       AND EXISTS (SELECT FROM pg_description d JOIN pg_proc p ON p.oid = d.objoid
+                     JOIN pg_namespace n ON n.oid = p.pronamespace
+                    WHERE d.classoid = 'pg_proc'::regclass AND starts_with(d.description, :ours)
+                      AND n.nspname = :schema)
+    """  # noqa: S608
+)
+"""The schemas of ledgers whose shop's schema was renamed, if a schema has our functions."""
+
+
+LEFT_LEDGER = text(
+    """
+    SELECT quote_ident(n.nspname), string_agg(
+               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
+               ORDER BY ours.thing)
+      FROM (SELECT h.oid, h.nspname FROM """  # noqa: S608
+    + LEDGER_WITHOUT_SHOP
+    + """
+            -- one in a schema of its own says of which shop it is
+            AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE) n
+     CROSS JOIN LATERAL (
+           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                         n.nspname, c.relname) AS thing
+             FROM pg_class c
+            WHERE c.relnamespace = n.oid
+              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
+                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
+           UNION ALL
+           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
+             FROM pg_proc p
+            WHERE p.pronamespace = n.oid
+              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
+     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
+    """
+)
+"""A schema that has a ledger without its shop, and the statements that move it to a schema."""
+
+
+LEDGER_OWNER = text(
+    """
+    SELECT quote_ident(pg_get_userbyid(c.relowner))
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = :marker AND NOT pg_has_role(c.relowner, 'USAGE')
+    """
+)
+"""The owner of the ledger in a schema, if the current role has not the owner's privileges."""
+
+
+SEARCHED_SCHEMAS = text(
+    """
+    SELECT quote_ident(nspname) FROM pg_namespace
+     WHERE nspname = ANY (string_to_array(
+               translate(current_setting('search_path'), '" ', ''), ','))
+    """
+)
+"""Schemas on the search path. `current_schemas` leaves out those that are closed to the role."""
+
+
+COMMENTS = {
+    "pg_class": text("SELECT obj_description(to_regclass(:name), 'pg_class')"),
+    "pg_proc": text("SELECT obj_description(to_regprocedure(:name), 'pg_proc')"),
+}
+"""The comment on a table, a sequence or a function, by the catalogue that has it."""
 
 
 def chinook_tables(connection: Connection) -> Iterable[TableRow]:

@@ -36,6 +36,9 @@ class LiveStream(Iterator[LiveBatch]):
         self._stream = stream
         self._batches = stream.run(seconds)
 
+    def __repr__(self) -> str:
+        return f"<LiveStream {self.name}>"
+
     def __next__(self) -> LiveBatch:
         return next(self._batches)
 
@@ -132,6 +135,8 @@ def live(
     check_engine(engine)
     if timezone is not None:
         check_timezone(timezone)
+    if stop is not None and not isinstance(stop, threading.Event):
+        raise InvalidInput(f"stop must be a threading.Event, got {stop!r:.40}")
     arrivals = Arrivals(
         draw_seed() if seed is None else check_seed(seed), check_rate(rate), check_mix(mix)
     )
@@ -153,6 +158,6 @@ def _seconds(duration: object) -> float:
     number = math.nan if isinstance(given, bool) else given
     if not isinstance(number, int | float) or not 0 < number < math.inf:
         raise InvalidInput(
-            f"a duration must be a number of seconds, more than 0, not {duration!r:.40}"
+            f"a duration must be a number of seconds, more than 0, got {duration!r:.40}"
         )
     return float(number)

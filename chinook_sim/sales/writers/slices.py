@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from chinook_sim.sales.fingerprints import FINGERPRINT_SIZE, fingerprints
+from chinook_sim.sales.fingerprints import by_range, fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from chinook_sim.sales.batch import SaleBatch, SalePlan
+    from chinook_sim.sales.fingerprints import RecordedRange
     from chinook_sim.sales.id_ranges import IdRanges
 
-__all__ = ["NumberedSlice", "RecordedRange", "numbered", "recorded_ranges", "timestamps"]
+__all__ = ["NumberedSlice", "numbered", "recorded_ranges", "timestamps"]
 
 
 class NumberedSlice(NamedTuple):
@@ -50,25 +51,12 @@ def numbered(plan: SalePlan, invoice_ids: IdRanges, line_ids: IdRanges) -> Itera
         sales, lines = sales + batch.count, lines + batch.lines
 
 
-class RecordedRange(NamedTuple):
-    """A row of `RunInvoices`: some consecutive sales of a run, in the order of its columns."""
-
-    run_id: str
-    first_id: int
-    last_id: int
-    step: int
-    fingerprints: bytes
-
-
 def recorded_ranges(run_id: str, plan: SalePlan, invoice_ids: IdRanges) -> Iterator[RecordedRange]:
     """Yield what the ledger keeps of a plan's invoices, a slice at a time, in the order of ids."""
     sales = 0
     for batch in plan.slices():
-        known, place = fingerprints(batch), 0
-        for ids in invoice_ids[sales : sales + batch.count].ranges:
-            end = place + len(ids) * FINGERPRINT_SIZE
-            yield RecordedRange(run_id, ids[0], ids[-1], ids.step, known[place:end])
-            place = end
+        ids = invoice_ids[sales : sales + batch.count]
+        yield from by_range(run_id, ids, fingerprints(batch))
         sales += batch.count
 
 
