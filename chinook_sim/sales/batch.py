@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from chinook_sim.dates import DAY_SECONDS
 from chinook_sim.sales.digest import Digest
 from chinook_sim.sales.weights import curves_of
 from chinook_sim.sampling.draws import sample_sales
@@ -32,8 +33,6 @@ __all__ = [
     "Tally",
     "draw_batch",
 ]
-
-DAY_SECONDS = 86_400
 
 CHUNK_SALES = 2_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chinook_sim.dates import DAY_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
@@ -43,8 +45,6 @@ MAX_BASKET = 5
 
 SEED_LIMIT = 2**63
 """Seeds are whole numbers from 0 up to, not including, this: what a BIGINT column holds."""
-
-_DAY_SECONDS = 86_400
 
 WORDS = 4
 
@@ -177,7 +177,7 @@ def chosen(
 def _seconds(words: NDArray[np.uint64], running: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Turn words into seconds of the day, those of an hour all alike."""
     if running is None:
-        return scaled_below(words, _DAY_SECONDS)
+        return scaled_below(words, DAY_SECONDS)
     # One draw for both: how far it lies within the hour's part says which second.
     ends = running * _HOUR_SECONDS
     drawn = scaled_below(words, int(ends[-1]))
