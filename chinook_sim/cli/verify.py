@@ -69,7 +69,7 @@ def verify(
     The exit status is 1 if a check fails. Without --expect, a day without sales fails.
     """
     from chinook_sim import verify as run_checks
-    from chinook_sim.sampling.profile import load_profile
+    from chinook_sim.sampling.profile_file import load_profile
     from chinook_sim.verification import take_snapshot
 
     if everything and day is not None:

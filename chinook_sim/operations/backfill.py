@@ -42,7 +42,8 @@ from chinook_sim.operations.options import (
 )
 from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.sales.catalogue import read_catalogue
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os

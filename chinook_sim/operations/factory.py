@@ -31,7 +31,8 @@ from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import allocate
 from chinook_sim.sales.id_positions import advance_sequences
 from chinook_sim.sampling.draws import MAX_BASKET
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os

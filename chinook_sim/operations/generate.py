@@ -8,7 +8,7 @@ from chinook_sim.kinds import ChangeCounts, RunKind
 from chinook_sim.operations.options import BatchOptions, backdating_rule
 from chinook_sim.operations.run_batch import run_batch
 from chinook_sim.sales.batch import NO_BACKDATING
-from chinook_sim.sampling.profile import load_profile
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os

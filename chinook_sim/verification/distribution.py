@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chinook_sim.dates import bounds
 from chinook_sim.errors import InvalidInput
-from chinook_sim.sampling.profile import REALISTIC, UNIFORM, load_profile
+from chinook_sim.sampling.profile import REALISTIC, UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 from chinook_sim.verification.expected_sales import factor_of, scrambled
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.verification.recorded_runs import date_of
