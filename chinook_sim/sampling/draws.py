@@ -32,7 +32,7 @@ __all__ = [
     "MAX_BASKET",
     "SEED_LIMIT",
     "WORDS",
-    "Curves",
+    "CumulativeWeights",
     "SampledSales",
     "chosen",
     "philox_words",
@@ -74,11 +74,11 @@ class SampledSales:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curves:
-    """How often each choice is drawn; None where all are equally likely.
+class CumulativeWeights:
+    """How often each choice is drawn; None if all are equally likely.
 
-    Each is a running sum of integer weights, int64, whose total is below 2**53, so that choosing is
-    exact.
+    Each is the cumulative sum of integer weights, int64. The total is below 2**53, so that choosing
+    is exact.
 
     Attributes:
         customers: one for each customer.
@@ -93,7 +93,7 @@ class Curves:
     tracks: NDArray[np.int64] | None = None
 
 
-_ALIKE = Curves()
+_EQUAL = CumulativeWeights()
 
 
 def sample_sales(
@@ -104,12 +104,12 @@ def sample_sales(
     *,
     customers: int,
     tracks: int,
-    curves: Curves = _ALIKE,
+    weights: CumulativeWeights = _EQUAL,
 ) -> SampledSales:
     """Draw sales `start` to `stop` (exclusive) of a day.
 
     Customers, seconds, basket sizes from 1 to `MAX_BASKET`, and the tracks of a basket are uniform
-    where curves do not say otherwise. Where the catalogue has fewer tracks than `MAX_BASKET`, the
+    unless weights are given. Where the catalogue has fewer tracks than `MAX_BASKET`, the
     largest basket has all.
 
     Args:
@@ -119,21 +119,21 @@ def sample_sales(
         stop: index after the last sale.
         customers: how many customers there are to choose from, at least 1.
         tracks: how many tracks there are to choose from, at least 1.
-        curves: what is chosen more often than what.
+        weights: how often each choice is drawn.
     """
     buyer, moment, size, first = philox_words(seed, day, _FIRST_STREAM, start, stop).T
     more = philox_words(seed, day, _TRACK_STREAM, start, stop).T
     largest = min(MAX_BASKET, tracks)
-    sizes = chosen(size, largest, curves.baskets) + 1
+    sizes = chosen(size, largest, weights.baskets) + 1
     words = [first, *more][:largest]
     baskets: Sequence[NDArray[np.integer]] = (
         _distinct(words, tracks)
-        if curves.tracks is None
-        else _distinct_weighted(words, curves.tracks)
+        if weights.tracks is None
+        else _distinct_weighted(words, weights.tracks)
     )
     return SampledSales(
-        customers=chosen(buyer, customers, curves.customers),
-        seconds=_seconds(moment, curves.hours),
+        customers=chosen(buyer, customers, weights.customers),
+        seconds=_seconds(moment, weights.hours),
         sizes=sizes,
         # Row by row, the first `size` of each.
         tracks=np.column_stack(baskets)[_FIRST_OF[sizes, :largest]].astype(np.int64),
