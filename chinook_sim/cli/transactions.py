@@ -137,7 +137,7 @@ def commit_once(
                 done.append(work(session))
             written_by = server_transaction_of(connection)
     except CommitUnanswered as error:
-        run_id = done[0].witness if undoing else done[0].run_id
+        run_id = done[0].probe_run_id if undoing else done[0].run_id
         if run_id is None:
             raise
         find_outcome(settings, location, error, run_id, written_by, undone=undoing)

@@ -57,7 +57,8 @@ class UndoResult:
         lines: the number of their lines.
         revenue: the sum of their totals.
         existed: whether all of it had been undone before, and nothing was done now.
-        witness: a run that is undone if all of it is, to look for where COMMIT is not answered.
+        probe_run_id: a run whose state shows whether the undo was committed, if the answer to
+            COMMIT is lost; for a stream that was undone before, the name of the stream.
         runs: the ids of the runs that were undone now, the latest first.
         left: how many of the runs asked for still stand, because of `limit`.
     """
@@ -69,7 +70,7 @@ class UndoResult:
     lines: int
     revenue: Decimal
     existed: bool
-    witness: str
+    probe_run_id: str
     runs: tuple[str, ...] = ()
     left: int = 0
 
@@ -149,7 +150,7 @@ def undo(
             raise InvalidInput(f"{what}; `chinook-sim status` lists the runs")
         total = found.total
         made = (total.sales, total.lines, total.revenue)
-        return UndoResult(None, None, total.day, *made, existed=True, witness=found.undone)
+        return UndoResult(None, None, total.day, *made, existed=True, probe_run_id=found.undone)
 
 
 def _undo_stream(
@@ -159,7 +160,7 @@ def _undo_stream(
     all_of_it = stream_of(connection, name)
     standing = runs_of_stream(connection, name)
     if not standing:
-        return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, witness=name)
+        return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, probe_run_id=name)
     made = _undo_all(session, connection, chinook, standing, limit, name)
     return replace(made, run_id=name, kind=RunKind.LIVE, day=all_of_it.day)
 
@@ -219,7 +220,7 @@ def _undo_all(
         lines,
         revenue,
         existed=False,
-        witness=undone[0],
+        probe_run_id=undone[0],
         runs=tuple(undone),
         left=len(left),
     )

@@ -54,7 +54,7 @@ def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: ChinookD
     assert set(done.runs) == {run.run_id for run in runs}
     assert (done.sales, done.day, done.left, done.existed) == (60, DAY, 0, False)
     assert done.revenue == sum(run.revenue for run in runs)
-    assert done.witness in done.runs
+    assert done.probe_run_id in done.runs
     assert_sound(shop)
     # Sales at the prices of before are sound, too.
     make(shop, 20, once=True)
