@@ -194,8 +194,8 @@ class _Chooser:
         # In a statement of its own, which sees what was done to them before they were locked.
         return self._ids(select(Invoice.invoice_id).where(still, *candidates))
 
-    def _ids(self, question: Any) -> list[int]:
-        return sorted(self._connection.scalars(question))
+    def _ids(self, query: Any) -> list[int]:
+        return sorted(self._connection.scalars(query))
 
 
 def make_changes(

@@ -52,7 +52,7 @@ def missing_grants(connection: Connection, needed: Iterable[Privilege]) -> str:
     wanted = list(dict.fromkeys(needed))
     schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
     missing = _missing(connection, schemas)
-    # The server answers no question about the tables of a schema that is closed to us.
+    # Privileges on a table cannot be looked up without USAGE on its schema.
     closed = tuple(
         f"{schema.removeprefix('SCHEMA ')}." for right, schema in missing if right == "USAGE"
     )
@@ -77,21 +77,21 @@ def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
 
 def _missing(connection: Connection, needed: list[Privilege]) -> list[Privilege]:
     """Return those rights that the current role has not; one round trip for all."""
-    questions: list[str] = []
+    tests: list[str] = []
     values: dict[str, str] = {}
     for place, (right, thing) in enumerate(needed):
         kind, _, name = thing.partition(" ")
-        if kind not in _QUESTIONS:
+        if kind not in _PRIVILEGE_TESTS:
             kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
-        questions.append(_QUESTIONS[kind].format(place))
+        tests.append(_PRIVILEGE_TESTS[kind].format(place))
         values |= {f"name{place}": name, f"right{place}": right}
-    if not questions:
+    if not tests:
         return []
-    held = connection.execute(text(f"SELECT {', '.join(questions)}"), values).one()
+    held = connection.execute(text(f"SELECT {', '.join(tests)}"), values).one()
     return [need for need, yes in zip(needed, held, strict=True) if not yes]
 
 
-_QUESTIONS = {
+_PRIVILEGE_TESTS = {
     # A right to some columns may do; there is no such thing for DELETE.
     "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :right{0})",
     "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :right{0})",

@@ -83,14 +83,14 @@ def _resolve_on_server(
 ) -> bool | None:
     from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
 
-    question: Any = (
+    query: Any = (
         postgresql.insert(RUN)
         .values(run_id=run_id, kind="probe", version=__version__)
         .on_conflict_do_nothing()
         .returning(literal(False))
     )
     if undone:
-        question = _read(run_id, undone=True).with_for_update()
+        query = _read(run_id, undone=True).with_for_update()
     for forced in (False, True):
         with connection.begin() as transaction:
             # What the other transaction committed while we waited must be seen.
@@ -99,7 +99,7 @@ def _resolve_on_server(
                 _end(connection, server_transaction)
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
             try:
-                answer = connection.scalar(question)
+                answer = connection.scalar(query)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                     raise

@@ -254,8 +254,8 @@ def find_runs(connection: Connection, *conditions: ColumnElement[bool]) -> Found
     """Return the runs that meet some conditions, and lock the rows of those that stand."""
     # Runs of one transaction have the same time, and in SQLite all runs of a second.
     latest = RUN.c.created_at.desc(), func.coalesce(RUN.c.last_invoice_id, 0).desc(), RUN.c.run_id
-    question = select(RUN.c.run_id, RUN.c.sales).where(*conditions, RUN.c.undone_at.is_(None))
-    active: Any = connection.execute(question.order_by(*latest).with_for_update())
+    query = select(RUN.c.run_id, RUN.c.sales).where(*conditions, RUN.c.undone_at.is_(None))
+    active: Any = connection.execute(query.order_by(*latest).with_for_update())
     found: list[Row[Any]] = list(active)
     if found:
         return Found(found)

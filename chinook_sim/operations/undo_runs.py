@@ -170,8 +170,8 @@ class RunUndoing:
     def _left(self, makers: RunMakers, others: list[Row[Any]]) -> list[Row[Any]]:
         """Return the runs that have sales, all of them; where not all were deleted, refuse."""
         there = np.zeros(len(makers.runs), dtype=np.int64)
-        question = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
-        for (numbers,) in number_columns(self._connection, question):
+        query = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
+        for (numbers,) in number_columns(self._connection, query):
             there += np.bincount(makers.of(np.array(numbers)), minlength=len(makers.runs))
         for run, left in zip(makers.runs, there.tolist(), strict=True):
             if left != run.sales and (left or others):

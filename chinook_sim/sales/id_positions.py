@@ -96,7 +96,7 @@ def _read_positions(
     sources = tuple(
         (table, source, name) for (table, source, _), name in zip(wanted, names, strict=True)
     )
-    parameters, *found = connection.execute(_question(sources, ledger=chinook.ledger)).one()
+    parameters, *found = connection.execute(_positions_query(sources, ledger=chinook.ledger)).one()
     noted = json.loads(parameters or "{}").get(_GIVEN, {})
     return [
         _Seen(source, max(it or 0 for it in (highest, *known, noted.get(table.name))), last)
@@ -108,7 +108,7 @@ def _read_positions(
 
 # `SaleFactory.create` asks for each sale, and the answer takes less than making the statement.
 @lru_cache(maxsize=64)
-def _question(
+def _positions_query(
     sources: tuple[tuple[Any, IdSource, str | None], ...], *, ledger: bool
 ) -> Select[Any]:
     """Return the statement that reads how far ids have been given.

@@ -196,8 +196,8 @@ def _by_age(
         for condition in (f"NOT ({older})", older)
     )
     remarks = (
-        history.expect_none(called, question, f"invoice {what}", f"invoices {what}", remark=True)
-        for question, what in (
+        history.expect_none(called, query, f"invoice {what}", f"invoices {what}", remark=True)
+        for query, what in (
             (statements.WITHOUT_TRACKS, "without tracks"),
             (statements.REPEATED_TRACKS, "with a track twice"),
         )

@@ -302,8 +302,8 @@ class _DistributionChecker:
         figure = f"{counts}: {wrong[0]}" if wrong else counts
         return [Check(name, not wrong, figure, len(wrong), measured={"days": len(runs)})]
 
-    def _by_day(self, question: str) -> dict[date, int]:
-        return {date_of(row.day): row.sales for row in self._query.rows(question)}
+    def _by_day(self, query: str) -> dict[date, int]:
+        return {date_of(row.day): row.sales for row in self._query.rows(query)}
 
     def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
         """Compare what was seen with weights, by a chi-square test."""

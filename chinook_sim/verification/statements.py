@@ -1,4 +1,4 @@
-"""The questions that checks ask, with names in braces; see `CheckQuery`.
+"""The queries of the checks, with names in braces; see `CheckQuery`.
 
 Each is a SELECT of the ids of what is wrong.
 """

@@ -1,4 +1,4 @@
-"""Transactions whose outcome is in question: lost answers and serialization failures."""
+"""Transactions whose outcome is unknown: lost answers and serialization failures."""
 
 from __future__ import annotations
 

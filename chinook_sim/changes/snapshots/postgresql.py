@@ -162,13 +162,13 @@ class PostgresqlSnapshots:
         )
 
     def _run(self, statement: str, **values: Any) -> Any:
-        question = sql_text(statement)
+        query = sql_text(statement)
         if "ids" in values:
-            question = question.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+            query = query.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
         if "runs" in values:
-            question = question.bindparams(bindparam("runs", type_=ARRAY(String)))
+            query = query.bindparams(bindparam("runs", type_=ARRAY(String)))
             values["runs"] = list(values["runs"])
-        return self._connection.execute(question, values)
+        return self._connection.execute(query, values)
 
     def _names(self, part: Part) -> tuple[str, str, str]:
         key, owner = (quoted(self._connection, name) for name in (part.key, part.owner))
