@@ -33,7 +33,7 @@ __all__ = ["PRICE_POINTS", "ShopMutator", "note_prices_undone"]
 PRICE_POINTS = (99, 199)
 """The prices of tracks in every real Chinook, in cents. Prices that the tracks have come first."""
 
-# Streams of the generator that nothing else reads.
+# Substreams of the generator that nothing else reads.
 _MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
 
 

@@ -45,7 +45,7 @@ BY_ID = 3
 """In how many of these rounds ids are drawn, if that may find candidates."""
 
 
-# Streams of the generator that nothing else reads.
+# Substreams of the generator that nothing else reads.
 _CANCELLED, _UPDATED, _UPDATED_LARGE, _ADDED = range(16, 20)
 
 _IDS = 16  # from the first three of these on, those by which ids are drawn
@@ -140,7 +140,7 @@ class _Chooser:
         self._recent = _recent(day)
         self._span = span
 
-    def choose(self, stream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
+    def choose(self, substream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
         """Return the ids of as many invoices, rising; of all where there are fewer."""
         chosen: list[int] = []
         seen: list[int] = []
@@ -150,8 +150,8 @@ class _Chooser:
             missing = wanted - len(chosen)
             drawn: list[int] = []
             if self._span and turn < BY_ID:
-                drawn = self._draw_ids(stream, missing, candidates, turn)
-            drawn = drawn or self._draw(stream, missing, candidates)
+                drawn = self._draw_ids(substream, missing, candidates, turn)
+            drawn = drawn or self._draw(substream, missing, candidates)
             seen += drawn
             chosen += self._lock_candidates(drawn, candidates) if self._locked else drawn
             if len(chosen) == wanted or not drawn:
@@ -159,13 +159,13 @@ class _Chooser:
         return sorted(chosen)
 
     def _draw_ids(
-        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
+        self, substream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
     ) -> list[int]:
         """Draw ids out of a span, as many as will do if one in eight is a candidate's."""
         low, high = self._span or (0, 0)
         size = 8 * wanted + 8
         drawn = sample_below(
-            self._seed, self._day, stream + _IDS, (turn + 1) * size, high - low + 1
+            self._seed, self._day, substream + _IDS, (turn + 1) * size, high - low + 1
         )[turn * size :]
         ids = dict.fromkeys((low + drawn).tolist())
         those = self._backend.in_values(Invoice.invoice_id, ids)
@@ -173,11 +173,11 @@ class _Chooser:
         return sorted([id_ for id_ in ids if id_ in found][:wanted])
 
     def _draw(
-        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
+        self, substream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
     ) -> list[int]:
         count = select(func.count()).select_from(Invoice).where(*candidates)
         size = self._connection.scalar(count) or 0
-        ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
+        ranks = sample_ranks(self._seed, self._day, substream, wanted, size)
         place = func.row_number().over(order_by=Invoice.invoice_id) - 1
         placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
         drawn = self._backend.in_values(placed.c.place, ranks.tolist())

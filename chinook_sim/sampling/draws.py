@@ -48,9 +48,9 @@ SEED_LIMIT = 2**63
 
 WORDS = 4
 
-_FIRST_STREAM = 0  # words: customer, second of the day, basket size, first track
+_FIRST_SUBSTREAM = 0  # words: customer, second of the day, basket size, first track
 
-_TRACK_STREAM = 1  # words: second to fifth track
+_TRACK_SUBSTREAM = 1  # words: second to fifth track
 
 _HOUR_SECONDS = 3_600
 
@@ -121,8 +121,8 @@ def sample_sales(
         tracks: how many tracks there are to choose from, at least 1.
         weights: how often each choice is drawn.
     """
-    buyer, moment, size, first = philox_words(seed, day, _FIRST_STREAM, start, stop).T
-    more = philox_words(seed, day, _TRACK_STREAM, start, stop).T
+    buyer, moment, size, first = philox_words(seed, day, _FIRST_SUBSTREAM, start, stop).T
+    more = philox_words(seed, day, _TRACK_SUBSTREAM, start, stop).T
     largest = min(MAX_BASKET, tracks)
     sizes = chosen(size, largest, weights.baskets) + 1
     words = [first, *more][:largest]
@@ -144,10 +144,10 @@ _FIRST_OF = np.arange(MAX_BASKET) < np.arange(MAX_BASKET + 1)[:, np.newaxis]
 """For each basket size, which of the tracks drawn are in it."""
 
 
-def philox_words(seed: int, day: date, stream: int, start: int, stop: int) -> NDArray[np.uint64]:
-    """Return the words of counters start to stop of a stream, shape (stop - start, 4)."""
+def philox_words(seed: int, day: date, substream: int, start: int, stop: int) -> NDArray[np.uint64]:
+    """Return the words of counters start to stop of a substream, shape (stop - start, 4)."""
     # NumPy's Philox steps its counter before it gives the first words, hence one less.
-    counter = ((stream << 64) + start - 1) % 2**256
+    counter = ((substream << 64) + start - 1) % 2**256
     generator = np.random.Philox(
         key=np.array([seed, day.toordinal()], dtype=np.uint64), counter=counter
     )
