@@ -94,7 +94,7 @@ class SaleFactory:
         self._known: tuple[Chinook, Catalogue] | None = None
         self._ahead: _Ahead | None = None
         self._made: Counter[date] = Counter()
-        self._in_step = False
+        self._sequences_advanced = False
 
     def build(
         self,
@@ -242,7 +242,7 @@ class SaleFactory:
         given = all(
             ids.kind == "sequence" and ids.default for ids in (known.invoice_ids, known.line_ids)
         )
-        if not self._in_step:
+        if not self._sequences_advanced:
             # The first under a savepoint, so that what is wrong with the shop is told as for a
             # batch: after a failed flush the database could not be asked any more.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
@@ -250,7 +250,7 @@ class SaleFactory:
                 if given:
                     advance_sequences(connection, chinook)
                 self._flush(invoice, connection, chinook, given=given)
-            self._in_step = True
+            self._sequences_advanced = True
         else:
             with translated():
                 connection = connection_of(self._session)

@@ -156,12 +156,12 @@ def undo(
 def _undo_stream(
     session: Session, connection: Connection, chinook: Chinook, name: str, limit: int | None
 ) -> UndoResult:
-    """Undo those runs of a stream that stand, a slice at a time, the latest first."""
+    """Undo the active runs of a stream, a slice at a time, the latest first."""
     all_of_it = stream_of(connection, name)
-    standing = runs_of_stream(connection, name)
-    if not standing:
+    active_runs = runs_of_stream(connection, name)
+    if not active_runs:
         return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, probe_run_id=name)
-    made = _undo_all(session, connection, chinook, standing, limit, name)
+    made = _undo_all(session, connection, chinook, active_runs, limit, name)
     return replace(made, run_id=name, kind=RunKind.LIVE, day=all_of_it.day)
 
 
@@ -169,24 +169,24 @@ def _undo_all(
     session: Session,
     connection: Connection,
     chinook: Chinook,
-    standing: Sequence[Row[Any]],
+    active_runs: Sequence[Row[Any]],
     limit: int | None,
     stream: str | None = None,
 ) -> UndoResult:
-    """Undo runs, all of which stand, a slice at a time.
+    """Undo active runs, a slice at a time.
 
     Args:
         session: whose transaction it is.
         connection: its connection.
         chinook: what was recognised.
-        standing: run_id and sales of each, the latest first.
+        active_runs: run_id and sales of each, the latest first.
         limit: the number of runs after which it ends, if not with the last.
         stream: the stream that all of them are of, if they are.
 
     Raises:
         UndoRefused: as for `undo`.
     """
-    left = {row.run_id: row.sales for row in standing}
+    left = {row.run_id: row.sales for row in active_runs}
     wanted = len(left) if limit is None else min(limit, len(left))
     if wanted < len(left):
         # Before anything is committed: what would prevent a later slice.
