@@ -214,7 +214,7 @@ def _change(
 
 def _purpose(changes: ChangeCounts) -> Purpose:
     if changes.new_customers or changes.moves or changes.price_changes:
-        return "shop"
+        return "customers and prices"
     return "changes" if changes else "batch"
 
 

@@ -281,7 +281,7 @@ def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
 
 def _purpose(subjects: set[str]) -> Purpose:
     if subjects - {"invoice"}:
-        return "undo shop"
+        return "undo customers and prices"
     return "undo changes" if subjects else "undo"
 
 

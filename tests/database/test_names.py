@@ -481,7 +481,8 @@ def test_grants_are_right_in_a_schema_of_any_name(home: tuple[ChinookDatabase, s
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         lacking = missing_grants(
-            connection, required_privileges(connection, recognise(connection), "shop")
+            connection,
+            required_privileges(connection, recognise(connection), "customers and prices"),
         )
     execute(shop, *re.split("; (?=GRANT)", lacking))
     with Session(engine) as session, session.begin():
