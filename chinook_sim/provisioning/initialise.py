@@ -25,7 +25,7 @@ from chinook_sim.database.connections import (
 )
 from chinook_sim.database.engine import make_engine
 from chinook_sim.database.identifiers import SPELLING_NAMES
-from chinook_sim.database.introspection import place_of, recognise
+from chinook_sim.database.introspection import find_candidate, recognise
 from chinook_sim.database.schema import CHINOOK_TABLES
 from chinook_sim.database.transactions import translated
 from chinook_sim.dates import check_day
@@ -176,7 +176,7 @@ def _make(
         raise InvalidInput(
             "this file exists already; a source is copied into a new one, under another name"
         )
-    if place_of(connection) is None:
+    if find_candidate(connection) is None:
         _refuse_others(connection)
         _refuse_other_drivers(connection)
         if source is not None:
