@@ -134,7 +134,7 @@ def _never(*_: object, **__: object) -> None:
 
 
 def is_ours(name: str | None) -> bool:
-    """Tell whether `alembic check` is to compare a table: those of Chinook are the user's."""
+    """Return whether `alembic check` compares a table; it leaves out Chinook's own tables."""
     return (name or "").startswith("chinook_sim_") and name != VERSION_TABLE
 
 

@@ -278,7 +278,7 @@ def _variable(reason: str, location: Location) -> str | None:
 
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:
-    """Tell whether another attempt may succeed where this one failed."""
+    """Return whether another attempt may succeed after this error."""
     if location.path is not None:
         return False
     said = str(error.orig)

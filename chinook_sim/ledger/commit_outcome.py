@@ -57,7 +57,7 @@ def resolve_commit_outcome(
     *,
     undone: bool = False,
 ) -> bool | None:
-    """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
+    """Return whether a transaction whose COMMIT was not answered was committed; None if unknown.
 
     The server may still be at it. So nothing is read that does not wait for the other transaction
     first: a row with the same run_id is inserted, which finds the run's own row committed or gone,

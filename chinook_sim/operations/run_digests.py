@@ -105,7 +105,7 @@ def _by_run(
 
 
 def amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
-    """Tell whether quantities or totals, which the digest does not hold, are others now."""
+    """Return whether quantities or totals, which the digest does not hold, have changed."""
     # Rounded, as SQLite keeps amounts as floating-point numbers.
     prices = func.round(InvoiceLine.unit_price * 100, type_=Numeric)
     lines = select(func.sum(prices)).where(InvoiceLine.invoice_id == Invoice.invoice_id)

@@ -46,8 +46,8 @@ def fetch(source: str, directory: Path) -> Path:
         return path
     if scheme[1].lower() not in ("http", "https", "file"):
         raise InvalidInput(f"a source cannot be a {scheme[1]}:// URL; use http, https or a file")
-    # Where a password begins and ends in a URL that is not well written nobody can tell, so none is
-    # taken, and nothing of such a URL is shown.
+    # In a malformed URL it is unknown where a password begins and ends. So such a URL is refused,
+    # and nothing of it is shown.
     if "@" in source or not source.isprintable() or " " in source:
         raise InvalidInput(
             "the URL of a source must be without user and password; write an @ as %40 and a "
@@ -131,7 +131,7 @@ def load_sqlite(path: Path, target: Path) -> None:
 
 
 def publish(draft: Path, path: Path) -> bool:
-    """Give a finished file its name, unless there is a file of that name; tell whether it was."""
+    """Give a finished file its name, unless there is such a file; return whether it was done."""
     try:
         # A link is made or not, in one step, and never replaces anything.
         os.link(draft, path)

@@ -48,7 +48,7 @@ class Peak(NamedTuple):
     factor: float
 
     def is_on(self, day: date) -> bool:
-        """Tell whether a day is this one."""
+        """Return whether a day is this one."""
         return day.isoformat().endswith(self.day)
 
 

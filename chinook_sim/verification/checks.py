@@ -189,7 +189,7 @@ def _by_age(
         older, called = "i.{invoice_id} <= :baseline", "invoices older than the ledger"
         parameters = parameters | {"baseline": baseline}
     else:
-        # Without a ledger nothing else tells them apart; simulated sales rarely are.
+        # Without a ledger nothing else distinguishes them; few simulated sales are at midnight.
         older, called = "{at_midnight}", "invoices dated at midnight"
     newer, history = (
         CheckQuery(connection, f"{scope} AND {condition}", parameters)

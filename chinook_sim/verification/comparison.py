@@ -147,7 +147,7 @@ class _Comparer:
             expected.runs[number].note("missing", missing)
 
     def _concerned(self, expected: Expected) -> NDArray[np.bool_]:
-        """Tell of each sale whether it is judged: made by a run of the day, or dated on it."""
+        """Return whether each sale is judged: made by a run of the day, or dated on it."""
         # The last one is for those of runs that are not compared.
         whole = np.array([*(run.whole for run in expected.runs), False], dtype=bool)
         # Of a late sale that is gone only its fingerprint still knows the day.
@@ -231,7 +231,7 @@ def _places(sales: Sales, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
 def _differing(
     sales: Sales, expected: Expected, place: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Tell of each sale in what it differs from what is expected at a place."""
+    """Return in what each sale differs from the sale expected at its place."""
     prints, known, starts = expected.prints[place], expected.known[place], expected.starts[place]
     customer, second, billing, lines = (prints[name].astype(np.int64) for name in FIELDS)
     # The same number modulo 2**32 may be another century.

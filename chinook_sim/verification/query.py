@@ -138,12 +138,17 @@ def begun(connection: Connection) -> Iterator[Chinook]:
         yield chinook
 
 
-_LIVES = ("Address", "City", "State", "Country", "PostalCode")
+_ADDRESS_COLUMNS = ("Address", "City", "State", "Country", "PostalCode")
 
 _SAME = {
-    "same_bill": ("i", "c.after", Invoice, ("CustomerId", *(f"Billing{name}" for name in _LIVES))),
-    "same_address": ("t", "c.after", Customer, _LIVES),
-    "same_address_before": ("t", "b.before", Customer, _LIVES),
+    "same_bill": (
+        "i",
+        "c.after",
+        Invoice,
+        ("CustomerId", *(f"Billing{name}" for name in _ADDRESS_COLUMNS)),
+    ),
+    "same_address": ("t", "c.after", Customer, _ADDRESS_COLUMNS),
+    "same_address_before": ("t", "b.before", Customer, _ADDRESS_COLUMNS),
 }
 """Conditions by name: which row has what was kept where, and of which table and columns."""
 

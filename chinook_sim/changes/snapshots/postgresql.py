@@ -242,7 +242,7 @@ class PostgresqlSnapshots:
         return quoted(self._connection, name).strip('"')
 
     def _columns(self, part: Part, runs: Sequence[str], subject: Subject) -> list[str]:
-        """Return the columns of a table that were taken down and can be written, quoted."""
+        """Return the columns of a table that a snapshot holds and that can be written, quoted."""
         table = self._names(part)[0]
         found = self._run(
             "SELECT quote_ident(a.attname) FROM pg_catalog.pg_attribute a "  # noqa: S608

@@ -187,7 +187,7 @@ class SqliteSnapshots:
         }
 
     def _is(self, name: str, known: str | None) -> bool:
-        """Tell whether a column is the one that Chinook knows by that name."""
+        """Return whether a column is the one that Chinook knows by that name."""
         return known is not None and _folded(name) == _folded(
             quoted(self._connection, known).strip('"')
         )
@@ -264,7 +264,7 @@ class SqliteSnapshots:
 
 
 def _same_row(there: dict[str, Any], kept: dict[str, Any], compared: set[str]) -> bool:
-    """Tell whether the columns that are compared hold the same; one may be gone since."""
+    """Return whether the compared columns are equal; one may have been dropped since."""
     return all(
         name not in there
         or _folded(name) not in compared

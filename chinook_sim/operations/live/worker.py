@@ -329,7 +329,7 @@ class Worker:
 
 
 def _is_locked(error: BatchFailed) -> bool:
-    """Tell whether a transaction waited for a lock for as long as it may."""
+    """Return whether a transaction failed because it reached the lock timeout."""
     return error.sqlstate == LOCK_NOT_AVAILABLE or "database is locked" in str(error)
 
 
