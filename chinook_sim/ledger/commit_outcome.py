@@ -25,7 +25,7 @@ __all__ = [
     "server_transaction_of",
 ]
 
-LOCK_TIMEOUT = 5
+PROBE_LOCK_TIMEOUT = 5
 """Seconds that `resolve_commit_outcome` waits for a transaction to end by itself, and again after
 ending it."""
 
@@ -97,7 +97,7 @@ def _resolve_on_server(
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
             if forced:
                 _end(connection, server_transaction)
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PROBE_LOCK_TIMEOUT}s'"))
             try:
                 answer = connection.scalar(query)
             except DBAPIError as error:

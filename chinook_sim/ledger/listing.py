@@ -12,7 +12,7 @@ from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
 from chinook_sim.ledger.request import ONCE
 from chinook_sim.ledger.streams import STREAM_LENGTH
-from chinook_sim.models import Run
+from chinook_sim.models import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,6 @@ __all__ = [
     "latest_runs",
     "of_day",
 ]
-
-RUN = Run.__table__
 
 
 class RunListing(NamedTuple):

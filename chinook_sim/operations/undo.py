@@ -24,7 +24,7 @@ from chinook_sim.ledger.recording import mark_undone
 from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
 from chinook_sim.models import Change, Run
 from chinook_sim.operations.align import move_back
-from chinook_sim.operations.undo_runs import RUN, RunUndoing, refused, stream_in
+from chinook_sim.operations.undo_runs import RUN_LABEL_COLUMNS, RunUndoing, refused, stream_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["UndoResult", "undo"]
 
-RUNS = 1_000
-"""Runs undone in one piece."""
+SLICE_RUNS = 1_000
+"""Runs that are undone in one slice."""
 
-SALES = 500_000
-"""Sales after which such a piece ends: 16 bytes of memory for each."""
+SLICE_SALES = 500_000
+"""Sales after which a slice ends: 16 bytes of memory for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def _undo_all(
     days: list[date] = []
     sales, lines, revenue = 0, 0, Decimal("0.00")
     while len(undone) < wanted:
-        some = _slice(connection, left, min(RUNS, wanted - len(undone)))
+        some = _slice(connection, left, min(SLICE_RUNS, wanted - len(undone)))
         rows = connection.execute(
             select(Run.__table__).where(of_runs(connection, Run.run_id, some))
         ).all()
@@ -231,7 +231,7 @@ def _slice(connection: Connection, left: dict[str, int], most: int) -> list[str]
     some: list[str] = []
     sales = 0
     for run_id, made in left.items():
-        if some and (len(some) == most or sales + made > SALES):
+        if some and (len(some) == most or sales + made > SLICE_SALES):
             break
         some.append(run_id)
         sales += made
@@ -267,7 +267,7 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
 def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
     """Refuse where invoices that an alignment moved were cancelled since."""
     by = connection.execute(
-        select(*RUN)
+        select(*RUN_LABEL_COLUMNS)
         .join(Change, Change.run_id == Run.run_id)
         .where(
             Change.kind == ChangeKind.CANCELLATION,

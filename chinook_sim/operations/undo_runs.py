@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.kinds import Subject
 
-__all__ = ["RUN", "RunUndoing", "refused", "stream_in"]
+__all__ = ["RUN_LABEL_COLUMNS", "RunUndoing", "refused", "stream_in"]
 
 NAMED = 10
 """Runs that an error message names."""
 
-RUN = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
+RUN_LABEL_COLUMNS = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
 """What an error message needs to know of a run."""
 
 
@@ -223,7 +223,7 @@ class RunUndoing:
         bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
         # What was cancelled since could not be restored without them.
         cancelled = connection.execute(
-            select(*RUN)
+            select(*RUN_LABEL_COLUMNS)
             .join(Change, Change.run_id == Run.run_id)
             .where(
                 Change.kind == ChangeKind.CANCELLATION,
@@ -237,7 +237,7 @@ class RunUndoing:
             return
         why = f"customers who signed up in {self._whose} have bought {found} times"
         by = connection.execute(
-            select(*RUN)
+            select(*RUN_LABEL_COLUMNS)
             .select_from(Invoice)
             .join(RunInvoices, in_range(Invoice.invoice_id))
             .join(Run, Run.run_id == RunInvoices.run_id)

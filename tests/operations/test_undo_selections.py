@@ -73,12 +73,12 @@ def test_a_day_is_undone_in_slices_of_any_size(
     shop.execute("UPDATE chinook_sim_run SET created_at = '2026-01-01 00:00:00'")
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = NULL WHERE kind = 'generate'")
     for runs, sales in ((1, 500_000), (3, 500_000), (1_000, 25), (1_000, 500_000)):
-        monkeypatch.setattr(undoing, "RUNS", runs)
-        monkeypatch.setattr(undoing, "SALES", sales)
+        monkeypatch.setattr(undoing, "SLICE_RUNS", runs)
+        monkeypatch.setattr(undoing, "SLICE_SALES", sales)
         with Session(shop.engine) as session:
             assert len(undo(session, day=DAY).runs) == 8
             session.rollback()
-    monkeypatch.setattr(undoing, "SALES", 25)
+    monkeypatch.setattr(undoing, "SLICE_SALES", 25)
     take_back(shop, day=DAY)
     assert shop.snapshot() == before
 
