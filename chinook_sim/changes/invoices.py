@@ -188,7 +188,8 @@ class _Chooser:
     ) -> list[int]:
         """Lock invoices until the transaction ends; return those that still are candidates."""
         those = select(Invoice.invoice_id).where(self._backend.in_values(Invoice.invoice_id, ids))
-        # What another transaction is at is passed over: two batches never wait for each other.
+        # SKIP LOCKED: rows that another transaction holds are skipped, so batches do not wait for
+        # each other.
         held = self._ids(those.with_for_update(skip_locked=True))
         still = self._backend.in_values(Invoice.invoice_id, held)
         # In a statement of its own, which sees what was done to them before they were locked.

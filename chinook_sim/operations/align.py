@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Alignment", "align", "move_back", "moved_without"]
 
 KEY = RunKind.ALIGN
-"""The key of its run in the ledger, so that there is one."""
+"""The key of its run: a fixed one, so that only one alignment can be active."""
 
 
 @dataclass(frozen=True, slots=True)

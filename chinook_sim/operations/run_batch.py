@@ -187,7 +187,7 @@ def _change(
     changer = ShopMutator(
         connection, chinook, plan.catalogue, run_id=request.run_id, seed=seed, day=day
     )
-    # Before any row is locked: see there.
+    # Before any row is locked. See `lock_id_allocation`.
     lock_id_allocation(connection, chinook)
     newcomers = changer.sign_up(wanted.new_customers)
     moved = changer.move(wanted.moves)

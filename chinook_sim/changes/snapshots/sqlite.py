@@ -35,7 +35,7 @@ Document = dict[str, Rows]
 
 
 class SqliteSnapshots:
-    """Row by row, a slice of invoices at a time."""
+    """Row by row, a slice of subjects at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -97,7 +97,7 @@ class SqliteSnapshots:
         for some in _slices(self._ids(runs, subject)):
             now, kept = self._now(subject, some), self._kept(runs, subject, some)
             for number in some:
-                # As it was found by the next one; at last, as it is now.
+                # After each change: what the next one found, or the current row after the last one.
                 found = [*(before for before, _ in kept[number][1:]), now.get(number)]
                 if not all(
                     self._same(part, then, after)
@@ -295,7 +295,7 @@ def _document(kept: str | None) -> Document | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what stands in JSON for a value, of which JSON has not all."""
+    """Return a JSON representation of a value that JSON cannot hold."""
     if isinstance(value, bytes):
         return {"blob": value.hex()}
     if isinstance(value, float) and not math.isfinite(value):
@@ -304,7 +304,7 @@ def _plain(value: Any) -> Any:
 
 
 def _value(found: dict[str, Any]) -> Any:
-    """Return the value that an object stands for, if it is not the object that is meant."""
+    """Decode `{"blob": …}` or `{"real": …}`; return any other object unchanged."""
     if found.keys() == {"blob"}:
         return bytes.fromhex(found["blob"])
     return float(found["real"]) if found.keys() == {"real"} else found
