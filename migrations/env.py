@@ -1,7 +1,7 @@
-"""Alembic's door: the same settings as the command, or a connection that is provided.
+"""Entry point of Alembic: with the settings of the command, or with a provided connection.
 
-Everything happens in one transaction, under a lock, so that an upgrade is whole or has not been.
-With `--sql` the database is looked at, to write the script for what is there; nothing is changed.
+Everything happens in one transaction, under a lock, so that an upgrade is done completely or not at
+all. With `--sql` the database is only read, since the script depends on what is there.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's: a connection that is gone without a word is noticed within a minute, not two hours."""
+"""Settings of libpq: a dead connection is detected within a minute, not two hours."""
 
 
 def make_engine(
@@ -72,10 +72,14 @@ def make_engine(
         hide_parameters=True,
         # Whatever default the role or the database has.
         isolation_level="READ COMMITTED",
-        # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
-        # reach a server that has never seen what was prepared.
-        # Past SQLAlchemy, which takes `host=a,b&port=1` for an error.
-        connect_args={"prepare_threshold": None, **_defaults(location), **location.parameters},
+        connect_args={
+            # A pooler in transaction mode, as on Neon's -pooler hosts, may send the next statement
+            # to another server process, which has not prepared it.
+            "prepare_threshold": None,
+            # Parameters are passed here, since SQLAlchemy rejects the URL `host=a,b&port=1`.
+            **_defaults(location),
+            **location.parameters,
+        },
     )
 
 
@@ -283,7 +287,7 @@ def _may_pass(error: DBAPIError, location: Location) -> bool:
         return False
     said = str(error.orig)
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
-    # A server that answers FATAL has made up its mind, but for these.
+    # A FATAL answer is final, except for these.
     return "FATAL" not in said or any(word in said for word in waking)
 
 

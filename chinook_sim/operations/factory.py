@@ -213,11 +213,11 @@ class SaleFactory:
 
             factory.create(date(2026, 1, 31), customer=customer, tracks=[1, 2])
 
-        A flush that fails takes the session's transaction with it, as SQLAlchemy's do, but for the
-        factory's first; put
-        `with session.begin_nested():` around what shall be lost alone (with SQLite, see what
-        SQLAlchemy says of its savepoints). One a sale is no default: it takes a third more time,
-        and a PostgreSQL slows down for everybody while a transaction has more than 64 of them.
+        If a flush fails, SQLAlchemy rolls back the session's transaction. To lose only one sale,
+        wrap the call in `with session.begin_nested():`. This is not the default because it takes a
+        third more time, and more than 64 savepoints in a transaction slow PostgreSQL down. The
+        factory's first sale always has a savepoint. For SQLite, see SQLAlchemy's documentation on
+        savepoints.
 
         Args:
             at: as for `build`.
@@ -243,8 +243,8 @@ class SaleFactory:
             ids.kind == "sequence" and ids.default for ids in (known.invoice_ids, known.line_ids)
         )
         if not self._sequences_advanced:
-            # The first under a savepoint, so that what is wrong with the shop is told as for a
-            # batch: after a failed flush the database could not be asked any more.
+            # The first sale has a savepoint, so that errors are explained as for a batch: after a
+            # failed flush without one, the database answers no more queries.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
                 invoice = self._make(connection, day, moment, choices)
                 if given:

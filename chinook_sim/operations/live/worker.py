@@ -1,4 +1,4 @@
-"""Sales that never stop: arriving at random, each dated when it comes, in small transactions.
+"""Live streams: sales that arrive at random times, in small transactions.
 
 Arrivals are a Poisson process. Whatever has arrived when a transaction ends makes the next one, so
 transactions are as small as the database is quick.
@@ -128,7 +128,7 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """For how long the shop has been open, or was."""
+        """Seconds since the stream began, or its total duration."""
         return (self._closed or self._time.passed) if self.open else 0.0
 
     def run(self, seconds: float) -> Generator[LiveBatch, None, None]:
@@ -193,7 +193,7 @@ class Worker:
         """Pass over what has waited for too long, other than for a connection.
 
         Only where more has come than the next transaction takes: as many as arrive may well go
-        through a database, or a wire, where each transaction takes its time.
+        through a database or a network where each transaction takes long.
         """
         while True:
             passed = min(self._time.passed, self._time.end)
