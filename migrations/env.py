@@ -20,7 +20,7 @@ from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
 from chinook_sim.database.dotenv import load_dotenv
-from chinook_sim.database.engine import limit, make_engine, open_connection
+from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
 from chinook_sim.database.identifiers import printing, sql_text
 from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.database.settings import find_database, scrub
@@ -149,7 +149,7 @@ def run_with_settings() -> None:
         location = find_database(os.environ, directory=Path.cwd())
         secrets = location.secrets
         with connected(location) as connection, connection.begin():
-            limit(connection, LOCK_TIMEOUT, None)
+            set_timeouts(connection, LOCK_TIMEOUT, None)
             run(connection)
     except (ChinookSimError, DBAPIError) as error:
         said = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()

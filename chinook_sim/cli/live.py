@@ -141,7 +141,7 @@ def open_stream(
     wanted: dict[str, Any],
 ) -> LiveStream:
     """Create the stream, with the timeouts of the command."""
-    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
     from chinook_sim.operations.live.api import live as stream
 
     engine = make_engine(location, writing=True, lock_timeout=settings.lock_timeout)
@@ -158,7 +158,7 @@ def open_stream(
         stop=stop,
         say=say,
         connect=connect,
-        prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
+        prepare=lambda it: set_timeouts(it, settings.lock_timeout, settings.statement_timeout),
     )
     return made
 

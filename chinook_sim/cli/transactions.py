@@ -30,7 +30,7 @@ T = TypeVar("T")
 @contextmanager
 def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open a transaction, and commit it if the block succeeds and `writing` is true."""
-    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
     from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 
     engine = make_engine(location, writing=writing, lock_timeout=settings.lock_timeout)
@@ -40,7 +40,7 @@ def transaction(settings: CliContext, location: Location, *, writing: bool) -> I
             open_connection(engine, location, say=settings.say) as connection,
         ):
             connection.begin()
-            limit(connection, settings.lock_timeout, settings.statement_timeout)
+            set_timeouts(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
             if writing:
                 commit(settings, connection)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.settings import Location
 
-__all__ = ["limit", "make_engine", "open_connection"]
+__all__ = ["make_engine", "open_connection", "set_timeouts"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _defaults(location: Location) -> dict[str, str | int]:
     }
 
 
-def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
+def set_timeouts(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
     """Set the timeouts of a PostgreSQL transaction, in seconds; 0 disables one.
 
     The settings of `session_settings` are pinned as well. All are local to the transaction: behind
@@ -200,7 +200,7 @@ def open_connection(
             return connection
         except DBAPIError as error:
             reason = _reason(error, location)
-            if _means_nothing(error, location):
+            if _is_invalid_setting(error, location):
                 raise InvalidInput(
                     f"{location.asked} cannot be used: {reason}; "
                     f"check {_variable(reason, location) or location.source}"
@@ -243,7 +243,7 @@ UNUSABLE = (
 )
 
 
-def _means_nothing(error: DBAPIError, location: Location) -> bool:
+def _is_invalid_setting(error: DBAPIError, location: Location) -> bool:
     """Return whether a setting is invalid: an unknown service, a wrong sslmode or option."""
     if location.path is not None:
         return False

@@ -125,7 +125,7 @@ def run_batch(
         writer = choose_writer(connection, chinook)
         if plan.count:
             ids = writer.write(plan, tally.lines, context.progress or (lambda _: None))
-            logger.debug("wrote the sales by %s", writer.way)
+            logger.debug("wrote the sales by %s", writer.method)
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=request.run_id, key=request.key)

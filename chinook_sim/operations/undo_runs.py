@@ -22,14 +22,14 @@ from chinook_sim.models import (
     Run,
     RunInvoices,
 )
-from chinook_sim.operations.align import moved_without
+from chinook_sim.operations.align import alignment_after_cancellation
 from chinook_sim.operations.run_digests import (
     RunMakers,
     amounts_changed,
     number_columns,
     run_digests,
 )
-from chinook_sim.sales.id_positions import remember
+from chinook_sim.sales.id_positions import record_highest_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ class RunUndoing:
         """
         self._lock_all()
         # Customers who signed up are deleted after what they bought.
-        self._take_out()
+        self._delete_sales()
         self._restore(self._subjects)
 
     def undo_together(self) -> None:
@@ -116,11 +116,11 @@ class RunUndoing:
         # Invoices first, as only then the sales are as they were made; the customers who signed up
         # last, as they bought some of them.
         self._restore([subject for subject in self._subjects if subject == "invoice"])
-        self._take_out()
+        self._delete_sales()
         self._restore([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
-        remember(self._connection, self._chinook)
+        record_highest_ids(self._connection, self._chinook)
         self._lock(self._sales)
         if self._subjects:
             these = of_runs(self._connection, Change.run_id, self._ids)
@@ -132,7 +132,7 @@ class RunUndoing:
             these = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
             self._connection.execute(select(func.count()).select_from(these.subquery()))
 
-    def _take_out(self) -> None:
+    def _delete_sales(self) -> None:
         connection, ids = self._connection, self._sales
         found = connection.scalar(
             select(func.count()).select_from(Invoice).where(Invoice.invoice_id.in_(ids))
@@ -193,7 +193,7 @@ class RunUndoing:
                     f"{self._left_it} ({subject} {changed[0]})",
                     self._others(),
                 )
-        moved = moved_without(self._connection, *self._ids)
+        moved = alignment_after_cancellation(self._connection, *self._ids)
         if moved is not None:
             raise UndoRefused(
                 f"not undone: {self._whose} cancelled invoices of the history, which was moved "

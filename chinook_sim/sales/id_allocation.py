@@ -15,7 +15,7 @@ evaluated once for each row before the rows are written. Its next ids are not kn
 
 A sequence never gives an id twice. Elsewhere the highest id is not enough, since its row may have
 been deleted. The ledger knows the invoices of all runs, undone ones too, and what was cancelled.
-`remember` records the highest ids before `undo` deletes rows, since the ledger has no ids of lines.
+`record_highest_ids` is called before `undo` deletes rows, since the ledger has no ids of lines.
 """
 
 from __future__ import annotations

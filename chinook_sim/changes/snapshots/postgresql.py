@@ -230,7 +230,11 @@ class PostgresqlSnapshots:
         Columns of the owner's are no part of a change: a trigger may set them at any time.
         """
         names = (column.name for column in part.table.columns)
-        return [quoted(self._connection, it) for it in names if it not in (part.key, part.aside)]
+        return [
+            quoted(self._connection, it)
+            for it in names
+            if it not in (part.key, part.unrestored_column)
+        ]
 
     def _rows(self, document: str, part: Part, kind: str = "jsonb") -> str:
         return f"{kind}_array_elements(CAST({document} AS {kind}) -> '{part.name}')"

@@ -160,7 +160,7 @@ class SqliteSnapshots:
                     known |= {
                         _quote(name): it
                         for name, it in last.get(number, row).items()
-                        if name in columns and self._is(name, part.aside)
+                        if name in columns and self._is(name, part.unrestored_column)
                     }
                     marks = ", ".join("?" * len(known))
                     insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
@@ -197,7 +197,9 @@ class SqliteSnapshots:
 
         Columns of the owner's are no part of a change: a trigger may set them at any time.
         """
-        names = (column.name for column in part.table.columns if column.name != part.aside)
+        names = (
+            column.name for column in part.table.columns if column.name != part.unrestored_column
+        )
         return {_folded(quoted(self._connection, name).strip('"')) for name in names}
 
     def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
