@@ -19,9 +19,11 @@ from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
+from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
 from chinook_sim.database.dotenv import load_dotenv
 from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
 from chinook_sim.database.identifiers import printing, sql_text
+from chinook_sim.database.locks import MIGRATION_LOCK
 from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import ChinookSimError, MigrationRefused
@@ -29,8 +31,6 @@ from chinook_sim.models import Base
 from chinook_sim.provisioning.ledger_location import installed_in
 from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
-    MIGRATION_LOCK,
-    TRANSACTION_SETUP,
     check_upgrade_privileges,
     lock,
     new_schema,

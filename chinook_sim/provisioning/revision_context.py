@@ -11,7 +11,6 @@ from alembic import op
 from sqlalchemy import Table, inspect, text
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
 from chinook_sim.database.identifiers import apply_spelling, quoted, sql_text
 from chinook_sim.database.introspection import find_candidate
 from chinook_sim.database.locks import MIGRATION_LOCK
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import SchemaCandidate
 
 __all__ = [
-    "MIGRATION_LOCK",
-    "TRANSACTION_SETUP",
     "RevisionContext",
     "check_init_privileges",
     "check_upgrade_privileges",
