@@ -60,7 +60,7 @@ class UndoResult:
         probe_run_id: a run whose state shows whether the undo was committed, if the answer to
             COMMIT is lost; for a stream that was undone before, the name of the stream.
         runs: the ids of the runs that were undone now, the latest first.
-        left: how many of the runs asked for still stand, because of `limit`.
+        left: how many of the selected runs are still active, because of `limit`.
     """
 
     run_id: str | None

@@ -50,7 +50,7 @@ __all__ = ["compare"]
 def compare(
     connection: Connection, day: date | None = None, *, baseline: int, days_back: int
 ) -> Comparison:
-    """Compare the runs that stand with what is in the tables.
+    """Compare the active runs with what is in the tables.
 
     Args:
         connection: on a recognised Chinook with a ledger.
@@ -203,7 +203,7 @@ class _Comparer:
 
 
 class _Changed:
-    """Sales as they were before the first change that stands, asked for in the order of ids."""
+    """Sales as they were before the first active change, read in the order of ids."""
 
     def __init__(self, connection: Connection, slices: Iterator[Sequence[Row[Any]]]) -> None:
         self._connection = connection

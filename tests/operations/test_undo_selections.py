@@ -14,7 +14,7 @@ from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
 from support.cases import alternating_versions, on_both_databases, on_three_shapes, on_variants
 from support.runs import make
-from support.selections import change, fill, history, standing, take_back
+from support.selections import change, count_active_runs, fill, history, take_back
 
 if TYPE_CHECKING:
     from support.databases import ChinookDatabase
@@ -91,12 +91,12 @@ def test_a_day_that_others_changed_is_not_undone(shop: ChinookDatabase) -> None:
     there = shop.snapshot()
     with pytest.raises(UndoRefused, match=f"undo run {str(later.run_id)[:8]} first"):
         take_back(shop, day=DAY)
-    assert (shop.snapshot(), standing(shop)) == (there, 3)
+    assert (shop.snapshot(), count_active_runs(shop)) == (there, 3)
     take_back(shop, day=DAY + timedelta(days=1))
     shop.execute("UPDATE [Invoice] SET [Total] = [Total] + 1 WHERE [InvoiceId] = 45")
     with pytest.raises(UndoRefused, match="sales were changed"):
         take_back(shop, day=DAY)
-    assert standing(shop) == 2
+    assert count_active_runs(shop) == 2
 
 
 @on_three_shapes
@@ -118,7 +118,7 @@ def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None
             assert set(done.runs) == {days[-1].run_id, days[-2].run_id}
     assert lefts == [3, 1, 0]
     # A run under another key is no day of the backfill.
-    assert standing(shop) == 1
+    assert count_active_runs(shop) == 1
     again = take_back(shop, backfill=days_of_it)
     assert (again.existed, again.runs, again.sales) == (True, (), 25)
     take_back(shop, str(mine.run_id))
@@ -139,7 +139,7 @@ def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
     assert history(shop, first).changes
     with pytest.raises(UndoRefused, match=f"undo run {str(other.run_id)[:8]} first"):
         take_back(shop, backfill=(START, DAY), limit=1)
-    assert standing(shop) == 6
+    assert count_active_runs(shop) == 6
     take_back(shop, str(other.run_id))
     assert take_back(shop, backfill=(START, DAY), limit=1).left == 4
 
@@ -245,7 +245,7 @@ def test_a_name_that_means_two_runs_is_refused(shop: ChinookDatabase) -> None:
     change(shop, updates=1, key="job")
     with pytest.raises(InvalidInput, match=r"2 runs have the key 'job'.*generate"):
         take_back(shop, key="job")
-    assert standing(shop) == 3
+    assert count_active_runs(shop) == 3
 
 
 @on_both_databases
@@ -263,7 +263,7 @@ def test_runs_are_selected_in_one_way(shop: ChinookDatabase) -> None:
     for selected, said in wrong:
         with pytest.raises(InvalidInput, match=said):
             take_back(shop, **selected)
-    assert standing(shop) == 1
+    assert count_active_runs(shop) == 1
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
     # It moved the history, whichever day that is: it is named to be undone.
