@@ -69,7 +69,7 @@ def choose_changes(
     locked: bool = False,
     span: tuple[int, int] | None = None,
 ) -> SelectedInvoices:
-    """Choose the invoices to change; fewer than wanted if there are not so many candidates.
+    """Choose the invoices to change; fewer than wanted if there are not enough candidates.
 
     Candidates are the invoices of the day and of the `WINDOW` days before it. An invoice that rows
     other than its lines refer to is never cancelled. Invoices with fewer than five tracks are

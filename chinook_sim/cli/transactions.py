@@ -103,7 +103,7 @@ def with_retries(
     *,
     undoing: bool = False,
 ) -> tuple[T, int]:
-    """Call a function in a transaction; retry the whole transaction if others got in its way.
+    """Call a function in a transaction; retry the transaction if it conflicts with another.
 
     Returns:
         What `work` returned, and the number of retries.

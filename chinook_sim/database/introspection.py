@@ -144,11 +144,12 @@ def _candidate(spelling: Spelling, found: Sequence[TableRow]) -> SchemaCandidate
 
 
 def _choose(places: Sequence[SchemaCandidate]) -> SchemaCandidate:
-    whole = [place for place in places if not place.missing(SALE_TABLES)]
-    if not whole:
+    complete = [place for place in places if not place.missing(SALE_TABLES)]
+    if not complete:
         raise _nothing_here(places)
     # The search path decides, as it would for a statement; without it only one may be there.
-    first = [place for place in whole if place.on_path and place.schema == whole[0].schema] or whole
+    schema = complete[0].schema
+    first = [place for place in complete if place.on_path and place.schema == schema] or complete
     if len(first) > 1:
         where = ", ".join(
             f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first

@@ -192,7 +192,7 @@ def _make(
             "this database holds tables of Chinook already; a source needs an empty one"
         )
     else:
-        # Before anything is made: an upgrade would complete what is not a whole Chinook.
+        # Before anything is made: an upgrade would complete an incomplete Chinook.
         _check_spelling(recognise(connection), spelling)
     upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
     require_ledger(recognise(connection))

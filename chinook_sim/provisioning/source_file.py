@@ -122,9 +122,9 @@ def load_sqlite(path: Path, target: Path) -> None:
             closing(sqlite3.connect(source, uri=True)) as chinook,
             closing(sqlite3.connect(target)) as copy,
         ):
-            (sound,) = chinook.execute("PRAGMA quick_check(1)").fetchone()
-            if sound != "ok":
-                raise InvalidInput(f"{path} is damaged: {sound.splitlines()[-1]}")
+            (result,) = chinook.execute("PRAGMA quick_check(1)").fetchone()
+            if result != "ok":
+                raise InvalidInput(f"{path} is damaged: {result.splitlines()[-1]}")
             chinook.backup(copy)
     except sqlite3.Error as error:
         raise InvalidInput(f"{path} cannot be read as a SQLite file: {error}") from None
@@ -141,8 +141,8 @@ def publish(draft: Path, path: Path) -> bool:
         # A file system without links: the next best is to create the name, which fails if it is
         # taken, and then to fill it.
         try:
-            with path.open("xb") as file, draft.open("rb") as whole:
-                shutil.copyfileobj(whole, file)
+            with path.open("xb") as file, draft.open("rb") as source:
+                shutil.copyfileobj(source, file)
         except FileExistsError:
             return False
     return True

@@ -44,7 +44,7 @@ MAX_BASKET = 5
 """The most tracks a sale has."""
 
 SEED_LIMIT = 2**63
-"""Seeds are whole numbers from 0 up to, not including, this: what a BIGINT column holds."""
+"""Seeds are integers from 0 up to, not including, this: what a BIGINT column holds."""
 
 WORDS = 4
 
@@ -156,7 +156,7 @@ def philox_words(seed: int, day: date, substream: int, start: int, stop: int) ->
 
 
 def scaled_below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
-    """Turn words into whole numbers from 0 to limit - 1."""
+    """Turn words into integers from 0 to limit - 1."""
     # 53 bits fill a double exactly; the product of a fraction < 1 with limit < 2**53 may round up
     # to limit itself only when limit is near 2**53, far beyond any table. As signed numbers they
     # become doubles several times faster.

@@ -25,7 +25,7 @@ NAME_LENGTH = 200
 """The most characters of a name: as many as the ledger's column holds."""
 
 STEEPEST = 10.0
-"""The largest Zipf exponent: the first then has all but a thousandth of the whole."""
+"""The largest Zipf exponent: the first then has all but a thousandth of the sales."""
 
 HIGHEST_GROWTH = 100.0
 """The largest growth in a year: a hundredfold."""

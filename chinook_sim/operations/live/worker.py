@@ -132,7 +132,7 @@ class Worker:
         return (self._closed or self._time.passed) if self.open else 0.0
 
     def run(self, seconds: float) -> Generator[LiveBatch, None, None]:
-        """Make all that arrives for so long."""
+        """Make everything that arrives within a number of seconds."""
         try:
             with translated():
                 self._connection.open()
@@ -165,7 +165,7 @@ class Worker:
             )
 
     def _sell(self, seconds: float) -> Generator[LiveBatch, None, None]:
-        """Make all that arrives for so long, or until it is to stop."""
+        """Make everything that arrives within a number of seconds, or until it is to stop."""
         while not self._time.stopping:
             self._leave_out()
             due = self._arrivals.until(min(self._time.passed, seconds), ARRIVALS_LIMIT)
