@@ -62,12 +62,12 @@ def sell(engine: Engine, transactions: int, mix: tuple[int, int, int]) -> int:
 def size(engine: Engine, tables: tuple[str, ...]) -> int:
     """Return the bytes of tables and their indexes, once they are vacuumed."""
     if engine.dialect.name == "sqlite":
-        question = text(
+        query = text(
             "SELECT sum(d.pgsize) FROM dbstat d JOIN sqlite_master m ON m.name = d.name "
             f"WHERE m.tbl_name IN ({', '.join(map(repr, tables))})"
         )
         with engine.connect() as connection:
-            return int(connection.scalar(question) or 0)
+            return int(connection.scalar(query) or 0)
     names = [f'"{table}"' for table in tables]
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"VACUUM FULL {', '.join(names)}"))

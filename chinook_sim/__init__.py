@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from chinook_sim.provisioning.initialise import InitialiseResult, initialise
     from chinook_sim.provisioning.migration_runner import upgrade
     from chinook_sim.sales.summary import BatchSummary
-    from chinook_sim.sampling.profile import Peak, Profile, load_profile
+    from chinook_sim.sampling.profile import Peak, Profile
+    from chinook_sim.sampling.profile_file import load_profile
     from chinook_sim.verification.query import Check
     from chinook_sim.verification.verify import VerifyResult, verify
 
@@ -129,7 +130,8 @@ _HOMES = {
     "operations.factory": {"SaleFactory"},
     "ledger.history": {"InvoiceHistory", "invoice_history"},
     "database.introspection": {"recognise"},
-    "sampling.profile": {"Peak", "Profile", "load_profile"},
+    "sampling.profile": {"Peak", "Profile"},
+    "sampling.profile_file": {"load_profile"},
     "operations.generate": {"generate_d1", "simulate_changes"},
     "operations.live.api": {"LiveStream", "live"},
     "operations.live.worker": {"LiveBatch"},

@@ -1,4 +1,4 @@
-"""The command's door: `chinook-sim`, and `python -m chinook_sim`, which is the same."""
+"""Entry point of the command: `chinook-sim`, or `python -m chinook_sim`."""
 
 import gc
 import os

@@ -8,10 +8,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chinook_sim.errors import InvalidInput
 
-__all__ = ["EPOCH", "bounds", "check_day", "check_timezone", "parse_day", "zone_of"]
+__all__ = [
+    "DAY_SECONDS",
+    "EPOCH",
+    "bounds",
+    "check_day",
+    "check_timezone",
+    "parse_day",
+    "zone_of",
+]
+
+DAY_SECONDS = 86_400
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 # The end of a day is the start of the next, and there is none after 9999-12-31.
 LAST_DAY = date.max - timedelta(days=1)

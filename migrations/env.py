@@ -1,7 +1,7 @@
-"""Alembic's door: the same settings as the command, or a connection that is provided.
+"""Entry point of Alembic: with the settings of the command, or with a provided connection.
 
-Everything happens in one transaction, under a lock, so that an upgrade is whole or has not been.
-With `--sql` the database is looked at, to write the script for what is there; nothing is changed.
+Everything happens in one transaction, under a lock, so that an upgrade is done completely or not at
+all. With `--sql` the database is only read, since the script depends on what is there.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import DBAPIError
 
+from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
 from chinook_sim.database.dotenv import load_dotenv
-from chinook_sim.database.engine import limit, make_engine, open_connection
+from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
 from chinook_sim.database.identifiers import printing, sql_text
+from chinook_sim.database.locks import MIGRATION_LOCK
 from chinook_sim.database.schema import VERSION_TABLE
 from chinook_sim.database.settings import find_database, scrub
 from chinook_sim.errors import ChinookSimError, MigrationRefused
@@ -29,8 +31,6 @@ from chinook_sim.models import Base
 from chinook_sim.provisioning.ledger_location import installed_in
 from chinook_sim.provisioning.migration_runner import head
 from chinook_sim.provisioning.revision_context import (
-    MIGRATION_LOCK,
-    TRANSACTION_SETUP,
     check_upgrade_privileges,
     lock,
     new_schema,
@@ -134,7 +134,7 @@ def _never(*_: object, **__: object) -> None:
 
 
 def is_ours(name: str | None) -> bool:
-    """Tell whether `alembic check` is to compare a table: those of Chinook are the user's."""
+    """Return whether `alembic check` compares a table; it leaves out Chinook's own tables."""
     return (name or "").startswith("chinook_sim_") and name != VERSION_TABLE
 
 
@@ -149,7 +149,7 @@ def run_with_settings() -> None:
         location = find_database(os.environ, directory=Path.cwd())
         secrets = location.secrets
         with connected(location) as connection, connection.begin():
-            limit(connection, LOCK_TIMEOUT, None)
+            set_timeouts(connection, LOCK_TIMEOUT, None)
             run(connection)
     except (ChinookSimError, DBAPIError) as error:
         said = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()

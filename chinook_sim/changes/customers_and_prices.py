@@ -33,7 +33,7 @@ __all__ = ["PRICE_POINTS", "ShopMutator", "note_prices_undone"]
 PRICE_POINTS = (99, 199)
 """The prices of tracks in every real Chinook, in cents. Prices that the tracks have come first."""
 
-# Streams of the generator that nothing else reads.
+# Substreams of the generator that nothing else reads.
 _MOVED, _PRICED, _NEW_PRICE, _LIKE, _SUPPORT = range(20, 25)
 
 
@@ -88,7 +88,7 @@ class ShopMutator:
                             new.first_name,
                             new.last_name,
                             new.company,
-                            *new.lives,
+                            *new.address,
                             new.phone,
                             new.fax,
                             email(new.first_name, new.last_name, customer_id),
@@ -115,7 +115,7 @@ class ShopMutator:
         if not countries:
             return 0
         people = People(self._seed, self._day)
-        columns = [Customer.__table__.c[name].name for name in _LIVES]
+        columns = [Customer.__table__.c[name].name for name in _ADDRESS_COLUMNS]
         rows = [
             {
                 Customer.__table__.c.CustomerId.name: customer,
@@ -175,7 +175,7 @@ class ShopMutator:
         return dict(rows)
 
 
-_LIVES = ("Address", "City", "State", "Country", "PostalCode")
+_ADDRESS_COLUMNS = ("Address", "City", "State", "Country", "PostalCode")
 
 
 def note_prices_undone(connection: Connection, of_runs: ColumnElement[bool]) -> None:

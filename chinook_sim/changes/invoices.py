@@ -45,7 +45,7 @@ BY_ID = 3
 """In how many of these rounds ids are drawn, if that may find candidates."""
 
 
-# Streams of the generator that nothing else reads.
+# Substreams of the generator that nothing else reads.
 _CANCELLED, _UPDATED, _UPDATED_LARGE, _ADDED = range(16, 20)
 
 _IDS = 16  # from the first three of these on, those by which ids are drawn
@@ -69,7 +69,7 @@ def choose_changes(
     locked: bool = False,
     span: tuple[int, int] | None = None,
 ) -> SelectedInvoices:
-    """Choose the invoices to change; fewer than wanted if there are not so many candidates.
+    """Choose the invoices to change; fewer than wanted if there are not enough candidates.
 
     Candidates are the invoices of the day and of the `WINDOW` days before it. An invoice that rows
     other than its lines refer to is never cancelled. Invoices with fewer than five tracks are
@@ -140,7 +140,7 @@ class _Chooser:
         self._recent = _recent(day)
         self._span = span
 
-    def choose(self, stream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
+    def choose(self, substream: int, wanted: int, *conditions: ColumnElement[bool]) -> list[int]:
         """Return the ids of as many invoices, rising; of all where there are fewer."""
         chosen: list[int] = []
         seen: list[int] = []
@@ -150,8 +150,8 @@ class _Chooser:
             missing = wanted - len(chosen)
             drawn: list[int] = []
             if self._span and turn < BY_ID:
-                drawn = self._draw_ids(stream, missing, candidates, turn)
-            drawn = drawn or self._draw(stream, missing, candidates)
+                drawn = self._draw_ids(substream, missing, candidates, turn)
+            drawn = drawn or self._draw(substream, missing, candidates)
             seen += drawn
             chosen += self._lock_candidates(drawn, candidates) if self._locked else drawn
             if len(chosen) == wanted or not drawn:
@@ -159,13 +159,13 @@ class _Chooser:
         return sorted(chosen)
 
     def _draw_ids(
-        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
+        self, substream: int, wanted: int, candidates: Sequence[ColumnElement[bool]], turn: int
     ) -> list[int]:
         """Draw ids out of a span, as many as will do if one in eight is a candidate's."""
         low, high = self._span or (0, 0)
         size = 8 * wanted + 8
         drawn = sample_below(
-            self._seed, self._day, stream + _IDS, (turn + 1) * size, high - low + 1
+            self._seed, self._day, substream + _IDS, (turn + 1) * size, high - low + 1
         )[turn * size :]
         ids = dict.fromkeys((low + drawn).tolist())
         those = self._backend.in_values(Invoice.invoice_id, ids)
@@ -173,11 +173,11 @@ class _Chooser:
         return sorted([id_ for id_ in ids if id_ in found][:wanted])
 
     def _draw(
-        self, stream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
+        self, substream: int, wanted: int, candidates: Sequence[ColumnElement[bool]]
     ) -> list[int]:
         count = select(func.count()).select_from(Invoice).where(*candidates)
         size = self._connection.scalar(count) or 0
-        ranks = sample_ranks(self._seed, self._day, stream, wanted, size)
+        ranks = sample_ranks(self._seed, self._day, substream, wanted, size)
         place = func.row_number().over(order_by=Invoice.invoice_id) - 1
         placed = select(Invoice.invoice_id, place.label("place")).where(*candidates).subquery()
         drawn = self._backend.in_values(placed.c.place, ranks.tolist())
@@ -188,14 +188,15 @@ class _Chooser:
     ) -> list[int]:
         """Lock invoices until the transaction ends; return those that still are candidates."""
         those = select(Invoice.invoice_id).where(self._backend.in_values(Invoice.invoice_id, ids))
-        # What another transaction is at is passed over: two batches never wait for each other.
+        # SKIP LOCKED: rows that another transaction holds are skipped, so batches do not wait for
+        # each other.
         held = self._ids(those.with_for_update(skip_locked=True))
         still = self._backend.in_values(Invoice.invoice_id, held)
         # In a statement of its own, which sees what was done to them before they were locked.
         return self._ids(select(Invoice.invoice_id).where(still, *candidates))
 
-    def _ids(self, question: Any) -> list[int]:
-        return sorted(self._connection.scalars(question))
+    def _ids(self, query: Any) -> list[int]:
+        return sorted(self._connection.scalars(query))
 
 
 def make_changes(

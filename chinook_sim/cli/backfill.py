@@ -228,7 +228,7 @@ def make_days(
     say: Callable[[str], None],
 ) -> Iterator[BatchSummary]:
     """Make the days, with the timeouts of the command."""
-    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
     from chinook_sim.operations.backfill import backfill as fill_days
 
     engine = make_engine(location, writing=True, lock_timeout=settings.lock_timeout)
@@ -240,5 +240,5 @@ def make_days(
         seed=seed,
         profile=profile,
         connect=lambda: open_connection(engine, location, say=say),
-        prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
+        prepare=lambda it: set_timeouts(it, settings.lock_timeout, settings.statement_timeout),
     )

@@ -1,12 +1,13 @@
-"""`init`: create or migrate a database, and describe it."""
+"""`init`: create or migrate a database."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from chinook_sim.cli.database_report import describe_database
 from chinook_sim.cli.options import Command, common_options, option, timeout_options
 from chinook_sim.cli.output import progress_bar, table
 from chinook_sim.cli.param_types import Integer, SpellingName
@@ -14,18 +15,12 @@ from chinook_sim.cli.transactions import transaction
 from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy import Connection, Select
-
     from chinook_sim.cli.context import CliContext
     from chinook_sim.database.identifiers import Spelling
     from chinook_sim.database.settings import Location
     from chinook_sim.provisioning.initialise import Made
 
-__all__ = ["describe_database", "init", "make_missing_file"]
-
-T = TypeVar("T")
+__all__ = ["init", "make_missing_file"]
 
 SAMPLE_ROWS = 15_600
 """Rows of the stand-in Chinook at scale 1, for the progress bar."""
@@ -162,64 +157,3 @@ def make_missing_file(
         return make_file(
             location, path, scale=scale, source=source, spelling=spelling, progress=step
         )
-
-
-def describe_database(connection: Connection, timezone: str | None = None) -> dict[str, Any]:
-    """Describe a database: its Chinook, its D-1, and the installed revision.
-
-    A value that the role may not read is replaced by a text with the missing privilege.
-    """
-    from sqlalchemy import func, select
-
-    from chinook_sim.database.clock import d1
-    from chinook_sim.database.identifiers import SPELLING_NAMES
-    from chinook_sim.database.introspection import recognise
-    from chinook_sim.dates import bounds
-    from chinook_sim.ledger.listing import count_runs
-    from chinook_sim.models import Customer, Invoice, Track
-    from chinook_sim.provisioning.ledger_location import installed
-
-    chinook = recognise(connection)
-    day = d1(connection, timezone)
-    start, end = bounds(day)
-    sold = select(func.count()).where(Invoice.invoice_date >= start, Invoice.invoice_date < end)
-
-    def scalar(query: Select[Any]) -> Any:
-        return read_if_allowed(connection, lambda: connection.scalar(query))
-
-    last = scalar(select(func.max(Invoice.invoice_date)))
-    return {
-        "spelling": SPELLING_NAMES[chinook.spelling],
-        "schema": chinook.schema,
-        "ids": chinook.invoice_ids.shown,
-        "customers": scalar(select(func.count()).select_from(Customer)),
-        "tracks": scalar(select(func.count()).select_from(Track)),
-        "invoices": scalar(select(func.count()).select_from(Invoice)),
-        "last_invoice": None if last is None else str(last),
-        "d1": str(day),
-        "sales_of_d1": scalar(sold),
-        "revision": read_if_allowed(connection, lambda: installed(connection)),
-        "runs": read_if_allowed(connection, lambda: count_runs(connection))
-        if chinook.ledger
-        else None,
-    }
-
-
-def read_if_allowed(connection: Connection, query: Callable[[], T]) -> T | str:
-    """Return the result of a query, or which privilege is missing for it."""
-    from sqlalchemy.exc import DBAPIError
-
-    from chinook_sim.database.backends import backend_for
-    from chinook_sim.database.error_messages import describe_driver_error
-    from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE
-
-    if not backend_for(connection).has_roles:
-        return query()
-    try:
-        with connection.begin_nested():
-            return query()
-    except DBAPIError as error:
-        refusal = describe_driver_error(error)
-        if refusal is None or refusal.sqlstate != INSUFFICIENT_PRIVILEGE:
-            raise
-        return f"not readable: {refusal.line.partition(';')[0]}"

@@ -114,7 +114,7 @@ def live(
         with stop_on_signal(stop, stream):
             for batch in stream:
                 tally.add(batch)
-                notices.tell(batch, wanted["rate"])
+                notices.report(batch, wanted["rate"])
                 passed = status.due()
                 if passed is not None:
                     status.show(tally.status_line(passed))
@@ -141,7 +141,7 @@ def open_stream(
     wanted: dict[str, Any],
 ) -> LiveStream:
     """Create the stream, with the timeouts of the command."""
-    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
     from chinook_sim.operations.live.api import live as stream
 
     engine = make_engine(location, writing=True, lock_timeout=settings.lock_timeout)
@@ -158,7 +158,7 @@ def open_stream(
         stop=stop,
         say=say,
         connect=connect,
-        prepare=lambda it: limit(it, settings.lock_timeout, settings.statement_timeout),
+        prepare=lambda it: set_timeouts(it, settings.lock_timeout, settings.statement_timeout),
     )
     return made
 
@@ -169,7 +169,7 @@ def stop_on_signal(stop: threading.Event, stream: LiveStream) -> Iterator[None]:
     interrupted = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        # `stop.is_set` cannot tell: a second signal may come while `set` holds the lock.
+        # `stop.is_set` is not enough: a second signal may come while `set` holds the lock.
         nonlocal interrupted
         if interrupted or not stream.open:
             signal.default_int_handler(number, frame)
@@ -244,7 +244,7 @@ class LagNotices:
         self._say = say
         self._behind = self._left_out = False
 
-    def tell(self, batch: LiveBatch, rate: float) -> None:
+    def report(self, batch: LiveBatch, rate: float) -> None:
         """Write a message if the state changes with a transaction."""
         behind = batch.behind > LAG_NOTICED
         if batch.left_out and not self._left_out:

@@ -232,7 +232,7 @@ class ProfileFile(ProfileName):
 
     def parse(self, text: str) -> Profile:
         """Load the profile."""
-        from chinook_sim.sampling.profile import load_profile
+        from chinook_sim.sampling.profile_file import load_profile
 
         return load_profile(text)
 

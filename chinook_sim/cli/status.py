@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.init import describe_database
+from chinook_sim.cli.database_report import describe_database
 from chinook_sim.cli.options import Command, common_options, option, timezone_option
 from chinook_sim.cli.output import table
 from chinook_sim.cli.param_types import Day, Integer

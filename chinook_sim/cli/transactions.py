@@ -30,7 +30,7 @@ T = TypeVar("T")
 @contextmanager
 def transaction(settings: CliContext, location: Location, *, writing: bool) -> Iterator[Connection]:
     """Open a transaction, and commit it if the block succeeds and `writing` is true."""
-    from chinook_sim.database.engine import limit, make_engine, open_connection
+    from chinook_sim.database.engine import make_engine, open_connection, set_timeouts
     from chinook_sim.database.error_messages import UNTRANSLATABLE, describe_driver_error
 
     engine = make_engine(location, writing=writing, lock_timeout=settings.lock_timeout)
@@ -40,7 +40,7 @@ def transaction(settings: CliContext, location: Location, *, writing: bool) -> I
             open_connection(engine, location, say=settings.say) as connection,
         ):
             connection.begin()
-            limit(connection, settings.lock_timeout, settings.statement_timeout)
+            set_timeouts(connection, settings.lock_timeout, settings.statement_timeout)
             yield connection
             if writing:
                 commit(settings, connection)
@@ -103,7 +103,7 @@ def with_retries(
     *,
     undoing: bool = False,
 ) -> tuple[T, int]:
-    """Call a function in a transaction; retry the whole transaction if others got in its way.
+    """Call a function in a transaction; retry the transaction if it conflicts with another.
 
     Returns:
         What `work` returned, and the number of retries.
@@ -137,7 +137,7 @@ def commit_once(
                 done.append(work(session))
             written_by = server_transaction_of(connection)
     except CommitUnanswered as error:
-        run_id = done[0].witness if undoing else done[0].run_id
+        run_id = done[0].probe_run_id if undoing else done[0].run_id
         if run_id is None:
             raise
         find_outcome(settings, location, error, run_id, written_by, undone=undoing)

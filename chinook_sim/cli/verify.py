@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 CHECK_FAILED = 1
 """The exit status if a check has failed."""
 
-RUNS_SHOWN = 10
+RUNS_LISTED = 10
 """How many runs with differences the text shows. The JSON has all of them."""
 
 
@@ -70,7 +70,7 @@ def verify(
     The exit status is 1 if a check fails. Without --expect, a day without sales fails.
     """
     from chinook_sim import verify as run_checks
-    from chinook_sim.sampling.profile import load_profile
+    from chinook_sim.sampling.profile_file import load_profile
     from chinook_sim.verification import take_snapshot
 
     if everything and day is not None:
@@ -158,7 +158,7 @@ def _lines(check: Check, width: int) -> list[str]:
     if not check.runs:
         return [f"  {result:6}  {check.name:{width}}  {check.figure}"]
     lines = [f"  {result:6}  {check.name:{width}}  {check.summary}"]
-    for run in check.runs[:RUNS_SHOWN]:
+    for run in check.runs[:RUNS_LISTED]:
         lines += [f"            {run.title}", *(f"              {line}" for line in run.lines)]
-    more = len(check.runs) - RUNS_SHOWN
+    more = len(check.runs) - RUNS_LISTED
     return lines + ([f"            and {more:,} more"] if more > 0 else [])

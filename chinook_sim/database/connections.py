@@ -104,6 +104,6 @@ def check_connection(connection: object) -> None:
 
 
 def is_psycopg(connection: Connection) -> bool:
-    """Tell whether the driver is psycopg 3, and not its asynchronous half."""
+    """Return whether the driver is psycopg 3, and not its asynchronous half."""
     dialect = connection.dialect
     return dialect.driver == "psycopg" and not dialect.is_async

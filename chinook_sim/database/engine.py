@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.settings import Location
 
-__all__ = ["limit", "make_engine", "open_connection"]
+__all__ = ["make_engine", "open_connection", "set_timeouts"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's: a connection that is gone without a word is noticed within a minute, not two hours."""
+"""Settings of libpq: a dead connection is detected within a minute, not two hours."""
 
 
 def make_engine(
@@ -72,10 +72,14 @@ def make_engine(
         hide_parameters=True,
         # Whatever default the role or the database has.
         isolation_level="READ COMMITTED",
-        # Behind a pooler in transaction mode, as Neon's -pooler hosts are, the next statement may
-        # reach a server that has never seen what was prepared.
-        # Past SQLAlchemy, which takes `host=a,b&port=1` for an error.
-        connect_args={"prepare_threshold": None, **_defaults(location), **location.parameters},
+        connect_args={
+            # A pooler in transaction mode, as on Neon's -pooler hosts, may send the next statement
+            # to another server process, which has not prepared it.
+            "prepare_threshold": None,
+            # Parameters are passed here, since SQLAlchemy rejects the URL `host=a,b&port=1`.
+            **_defaults(location),
+            **location.parameters,
+        },
     )
 
 
@@ -96,7 +100,7 @@ def _defaults(location: Location) -> dict[str, str | int]:
     }
 
 
-def limit(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
+def set_timeouts(connection: Connection, lock_timeout: int, statement_timeout: int | None) -> None:
     """Set the timeouts of a PostgreSQL transaction, in seconds; 0 disables one.
 
     The settings of `session_settings` are pinned as well. All are local to the transaction: behind
@@ -196,7 +200,7 @@ def open_connection(
             return connection
         except DBAPIError as error:
             reason = _reason(error, location)
-            if _means_nothing(error, location):
+            if _is_invalid_setting(error, location):
                 raise InvalidInput(
                     f"{location.asked} cannot be used: {reason}; "
                     f"check {_variable(reason, location) or location.source}"
@@ -239,7 +243,7 @@ UNUSABLE = (
 )
 
 
-def _means_nothing(error: DBAPIError, location: Location) -> bool:
+def _is_invalid_setting(error: DBAPIError, location: Location) -> bool:
     """Return whether a setting is invalid: an unknown service, a wrong sslmode or option."""
     if location.path is not None:
         return False
@@ -278,12 +282,12 @@ def _variable(reason: str, location: Location) -> str | None:
 
 
 def _may_pass(error: DBAPIError, location: Location) -> bool:
-    """Tell whether another attempt may succeed where this one failed."""
+    """Return whether another attempt may succeed after this error."""
     if location.path is not None:
         return False
     said = str(error.orig)
     waking = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting")
-    # A server that answers FATAL has made up its mind, but for these.
+    # A FATAL answer is final, except for these.
     return "FATAL" not in said or any(word in said for word in waking)
 
 

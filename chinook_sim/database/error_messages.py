@@ -129,7 +129,7 @@ def _columns(detail: str | None) -> list[str]:
 
 
 def _is_key(table: str, columns: list[str]) -> bool:
-    """Tell whether a key is one that another writer can take: of Chinook, or of the ledger."""
+    """Return whether a key is one that another writer can take: of Chinook, or of the ledger."""
     return table.startswith("chinooksim") or columns == [f"{table}id"]
 
 

@@ -1,7 +1,7 @@
 """Names as SQL: the spelling of a database, its schema, and quoting.
 
 If the names of a database differ from those in `models`, or its tables are off the search path,
-`apply_identifier_style` makes the engine render them as the database has them. So `select(Invoice)`
+`apply_spelling` makes the engine render them as the database has them. So `select(Invoice)`
 and the unit of work of any session of that engine work.
 
 The engine gets a copy of its dialect, whose identifier preparer renders each `ChinookName` in the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SPELLING_NAMES",
     "Spelling",
-    "apply_identifier_style",
+    "apply_spelling",
     "printing",
     "quoted",
     "spell",
@@ -96,17 +96,17 @@ def printing(dialect: Dialect) -> Dialect:
     return printed
 
 
-def apply_identifier_style(
+def apply_spelling(
     connection: Connection, spelling: Spelling, schema: str | None, ledger_schema: str | None
 ) -> None:
-    """Make a connection's engine write names of Chinook in a spelling, and in schemas if given."""
+    """Make a connection's engine render names of Chinook in a spelling, and in schemas if given."""
     current = connection.dialect.identifier_preparer
-    spoken = (
+    applied = (
         (current.spelling, current.schema, current.ledger_schema)
         if isinstance(current, _ChinookPreparer)
         else ("camel", None, None)
     )
-    if spoken == (spelling, schema, ledger_schema):
+    if applied == (spelling, schema, ledger_schema):
         return
     dialect = copy.copy(connection.dialect)
     dialect.identifier_preparer = _preparer_for(current, spelling, schema, ledger_schema)

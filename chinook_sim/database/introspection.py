@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.connections import refuse_translation, shop_connection
-from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, apply_identifier_style
+from chinook_sim.database.identifiers import SPELLING_NAMES, Spelling, apply_spelling
 from chinook_sim.database.schema import (
     SALE_TABLES,
     Chinook,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["find_schemas", "place_of", "recognise"]
+__all__ = ["find_candidate", "find_schemas", "recognise"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
             said = f"database {name}: {said}"
         raise NotAChinook(said, missing=error.missing) from None
     schema = None if place.visible else place.schema
-    apply_identifier_style(connection, place.spelling, schema, place.separate_ledger or schema)
+    apply_spelling(connection, place.spelling, schema, place.separate_ledger or schema)
     chinook = Chinook(
         place.spelling,
         place.schema,
@@ -99,7 +99,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
     return chinook
 
 
-def place_of(connection: Connection) -> SchemaCandidate | None:
+def find_candidate(connection: Connection) -> SchemaCandidate | None:
     """Return where the Chinook is, or what there is of one, or None where there is nothing of it.
 
     Raises:
@@ -121,10 +121,10 @@ def find_schemas(connection: Connection) -> list[SchemaCandidate]:
     for row in backend_for(connection).chinook_tables(connection):
         for spelling in spellings_of(row.table):
             found[row.schema, spelling].append(row)
-    return [_place(spelling, tables) for (_, spelling), tables in found.items()]
+    return [_candidate(spelling, tables) for (_, spelling), tables in found.items()]
 
 
-def _place(spelling: Spelling, found: Sequence[TableRow]) -> SchemaCandidate:
+def _candidate(spelling: Spelling, found: Sequence[TableRow]) -> SchemaCandidate:
     return SchemaCandidate(
         found[0].schema,
         spelling,
@@ -144,11 +144,12 @@ def _place(spelling: Spelling, found: Sequence[TableRow]) -> SchemaCandidate:
 
 
 def _choose(places: Sequence[SchemaCandidate]) -> SchemaCandidate:
-    whole = [place for place in places if not place.missing(SALE_TABLES)]
-    if not whole:
+    complete = [place for place in places if not place.missing(SALE_TABLES)]
+    if not complete:
         raise _nothing_here(places)
     # The search path decides, as it would for a statement; without it only one may be there.
-    first = [place for place in whole if place.on_path and place.schema == whole[0].schema] or whole
+    schema = complete[0].schema
+    first = [place for place in complete if place.on_path and place.schema == schema] or complete
     if len(first) > 1:
         where = ", ".join(
             f"{place.schema or 'main'} ({place.spell(Invoice.__table__.name)})" for place in first

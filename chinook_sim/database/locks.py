@@ -16,4 +16,4 @@ MIGRATION_LOCK = 0x6368696E6F6F6D
 
 PRICE_LOCK = 0x6368696E6F6F70
 """Held while prices change, so that their changes are numbered in the order in which they are
-committed, and `Catalogue.as_of` tells which ones were seen."""
+committed, and `Catalogue.as_of` says which ones were seen."""

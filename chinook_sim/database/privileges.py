@@ -38,34 +38,55 @@ INSUFFICIENT_PRIVILEGE = "42501"
 
 
 Purpose = Literal[
-    "batch", "changes", "shop", "align", "merge", "undo", "undo changes", "undo shop", "verify"
+    "batch",
+    "changes",
+    "customers and prices",
+    "align",
+    "merge",
+    "undo",
+    "undo changes",
+    "undo customers and prices",
+    "verify",
 ]
-"""What is done: `shop` is `changes`, and of customers and prices as well."""
+"""What the privileges are needed for:
+
+- `batch`: inserting sales
+- `changes`: also updating and cancelling earlier invoices
+- `customers and prices`: also new customers, moves and price changes
+- `align`: moving the dates of the history
+- `merge`: merging the runs of a stream in the ledger
+- `undo`: undoing runs that only inserted sales
+- `undo changes`: undoing runs that changed invoices
+- `undo customers and prices`: undoing runs that changed customers or prices
+- `verify`: reading everything that the checks read
+"""
 
 
 Privilege = tuple[str, str]
-"""A right, and what it is on, as SQL: `("INSERT", "public.invoice")`."""
+"""A privilege and its object, as SQL: `("INSERT", "public.invoice")`."""
 
 
 def missing_grants(connection: Connection, needed: Iterable[Privilege]) -> str:
     """Return the GRANTs that the current role lacks, joined by semicolons; empty for none."""
     wanted = list(dict.fromkeys(needed))
-    schemas = [need for need in wanted if need[1].startswith("SCHEMA ")]
+    schemas = [item for item in wanted if item[1].startswith("SCHEMA ")]
     missing = _missing(connection, schemas)
-    # The server answers no question about the tables of a schema that is closed to us.
+    # Privileges on a table cannot be looked up without USAGE on its schema.
     closed = tuple(
-        f"{schema.removeprefix('SCHEMA ')}." for right, schema in missing if right == "USAGE"
+        f"{target.removeprefix('SCHEMA ')}."
+        for privilege, target in missing
+        if privilege == "USAGE"
     )
     others = [
-        need
-        for need in wanted
-        if need not in schemas and not need[1].removeprefix("SEQUENCE ").startswith(closed)
+        item
+        for item in wanted
+        if item not in schemas and not item[1].removeprefix("SEQUENCE ").startswith(closed)
     ]
     missing += _missing(connection, others)
     if not missing:
         return ""
     role = connection.scalar(text("SELECT quote_ident(current_user)"))
-    return "; ".join(f"GRANT {right} ON {thing} TO {role}" for right, thing in missing)
+    return "; ".join(f"GRANT {privilege} ON {target} TO {role}" for privilege, target in missing)
 
 
 def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
@@ -76,29 +97,29 @@ def lacking(connection: Connection, chinook: Chinook, purpose: Purpose) -> str:
 
 
 def _missing(connection: Connection, needed: list[Privilege]) -> list[Privilege]:
-    """Return those rights that the current role has not; one round trip for all."""
-    questions: list[str] = []
+    """Return the privileges that the current role lacks, in one round trip."""
+    tests: list[str] = []
     values: dict[str, str] = {}
-    for place, (right, thing) in enumerate(needed):
-        kind, _, name = thing.partition(" ")
-        if kind not in _QUESTIONS:
-            kind, name = "DELETE" if right == "DELETE" else "TABLE", thing
-        questions.append(_QUESTIONS[kind].format(place))
-        values |= {f"name{place}": name, f"right{place}": right}
-    if not questions:
+    for place, (privilege, target) in enumerate(needed):
+        kind, _, name = target.partition(" ")
+        if kind not in _PRIVILEGE_TESTS:
+            kind, name = "DELETE" if privilege == "DELETE" else "TABLE", target
+        tests.append(_PRIVILEGE_TESTS[kind].format(place))
+        values |= {f"name{place}": name, f"privilege{place}": privilege}
+    if not tests:
         return []
-    held = connection.execute(text(f"SELECT {', '.join(questions)}"), values).one()
-    return [need for need, yes in zip(needed, held, strict=True) if not yes]
+    held = connection.execute(text(f"SELECT {', '.join(tests)}"), values).one()
+    return [item for item, yes in zip(needed, held, strict=True) if not yes]
 
 
-_QUESTIONS = {
-    # A right to some columns may do; there is no such thing for DELETE.
-    "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :right{0})",
-    "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :right{0})",
-    "SEQUENCE": "has_sequence_privilege(CAST(:name{0} AS regclass), :right{0})",
+_PRIVILEGE_TESTS = {
+    # A privilege on some columns may be enough. DELETE has no column privileges.
+    "TABLE": "has_any_column_privilege(CAST(:name{0} AS regclass), :privilege{0})",
+    "DELETE": "has_table_privilege(CAST(:name{0} AS regclass), :privilege{0})",
+    "SEQUENCE": "has_sequence_privilege(CAST(:name{0} AS regclass), :privilege{0})",
     # Of the one that is connected to.
-    "DATABASE": "has_database_privilege(current_database(), :right{0})",
-    "SCHEMA": "has_schema_privilege(CAST(CAST(:name{0} AS regnamespace) AS oid), :right{0})",
+    "DATABASE": "has_database_privilege(current_database(), :privilege{0})",
+    "SCHEMA": "has_schema_privilege(CAST(CAST(:name{0} AS regnamespace) AS oid), :privilege{0})",
 }
 
 
@@ -117,12 +138,12 @@ def required_privileges(
         run, ranges, change = (
             quoted(connection, model.__table__) for model in (Run, RunInvoices, Change)
         )
-        yield from ((right, run) for right in ("SELECT", "UPDATE", "DELETE"))
-        yield from ((right, ranges) for right in ("SELECT", "INSERT", "DELETE"))
-        yield from ((right, change) for right in ("SELECT", "UPDATE"))
+        yield from ((privilege, run) for privilege in ("SELECT", "UPDATE", "DELETE"))
+        yield from ((privilege, ranges) for privilege in ("SELECT", "INSERT", "DELETE"))
+        yield from ((privilege, change) for privilege in ("SELECT", "UPDATE"))
         return
     invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
-    if purpose in ("batch", "changes", "shop"):
+    if purpose in ("batch", "changes", "customers and prices"):
         yield "SELECT", quoted(connection, Customer.__table__)
         yield "SELECT", quoted(connection, Track.__table__)
         for table, ids in ((invoice, chinook.invoice_ids), (line, chinook.line_ids)):
@@ -135,8 +156,8 @@ def required_privileges(
             if ids.counted or (ids.always and not ids.usable):
                 yield "SELECT", table
         if purpose != "batch":
-            yield from ((right, invoice) for right in ("SELECT", "UPDATE", "DELETE"))
-            yield from ((right, line) for right in ("SELECT", "DELETE"))
+            yield from ((privilege, invoice) for privilege in ("SELECT", "UPDATE", "DELETE"))
+            yield from ((privilege, line) for privilege in ("SELECT", "DELETE"))
     elif purpose == "align":
         yield from (("SELECT", invoice), ("UPDATE", invoice))
     else:
@@ -157,15 +178,15 @@ def required_privileges(
         change = quoted(connection, Change.__table__)
         # A batch asks for the last change of a price.
         yield "SELECT", change
-        if purpose in ("changes", "shop", "undo shop"):
+        if purpose in ("changes", "customers and prices", "undo customers and prices"):
             yield "INSERT", change
-        if purpose in ("changes", "shop"):
+        if purpose in ("changes", "customers and prices"):
             yield "UPDATE", change
-    if purpose in ("shop", "undo shop"):
+    if purpose in ("customers and prices", "undo customers and prices"):
         customer, track = (quoted(connection, model.__table__) for model in (Customer, Track))
         yield from (("UPDATE", customer), ("UPDATE", track))
-        yield ("INSERT" if purpose == "shop" else "DELETE"), customer
-        if chinook.customer_ids.sequence is not None and purpose == "shop":
+        yield ("INSERT" if purpose == "customers and prices" else "DELETE"), customer
+        if chinook.customer_ids.sequence is not None and purpose == "customers and prices":
             yield "USAGE", f"SEQUENCE {chinook.customer_ids.sequence}"
 
 

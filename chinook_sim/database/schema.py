@@ -189,7 +189,7 @@ class Chinook:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A table that has a name of Chinook's, as the database's catalogue tells it."""
+    """A table that has a name of Chinook's, as the database's catalogue has it."""
 
     schema: str | None
     table: str
@@ -234,7 +234,7 @@ class SchemaCandidate:
         return None if self.ledger_schema == self.schema else self.ledger_schema
 
     def has(self, table: Table) -> bool:
-        """Tell whether a table is there, whatever its columns."""
+        """Return whether a table is there, whatever its columns."""
         return self.spell(table.name) in self.columns
 
     def missing(self, tables: Iterable[Table]) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ def spellings_of(table: str) -> list[Spelling]:
 
 
 def is_chinook_name(table: str) -> bool:
-    """Tell whether Chinook has a table of this name, in one of its spellings."""
+    """Return whether Chinook has a table of this name, in one of its spellings."""
     return table in chinook_names()
 
 
@@ -280,6 +280,6 @@ def chinook_names() -> set[str]:
 
 
 def ledger_state(tables: str | None) -> tuple[bool, bool]:
-    """Tell whether the ledger is there, and whether it is outdated, from the tables there are."""
+    """Return whether the ledger is there, and whether it is outdated, from the tables there are."""
     missing = set(LEDGER_TABLES) - set((tables or "").split(","))
     return not missing, bool(missing) and LEDGER_TABLES[0] not in missing

@@ -47,7 +47,7 @@ _DIFFERENT = (
 UNUSUAL = f"EXISTS (SELECT 1 {_DIFFERENT})"
 """The condition, as SQL, that they have to be pinned."""
 
-_PIN_AND_TELL = text(
+_PIN_AND_RETURN_OLD = text(
     "SELECT s.name, current_setting(s.name) AS before, set_config(s.name, s.value, true) "
     + _DIFFERENT
 )
@@ -65,7 +65,7 @@ def pin(connection: Connection, chinook: Chinook) -> dict[str, str]:
     """
     if not chinook.unusual_settings:
         return {}
-    return {row.name: row.before for row in connection.execute(_PIN_AND_TELL)}
+    return {row.name: row.before for row in connection.execute(_PIN_AND_RETURN_OLD)}
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def _spellings(*passwords: str | None) -> tuple[str, ...]:
 def scrub(text: str, secrets: tuple[str, ...]) -> str:
     """Return a text with every secret in it replaced by ***."""
     for secret in sorted(secrets, key=len, reverse=True):
-        # Of a password of three letters every text is full, and what was left out would tell it.
+        # A short password occurs in any text by chance, and what is left out would reveal it.
         if len(secret) > 3:
             text = text.replace(secret, "***")
     return text

@@ -25,7 +25,7 @@ __all__ = [
     "server_transaction_of",
 ]
 
-LOCK_TIMEOUT = 5
+PROBE_LOCK_TIMEOUT = 5
 """Seconds that `resolve_commit_outcome` waits for a transaction to end by itself, and again after
 ending it."""
 
@@ -57,7 +57,7 @@ def resolve_commit_outcome(
     *,
     undone: bool = False,
 ) -> bool | None:
-    """Tell whether a transaction whose COMMIT was not answered was committed; None for not known.
+    """Return whether a transaction whose COMMIT was not answered was committed; None if unknown.
 
     The server may still be at it. So nothing is read that does not wait for the other transaction
     first: a row with the same run_id is inserted, which finds the run's own row committed or gone,
@@ -83,23 +83,23 @@ def _resolve_on_server(
 ) -> bool | None:
     from sqlalchemy.dialects import postgresql  # with all its drivers: not for SQLite
 
-    question: Any = (
+    query: Any = (
         postgresql.insert(RUN)
         .values(run_id=run_id, kind="probe", version=__version__)
         .on_conflict_do_nothing()
         .returning(literal(False))
     )
     if undone:
-        question = _read(run_id, undone=True).with_for_update()
+        query = _read(run_id, undone=True).with_for_update()
     for forced in (False, True):
         with connection.begin() as transaction:
             # What the other transaction committed while we waited must be seen.
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
             if forced:
                 _end(connection, server_transaction)
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PROBE_LOCK_TIMEOUT}s'"))
             try:
-                answer = connection.scalar(question)
+                answer = connection.scalar(query)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                     raise

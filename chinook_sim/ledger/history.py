@@ -47,7 +47,7 @@ class InvoiceRun:
         key: its key, if it has one.
         day: its day.
         at: when its transaction began, by the database's clock; in SQLite in UTC.
-        undone_at: when it was undone; None while it stands.
+        undone_at: when it was undone; None if it is active.
     """
 
     run_id: str

@@ -12,7 +12,7 @@ from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
 from chinook_sim.ledger.request import ONCE
 from chinook_sim.ledger.streams import STREAM_LENGTH
-from chinook_sim.models import Run
+from chinook_sim.models import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,6 @@ __all__ = [
     "latest_runs",
     "of_day",
 ]
-
-RUN = Run.__table__
 
 
 class RunListing(NamedTuple):
@@ -228,7 +226,7 @@ def _locked(connection: Connection, *conditions: ColumnElement[bool]) -> list[Ro
 
 
 def _one_of_key(key: str, found: list[Row[Any]]) -> Row[Any]:
-    # Of one kind, one run with the key stands at most.
+    # At most one active run of a kind has the key.
     active = [row for row in found if row.undone_at is None]
     if len(active) > 1:
         names = ", ".join(f"{row.run_id} ({row.kind})" for row in active)
@@ -241,8 +239,8 @@ class Found(NamedTuple):
 
     Attributes:
         active: run_id and sales of those that are not undone, the latest first; locked.
-        undone: the latest of those that are undone, if none stands.
-        total: day (the first), sales, lines and revenue of those that are undone, if none stands.
+        undone: the latest of those that are undone, if none is active.
+        total: day (the first), sales, lines and revenue of the undone ones, if none is active.
     """
 
     active: list[Row[Any]]
@@ -251,11 +249,11 @@ class Found(NamedTuple):
 
 
 def find_runs(connection: Connection, *conditions: ColumnElement[bool]) -> Found:
-    """Return the runs that meet some conditions, and lock the rows of those that stand."""
+    """Return the runs that meet some conditions, and lock the rows of the active ones."""
     # Runs of one transaction have the same time, and in SQLite all runs of a second.
     latest = RUN.c.created_at.desc(), func.coalesce(RUN.c.last_invoice_id, 0).desc(), RUN.c.run_id
-    question = select(RUN.c.run_id, RUN.c.sales).where(*conditions, RUN.c.undone_at.is_(None))
-    active: Any = connection.execute(question.order_by(*latest).with_for_update())
+    query = select(RUN.c.run_id, RUN.c.sales).where(*conditions, RUN.c.undone_at.is_(None))
+    active: Any = connection.execute(query.order_by(*latest).with_for_update())
     found: list[Row[Any]] = list(active)
     if found:
         return Found(found)

@@ -18,7 +18,7 @@ from chinook_sim.kinds import ChangeKind, RunKind
 from chinook_sim.ledger.invoice_ranges import of_runs
 from chinook_sim.ledger.recording import replace_entry
 from chinook_sim.ledger.request import RunRequest
-from chinook_sim.models import Change, Run, RunInvoices
+from chinook_sim.models import CHANGE, RANGE, RUN
 from chinook_sim.sales.batch import CHUNK_SALES, Tally
 from chinook_sim.sales.fingerprints import by_range, fingerprints
 from chinook_sim.sales.id_ranges import IdRanges
@@ -36,14 +36,8 @@ __all__ = ["Group", "merge"]
 TRANSACTIONS = 500
 """Transactions of a merged run, at most."""
 
-SALES = 10_000
+MERGED_SALES = 10_000
 """Sales after which no transaction is added: where each has many, there is little to save."""
-
-RUN = Run.__table__
-
-CHANGE = Change.__table__
-
-RANGE = RunInvoices.__table__
 
 
 class Group:
@@ -71,7 +65,7 @@ class Group:
     @property
     def full(self) -> bool:
         """Whether no more transactions should be added."""
-        return len(self._made) >= TRANSACTIONS or len(self._ids) >= SALES
+        return len(self._made) >= TRANSACTIONS or len(self._ids) >= MERGED_SALES
 
     @property
     def runs(self) -> list[str]:

@@ -38,7 +38,7 @@ def record(
         prices_known: the number of the last change of a price that it had seen; 0 or None for
             none.
     """
-    _enter(
+    _insert_run_row(
         connection,
         request,
         made.invoice_ids,
@@ -94,13 +94,15 @@ def insert_run(
         ids: the invoices.
         fingerprints: one for each of them, in the same order.
     """
-    _enter(connection, request, ids, sales=len(ids))
+    _insert_run_row(connection, request, ids, sales=len(ids))
     rows = [row._asdict() for row in by_range(request.run_id, ids, fingerprints)]
     if rows:
         connection.execute(insert(RANGE), rows)
 
 
-def _enter(connection: Connection, request: RunRequest, ids: IdRanges, **made: object) -> None:
+def _insert_run_row(
+    connection: Connection, request: RunRequest, ids: IdRanges, **made: object
+) -> None:
     entry: Any = insert(RUN).values(
         run_id=request.run_id,
         kind=request.kind,

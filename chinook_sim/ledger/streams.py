@@ -65,11 +65,11 @@ def stream_of(connection: Connection, name: str) -> Stream:
 
 
 def runs_of_stream(connection: Connection, name: str) -> list[Row[Any]]:
-    """Return run_id and sales of a stream's runs that stand, the latest first, and lock them."""
+    """Return run_id and sales of a stream's active runs, the latest first, and lock them."""
     # Longer numbers are higher ones; and no more columns, as there may be very many runs.
     latest = func.length(RUN.c.key).desc(), RUN.c.key.desc()
-    question = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))
-    return list(connection.execute(question.order_by(*latest).with_for_update()))
+    query = select(RUN.c.run_id, RUN.c.sales).where(*_of_stream(name), RUN.c.undone_at.is_(None))
+    return list(connection.execute(query.order_by(*latest).with_for_update()))
 
 
 def _of_stream(name: str) -> tuple[ColumnElement[bool], ...]:

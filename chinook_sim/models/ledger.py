@@ -57,7 +57,7 @@ class CreatedTable(Base):
     )
 
 
-class _OfStanding(Index):
+class _ActiveRunsIndex(Index):
     """An index of the runs that are not undone.
 
     The condition is set when it is first read. As an argument of the constructor it would load the
@@ -180,7 +180,7 @@ class Run(Base):
 
     # An undone run frees its key.
     __table_args__ = (
-        _OfStanding("chinook_sim_run_key", "kind", "key", unique=True),
+        _ActiveRunsIndex("chinook_sim_run_key", "kind", "key", unique=True),
         {"comment": "One row for each run. A live stream merges its runs, 500 into one."},
     )
 

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.orm import Session
 
-__all__ = ["Alignment", "align", "move_back", "moved_without"]
+__all__ = ["Alignment", "align", "alignment_after_cancellation", "move_back"]
 
 KEY = RunKind.ALIGN
-"""The key of its run in the ledger, so that there is one."""
+"""The key of its run: a fixed one, so that only one alignment can be active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _from_row(run: Row[Any]) -> Alignment:
     return Alignment(parameters["days"], run.sales, first, last, run.day, run.run_id, existed=True)
 
 
-def moved_without(connection: Connection, *runs: str) -> str | None:
+def alignment_after_cancellation(connection: Connection, *runs: str) -> str | None:
     """Return the alignment that moved the history while some runs had cancelled invoices of it.
 
     If these were restored, they would have the dates from before the alignment.

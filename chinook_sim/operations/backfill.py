@@ -42,7 +42,8 @@ from chinook_sim.operations.options import (
 )
 from chinook_sim.operations.run_batch import BatchContext, run_batch
 from chinook_sim.sales.catalogue import read_catalogue
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os
@@ -111,11 +112,13 @@ def backfill(
     check_count(per_day)
     seed = None if seed is None else check_seed(seed)
     shape = load_profile(profile)
-    filler = _Filler(connect or engine.connect, prepare or (lambda _: None), per_day, seed, shape)
-    return filler.fill(start, end)
+    worker = _BackfillWorker(
+        connect or engine.connect, prepare or (lambda _: None), per_day, seed, shape
+    )
+    return worker.fill(start, end)
 
 
-class _Filler:
+class _BackfillWorker:
     """Fills days on one connection, which is replaced when it is lost."""
 
     def __init__(
@@ -140,7 +143,7 @@ class _Filler:
     def fill(self, start: date, end: date) -> Iterator[BatchSummary]:
         """Make each day that is not there."""
         try:
-            there = self._there(start, end)
+            there = self._existing_days(start, end)
             self._seed = self._choose_seed(there.values())
             days = (start + timedelta(days=number) for number in range((end - start).days + 1))
             busy: deque[date] = deque()
@@ -158,7 +161,7 @@ class _Filler:
             if self._connection is not None:
                 self._connection.close()
 
-    def _there(self, start: date, end: date) -> dict[date, BatchSummary]:
+    def _existing_days(self, start: date, end: date) -> dict[date, BatchSummary]:
         """Return the days that are there already."""
         with translated(), Session(self._connected()) as session, session.begin():
             connection = connection_of(session)

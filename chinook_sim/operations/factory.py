@@ -31,7 +31,8 @@ from chinook_sim.sales.catalogue import read_catalogue
 from chinook_sim.sales.id_allocation import allocate
 from chinook_sim.sales.id_positions import advance_sequences
 from chinook_sim.sampling.draws import MAX_BASKET
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os
@@ -94,7 +95,7 @@ class SaleFactory:
         self._known: tuple[Chinook, Catalogue] | None = None
         self._ahead: _Ahead | None = None
         self._made: Counter[date] = Counter()
-        self._in_step = False
+        self._sequences_advanced = False
 
     def __repr__(self) -> str:
         return f"<SaleFactory seed {self.seed}>"
@@ -218,11 +219,11 @@ class SaleFactory:
 
             factory.create(date(2026, 1, 31), customer=customer, tracks=[1, 2])
 
-        A flush that fails takes the session's transaction with it, as SQLAlchemy's do, but for the
-        factory's first; put
-        `with session.begin_nested():` around what shall be lost alone (with SQLite, see what
-        SQLAlchemy says of its savepoints). One a sale is no default: it takes a third more time,
-        and a PostgreSQL slows down for everybody while a transaction has more than 64 of them.
+        If a flush fails, SQLAlchemy rolls back the session's transaction. To lose only one sale,
+        wrap the call in `with session.begin_nested():`. This is not the default because it takes a
+        third more time, and more than 64 savepoints in a transaction slow PostgreSQL down. The
+        factory's first sale always has a savepoint. For SQLite, see SQLAlchemy's documentation on
+        savepoints.
 
         Args:
             at: as for `build`.
@@ -247,15 +248,15 @@ class SaleFactory:
         given = all(
             ids.kind == "sequence" and ids.default for ids in (known.invoice_ids, known.line_ids)
         )
-        if not self._in_step:
-            # The first under a savepoint, so that what is wrong with the shop is told as for a
-            # batch: after a failed flush the database could not be asked any more.
+        if not self._sequences_advanced:
+            # The first sale has a savepoint, so that errors are explained as for a batch: after a
+            # failed flush without one, the database answers no more queries.
             with all_or_nothing(self._session, chinook=known) as (connection, chinook):
                 invoice = self._make(connection, day, moment, choices)
                 if given:
                     advance_sequences(connection, chinook)
                 self._flush(invoice, connection, chinook, given=given)
-            self._in_step = True
+            self._sequences_advanced = True
         else:
             with translated():
                 connection = connection_of(self._session)

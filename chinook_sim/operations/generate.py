@@ -8,7 +8,7 @@ from chinook_sim.kinds import ChangeCounts, RunKind
 from chinook_sim.operations.options import BatchOptions, backdating_rule
 from chinook_sim.operations.run_batch import run_batch
 from chinook_sim.sales.batch import NO_BACKDATING
-from chinook_sim.sampling.profile import load_profile
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os
@@ -60,7 +60,7 @@ def generate_d1(
             set. Needs the ledger, which the migrations make.
         key: the same for a name of your own, such as a scheduler's run id, instead of the day.
         updates: number of invoices, of the day and the 90 days before it, that get one more track
-            and a new total; fewer if there are not so many. Needs the ledger, which keeps the rows
+            and a new total; fewer if there are not enough. Needs the ledger, which keeps the rows
             from before.
         cancellations: number of such invoices that are deleted with their lines, before the
             updates.

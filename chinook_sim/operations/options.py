@@ -171,7 +171,7 @@ _TYPES = {
 
 
 def backdating_rule(share: float | Decimal | str, days: int) -> BackdatingRule:
-    """Return the rule that makes a share of the sales late, by so many days at most.
+    """Return the rule that makes a share of the sales late, by a number of days at most.
 
     Raises:
         InvalidInput: as `check_share`, or the days are no integer from 1 to 10,000.

@@ -125,7 +125,7 @@ def run_batch(
         writer = choose_writer(connection, chinook)
         if plan.count:
             ids = writer.write(plan, tally.lines, context.progress or (lambda _: None))
-            logger.debug("wrote the sales by %s", writer.way)
+            logger.debug("wrote the sales by %s", writer.method)
         made = _summary(plan, tally, ids, changed)
         if chinook.ledger:
             made = replace(made, run_id=request.run_id, key=request.key)
@@ -187,7 +187,7 @@ def _change(
     changer = ShopMutator(
         connection, chinook, plan.catalogue, run_id=request.run_id, seed=seed, day=day
     )
-    # Before any row is locked: see there.
+    # Before any row is locked. See `lock_id_allocation`.
     lock_id_allocation(connection, chinook)
     newcomers = changer.sign_up(wanted.new_customers)
     moved = changer.move(wanted.moves)
@@ -214,7 +214,7 @@ def _change(
 
 def _purpose(changes: ChangeCounts) -> Purpose:
     if changes.new_customers or changes.moves or changes.price_changes:
-        return "shop"
+        return "customers and prices"
     return "changes" if changes else "batch"
 
 

@@ -105,7 +105,7 @@ def _by_run(
 
 
 def amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
-    """Tell whether quantities or totals, which the digest does not hold, are others now."""
+    """Return whether quantities or totals, which the digest does not hold, have changed."""
     # Rounded, as SQLite keeps amounts as floating-point numbers.
     prices = func.round(InvoiceLine.unit_price * 100, type_=Numeric)
     lines = select(func.sum(prices)).where(InvoiceLine.invoice_id == Invoice.invoice_id)
@@ -119,9 +119,9 @@ def amounts_changed(connection: Connection, ids: Select[Any]) -> bool:
     return bool(connection.scalar(totals) or connection.scalar(quantities))
 
 
-def number_columns(connection: Connection, question: Any) -> Iterator[tuple[Any, ...]]:
+def number_columns(connection: Connection, query: Any) -> Iterator[tuple[Any, ...]]:
     """Return the columns of an answer, a slice of its rows at a time."""
-    answer = connection.execute(question, execution_options={"yield_per": FETCH_ROWS})
+    answer = connection.execute(query, execution_options={"yield_per": FETCH_ROWS})
     # Without the size, SQLite's rows come one by one.
     for rows in answer.partitions(FETCH_ROWS):
         yield tuple(zip(*rows, strict=True))

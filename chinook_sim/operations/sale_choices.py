@@ -55,7 +55,7 @@ def check_choices(customer: object, tracks: object, lines: int | None) -> Choice
         return Choices(chosen, None, number)
     if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
         raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r}")
-    # One too many tells that there are too many, also if there is no end of them.
+    # One too many is enough to refuse, also if the iterable has no end.
     sold = tuple(islice(tracks, MAX_BASKET + 1))
     if not 1 <= len(sold) <= MAX_BASKET:
         raise InvalidInput(f"a sale has 1 to {MAX_BASKET} tracks, got {_number_of(sold)}")

@@ -25,7 +25,7 @@ from chinook_sim.ledger.recording import mark_undone
 from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
 from chinook_sim.models import Change, Run
 from chinook_sim.operations.align import move_back
-from chinook_sim.operations.undo_runs import RUN, RunUndoing, refused, stream_in
+from chinook_sim.operations.undo_runs import RUN_LABEL_COLUMNS, RunUndoing, refused, stream_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["UndoResult", "undo"]
 
-RUNS = 1_000
-"""Runs undone in one piece."""
+SLICE_RUNS = 1_000
+"""Runs that are undone in one slice."""
 
-SALES = 500_000
-"""Sales after which such a piece ends: 16 bytes of memory for each."""
+SLICE_SALES = 500_000
+"""Sales after which a slice ends: 16 bytes of memory for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,10 @@ class UndoResult:
         lines: the number of their lines.
         revenue: the sum of their totals.
         existed: whether all of it had been undone before, and nothing was done now.
-        witness: a run that is undone if all of it is, to look for where COMMIT is not answered.
+        probe_run_id: a run whose state shows whether the undo was committed, if the answer to
+            COMMIT is lost; for a stream that was undone before, the name of the stream.
         runs: the ids of the runs that were undone now, the latest first.
-        left: how many of the runs asked for still stand, because of `limit`.
+        left: how many of the selected runs are still active, because of `limit`.
     """
 
     run_id: str | None
@@ -70,7 +71,7 @@ class UndoResult:
     lines: int
     revenue: Decimal
     existed: bool
-    witness: str
+    probe_run_id: str
     runs: tuple[str, ...] = ()
     left: int = 0
 
@@ -158,18 +159,18 @@ def undo(
             raise InvalidInput(f"{what}; `chinook-sim status` lists the runs")
         total = found.total
         made = (total.sales, total.lines, total.revenue)
-        return UndoResult(None, None, total.day, *made, existed=True, witness=found.undone)
+        return UndoResult(None, None, total.day, *made, existed=True, probe_run_id=found.undone)
 
 
 def _undo_stream(
     session: Session, connection: Connection, chinook: Chinook, name: str, limit: int | None
 ) -> UndoResult:
-    """Undo those runs of a stream that stand, a slice at a time, the latest first."""
+    """Undo the active runs of a stream, a slice at a time, the latest first."""
     all_of_it = stream_of(connection, name)
-    standing = runs_of_stream(connection, name)
-    if not standing:
-        return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, witness=name)
-    made = _undo_all(session, connection, chinook, standing, limit, name)
+    active_runs = runs_of_stream(connection, name)
+    if not active_runs:
+        return UndoResult(name, RunKind.LIVE, *all_of_it[1:], existed=True, probe_run_id=name)
+    made = _undo_all(session, connection, chinook, active_runs, limit, name)
     return replace(made, run_id=name, kind=RunKind.LIVE, day=all_of_it.day)
 
 
@@ -177,24 +178,24 @@ def _undo_all(
     session: Session,
     connection: Connection,
     chinook: Chinook,
-    standing: Sequence[Row[Any]],
+    active_runs: Sequence[Row[Any]],
     limit: int | None,
     stream: str | None = None,
 ) -> UndoResult:
-    """Undo runs, all of which stand, a slice at a time.
+    """Undo active runs, a slice at a time.
 
     Args:
         session: whose transaction it is.
         connection: its connection.
         chinook: what was recognised.
-        standing: run_id and sales of each, the latest first.
+        active_runs: run_id and sales of each, the latest first.
         limit: the number of runs after which it ends, if not with the last.
         stream: the stream that all of them are of, if they are.
 
     Raises:
         UndoRefused: as for `undo`.
     """
-    left = {row.run_id: row.sales for row in standing}
+    left = {row.run_id: row.sales for row in active_runs}
     wanted = len(left) if limit is None else min(limit, len(left))
     if wanted < len(left):
         # Before anything is committed: what would prevent a later slice.
@@ -205,7 +206,7 @@ def _undo_all(
     days: list[date] = []
     sales, lines, revenue = 0, 0, Decimal("0.00")
     while len(undone) < wanted:
-        some = _slice(connection, left, min(RUNS, wanted - len(undone)))
+        some = _slice(connection, left, min(SLICE_RUNS, wanted - len(undone)))
         rows = connection.execute(
             select(Run.__table__).where(of_runs(connection, Run.run_id, some))
         ).all()
@@ -228,7 +229,7 @@ def _undo_all(
         lines,
         revenue,
         existed=False,
-        witness=undone[0],
+        probe_run_id=undone[0],
         runs=tuple(undone),
         left=len(left),
     )
@@ -239,7 +240,7 @@ def _slice(connection: Connection, left: dict[str, int], most: int) -> list[str]
     some: list[str] = []
     sales = 0
     for run_id, made in left.items():
-        if some and (len(some) == most or sales + made > SALES):
+        if some and (len(some) == most or sales + made > SLICE_SALES):
             break
         some.append(run_id)
         sales += made
@@ -275,7 +276,7 @@ def _undo(session: Session, connection: Connection, chinook: Chinook, row: Row[A
 def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
     """Refuse where invoices that an alignment moved were cancelled since."""
     by = connection.execute(
-        select(*RUN)
+        select(*RUN_LABEL_COLUMNS)
         .join(Change, Change.run_id == Run.run_id)
         .where(
             Change.kind == ChangeKind.CANCELLATION,
@@ -289,7 +290,7 @@ def _refuse_cancelled(connection: Connection, row: Row[Any]) -> None:
 
 def _purpose(subjects: set[str]) -> Purpose:
     if subjects - {"invoice"}:
-        return "undo shop"
+        return "undo customers and prices"
     return "undo changes" if subjects else "undo"
 
 

@@ -22,14 +22,14 @@ from chinook_sim.models import (
     Run,
     RunInvoices,
 )
-from chinook_sim.operations.align import moved_without
+from chinook_sim.operations.align import alignment_after_cancellation
 from chinook_sim.operations.run_digests import (
     RunMakers,
     amounts_changed,
     number_columns,
     run_digests,
 )
-from chinook_sim.sales.id_positions import remember
+from chinook_sim.sales.id_positions import record_highest_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.kinds import Subject
 
-__all__ = ["RUN", "RunUndoing", "refused", "stream_in"]
+__all__ = ["RUN_LABEL_COLUMNS", "RunUndoing", "refused", "stream_in"]
 
 NAMED = 10
 """Runs that an error message names."""
 
-RUN = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
+RUN_LABEL_COLUMNS = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
 """What an error message needs to know of a run."""
 
 
@@ -99,7 +99,7 @@ class RunUndoing:
         """
         self._lock_all()
         # Customers who signed up are deleted after what they bought.
-        self._take_out()
+        self._delete_sales()
         self._restore(self._subjects)
 
     def undo_together(self) -> None:
@@ -115,11 +115,11 @@ class RunUndoing:
         # Invoices first, as only then the sales are as they were made; the customers who signed up
         # last, as they bought some of them.
         self._restore([subject for subject in self._subjects if subject == "invoice"])
-        self._take_out()
+        self._delete_sales()
         self._restore([subject for subject in self._subjects if subject != "invoice"])
 
     def _lock_all(self) -> None:
-        remember(self._connection, self._chinook)
+        record_highest_ids(self._connection, self._chinook)
         self._lock(self._sales)
         if self._subjects:
             these = of_runs(self._connection, Change.run_id, self._ids)
@@ -131,7 +131,7 @@ class RunUndoing:
             these = select(key).where(key.class_.invoice_id.in_(ids)).with_for_update()
             self._connection.execute(select(func.count()).select_from(these.subquery()))
 
-    def _take_out(self) -> None:
+    def _delete_sales(self) -> None:
         connection, ids = self._connection, self._sales
         found = connection.scalar(
             select(func.count()).select_from(Invoice).where(Invoice.invoice_id.in_(ids))
@@ -169,8 +169,8 @@ class RunUndoing:
     def _left(self, makers: RunMakers, others: list[Row[Any]]) -> list[Row[Any]]:
         """Return the runs that have sales, all of them; where not all were deleted, refuse."""
         there = np.zeros(len(makers.runs), dtype=np.int64)
-        question = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
-        for (numbers,) in number_columns(self._connection, question):
+        query = select(Invoice.invoice_id).where(Invoice.invoice_id.in_(self._sales))
+        for (numbers,) in number_columns(self._connection, query):
             there += np.bincount(makers.of(np.array(numbers)), minlength=len(makers.runs))
         for run, left in zip(makers.runs, there.tolist(), strict=True):
             if left != run.sales and (left or others):
@@ -194,7 +194,7 @@ class RunUndoing:
                     f"{'were' if len(changed) > 1 else 'was'} changed again",
                     self._others(),
                 )
-        moved = moved_without(self._connection, *self._ids)
+        moved = alignment_after_cancellation(self._connection, *self._ids)
         if moved is not None:
             raise UndoRefused(
                 f"not undone: {self._whose} cancelled invoices of the history, which was moved "
@@ -224,7 +224,7 @@ class RunUndoing:
         bought = connection.scalar(select(func.count()).select_from(Invoice).where(theirs)) or 0
         # What was cancelled since could not be restored without them.
         cancelled = connection.execute(
-            select(*RUN)
+            select(*RUN_LABEL_COLUMNS)
             .join(Change, Change.run_id == Run.run_id)
             .where(
                 Change.kind == ChangeKind.CANCELLATION,
@@ -238,7 +238,7 @@ class RunUndoing:
             return
         why = f"customers who signed up in {self._whose} have bought {found} times"
         by = connection.execute(
-            select(*RUN)
+            select(*RUN_LABEL_COLUMNS)
             .select_from(Invoice)
             .join(RunInvoices, in_range(Invoice.invoice_id))
             .join(Run, Run.run_id == RunInvoices.run_id)

@@ -25,7 +25,7 @@ from chinook_sim.database.connections import (
 )
 from chinook_sim.database.engine import make_engine
 from chinook_sim.database.identifiers import SPELLING_NAMES
-from chinook_sim.database.introspection import place_of, recognise
+from chinook_sim.database.introspection import find_candidate, recognise
 from chinook_sim.database.schema import CHINOOK_TABLES
 from chinook_sim.database.transactions import translated
 from chinook_sim.dates import check_day
@@ -174,7 +174,7 @@ def _make(
         raise InvalidInput(
             "this file exists already; to copy a source, name a file that does not exist"
         )
-    if place_of(connection) is None:
+    if find_candidate(connection) is None:
         _refuse_others(connection)
         _refuse_other_drivers(connection)
         if source is not None:
@@ -190,7 +190,7 @@ def _make(
             "this database holds tables of Chinook already; a source needs an empty one"
         )
     else:
-        # Before anything is made: an upgrade would complete what is not a whole Chinook.
+        # Before anything is made: an upgrade would complete an incomplete Chinook.
         _check_spelling(recognise(connection), spelling)
     upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
     require_ledger(recognise(connection))

@@ -9,7 +9,7 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.backends.postgresql_catalogue import LEFT_LEDGER, RENAMED_SHOP
 from chinook_sim.database.identifiers import quoted
-from chinook_sim.database.introspection import place_of
+from chinook_sim.database.introspection import find_candidate
 from chinook_sim.database.schema import (
     LEDGER_MARK,
     MARK,
@@ -28,7 +28,7 @@ __all__ = ["installed", "installed_in", "place_ledger"]
 
 def installed(connection: Connection) -> str | None:
     """Return the revision of a database, or None if it was never migrated."""
-    place = place_of(connection)
+    place = find_candidate(connection)
     return installed_in(connection, place.ledger_schema if place else None)
 
 

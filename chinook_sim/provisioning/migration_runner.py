@@ -38,8 +38,8 @@ __all__ = [
     "SqlFunction",
     "head",
     "include_object",
-    "mend",
     "read_functions",
+    "refresh_functions",
     "revision_of",
     "upgrade",
 ]
@@ -114,7 +114,7 @@ def _upgrade(connection: Connection, spelling: Spelling, ledger_schema: str | No
             "the package"
         )
     if found == head():
-        mend(prepare(connection, spelling, ledger_schema))
+        refresh_functions(prepare(connection, spelling, ledger_schema))
         return found
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
@@ -151,7 +151,7 @@ def include_object(
     return not reflected or compare_to is not None or not is_chinook_name(name or "")
 
 
-def mend(here: RevisionContext) -> None:
+def refresh_functions(here: RevisionContext) -> None:
     """Write the SQL functions of a database at the newest revision anew where names have changed.
 
     PostgreSQL renames nothing in the text of a function.
@@ -162,8 +162,8 @@ def mend(here: RevisionContext) -> None:
     context = MigrationContext.configure(here.connection, opts={"revision_context": here})
     with _ALEMBIC, Operations.context(context):
         for script in ScriptDirectory(str(_scripts())).walk_revisions():
-            if hasattr(script.module, "mend"):
-                script.module.mend()
+            if hasattr(script.module, "refresh_functions"):
+                script.module.refresh_functions()
                 return
 
 

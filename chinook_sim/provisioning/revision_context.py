@@ -11,14 +11,13 @@ from alembic import op
 from sqlalchemy import Table, inspect, text
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.backends.postgresql import TRANSACTION_SETUP
 from chinook_sim.database.backends.postgresql_catalogue import (
     COMMENTS,
     LEDGER_OWNER,
     SEARCHED_SCHEMAS,
 )
-from chinook_sim.database.identifiers import apply_identifier_style, quoted, sql_text
-from chinook_sim.database.introspection import place_of
+from chinook_sim.database.identifiers import apply_spelling, quoted, sql_text
+from chinook_sim.database.introspection import find_candidate
 from chinook_sim.database.locks import MIGRATION_LOCK
 from chinook_sim.database.privileges import missing_grants
 from chinook_sim.database.schema import (
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import SchemaCandidate
 
 __all__ = [
-    "MIGRATION_LOCK",
-    "TRANSACTION_SETUP",
     "RevisionContext",
     "check_init_privileges",
     "check_upgrade_privileges",
@@ -77,7 +74,7 @@ class RevisionContext:
     @cached_property
     def place(self) -> SchemaCandidate | None:
         """What there is of a Chinook when this is first asked for; None in an empty database."""
-        return place_of(self.connection)
+        return find_candidate(self.connection)
 
     @property
     def postgresql(self) -> bool:
@@ -126,7 +123,7 @@ def check_init_privileges(connection: Connection, ledger_schema: str | None) -> 
     Raises:
         MigrationRefused: it names the GRANTs that are missing.
     """
-    place = place_of(connection)
+    place = find_candidate(connection)
     if not backend_for(connection).has_roles or place is None or place.missing(SALE_TABLES):
         return
     migrated = inspect(connection).has_table(VERSION_TABLE, schema=place.ledger_schema)
@@ -134,7 +131,7 @@ def check_init_privileges(connection: Connection, ledger_schema: str | None) -> 
         ledger_schema = None
     ledger_schema = ledger_schema or place.ledger_schema
     here = RevisionContext(connection, place.schema, ledger_schema, place.spelling)
-    apply_identifier_style(connection, here.spelling, here.schema, here.ledger_schema)
+    apply_spelling(connection, here.spelling, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
     _refuse_missing(missing_grants(connection, needed))
@@ -210,7 +207,7 @@ def prepare(
     Raises:
         MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
     """
-    place = place_of(connection)
+    place = find_candidate(connection)
     schema = place.schema if place else None
     if place is None and backend_for(connection).has_schemas:
         schema = connection.scalar(text("SELECT current_schema()"))
@@ -231,7 +228,7 @@ def prepare(
     _refuse_what_is_no_chinook(connection, place)
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
     spelling = place.spelling if place else spelling
-    apply_identifier_style(connection, spelling, schema, ledger_schema)
+    apply_spelling(connection, spelling, schema, ledger_schema)
     return RevisionContext(connection, schema, ledger_schema, spelling)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import cast, func, select
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.introspection import place_of
+from chinook_sim.database.introspection import find_candidate
 from chinook_sim.models import (
     Album,
     Artist,
@@ -65,7 +65,7 @@ def fill(
 
 def _advance_sequences(connection: Connection) -> None:
     """Let the ids that the database gives begin after those that were written."""
-    place = place_of(connection)
+    place = find_candidate(connection)
     assert place is not None  # noqa: S101 - its tables have just been filled
     for model in (
         Artist, Album, Genre, MediaType, Track, Playlist, Employee, Customer, Invoice, InvoiceLine,

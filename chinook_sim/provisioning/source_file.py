@@ -46,8 +46,8 @@ def fetch(source: str, directory: Path) -> Path:
         return path
     if scheme[1].lower() not in ("http", "https", "file"):
         raise InvalidInput(f"a source cannot be a {scheme[1]}:// URL; use http, https or a file")
-    # Where a password begins and ends in a URL that is not well written nobody can tell, so none is
-    # taken, and nothing of such a URL is shown.
+    # In a malformed URL it is unknown where a password begins and ends. So such a URL is refused,
+    # and nothing of it is shown.
     if "@" in source or not source.isprintable() or " " in source:
         raise InvalidInput(
             "the URL of a source must be without user and password; write an @ as %40 and a "
@@ -122,16 +122,16 @@ def load_sqlite(path: Path, target: Path) -> None:
             closing(sqlite3.connect(source, uri=True)) as chinook,
             closing(sqlite3.connect(target)) as copy,
         ):
-            (sound,) = chinook.execute("PRAGMA quick_check(1)").fetchone()
-            if sound != "ok":
-                raise InvalidInput(f"{path} is damaged: {sound.splitlines()[-1]}")
+            (result,) = chinook.execute("PRAGMA quick_check(1)").fetchone()
+            if result != "ok":
+                raise InvalidInput(f"{path} is damaged: {result.splitlines()[-1]}")
             chinook.backup(copy)
     except sqlite3.Error as error:
         raise InvalidInput(f"{path} cannot be read as a SQLite file: {error}") from None
 
 
 def publish(draft: Path, path: Path) -> bool:
-    """Give a finished file its name, unless there is a file of that name; tell whether it was."""
+    """Give a finished file its name, unless there is such a file; return whether it was done."""
     try:
         # A link is made or not, in one step, and never replaces anything.
         os.link(draft, path)
@@ -141,8 +141,8 @@ def publish(draft: Path, path: Path) -> bool:
         # A file system without links: the next best is to create the name, which fails if it is
         # taken, and then to fill it.
         try:
-            with path.open("xb") as file, draft.open("rb") as whole:
-                shutil.copyfileobj(whole, file)
+            with path.open("xb") as file, draft.open("rb") as source:
+                shutil.copyfileobj(source, file)
         except FileExistsError:
             return False
     return True

@@ -123,7 +123,7 @@ ACTIVE = re.compile(
 
 
 def is_needed(plain: str) -> bool:
-    """Tell whether a statement is of a kind that a Chinook is made with."""
+    """Return whether a statement is of a kind that a Chinook is made with."""
     return NEEDED.fullmatch(plain) is not None and not (
         plain.startswith("CREATE TABLE") and ACTIVE.search(plain)
     )

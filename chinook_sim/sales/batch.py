@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from chinook_sim.dates import DAY_SECONDS
 from chinook_sim.sales.digest import Digest
-from chinook_sim.sales.weights import curves_of
+from chinook_sim.sales.weights import cumulative_weights_of
 from chinook_sim.sampling.draws import sample_sales
 from chinook_sim.sampling.profile import UNIFORM
 from chinook_sim.sampling.selections import sample_late
@@ -32,8 +33,6 @@ __all__ = [
     "Tally",
     "draw_batch",
 ]
-
-DAY_SECONDS = 86_400
 
 CHUNK_SALES = 2_000
 """Sales made at a time: a few megabytes, whatever the size of the batch."""
@@ -153,7 +152,7 @@ def draw_batch(
         stop,
         customers=len(catalogue.customer_ids),
         tracks=len(catalogue.track_ids),
-        curves=curves_of(catalogue, profile),
+        weights=cumulative_weights_of(catalogue, profile),
     )
     seconds = sales.seconds
     if backdating.parts:

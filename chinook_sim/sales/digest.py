@@ -34,7 +34,7 @@ class Digest:
 
     def hexdigest(self) -> str:
         """Return the digest in hexadecimal."""
-        whole = hashlib.sha256(self._day.isoformat().encode())
+        combined = hashlib.sha256(self._day.isoformat().encode())
         for column in self._columns:
-            whole.update(column.digest())
-        return whole.hexdigest()
+            combined.update(column.digest())
+        return combined.hexdigest()

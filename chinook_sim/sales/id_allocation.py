@@ -15,7 +15,7 @@ evaluated once for each row before the rows are written. Its next ids are not kn
 
 A sequence never gives an id twice. Elsewhere the highest id is not enough, since its row may have
 been deleted. The ledger knows the invoices of all runs, undone ones too, and what was cancelled.
-`remember` records the highest ids before `undo` deletes rows, since the ledger has no ids of lines.
+`record_highest_ids` is called before `undo` deletes rows, since the ledger has no ids of lines.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _exhausted(name: str, source: IdSource, needed: int, left: int) -> IdsExhaus
 def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]) -> list[IdRanges]:
     sequences = [it for it in wanted if it.source.kind == "sequence"]
     if all(it in sequences and it.source.readable for it in wanted):
-        taken = _take(connection, wanted, looking=True)
+        taken = _reserve_from_sequences(connection, wanted, check_first=True)
         if taken:
             return taken
     if any(source.kind == "none" for _, source, _ in wanted):
@@ -115,7 +115,7 @@ def _reserve(connection: Connection, chinook: Chinook, wanted: Sequence[Wanted])
         left = max((source.limit - position) // source.increment, 0)
         if count > left:
             raise _exhausted(quoted(connection, it.table), source, count, left)
-    taken = _take(connection, sequences, looking=False) if sequences else []
+    taken = _reserve_from_sequences(connection, sequences, check_first=False) if sequences else []
     return [
         taken[sequences.index(it)]
         if it in sequences
@@ -133,8 +133,8 @@ def _taken_together(wanted: Sequence[Wanted], one: Wanted) -> int:
 
 def _lock(connection: Connection, wanted: Sequence[Wanted]) -> None:
     lock_ids(connection)
-    # The advisory lock needs no right but holds off only what asks for it. Where we may, we also
-    # hold off writers that know nothing of us; readers are not held up.
+    # The advisory lock needs no privilege, but holds off only those that take it. If possible,
+    # other writers are held off too; readers are not.
     lockable = [
         table
         for table, source, _ in wanted
@@ -160,14 +160,16 @@ def lock_id_allocation(connection: Connection, chinook: Chinook) -> None:
         _lock(connection, wanted)
 
 
-def _take(connection: Connection, wanted: Sequence[Wanted], *, looking: bool) -> list[IdRanges]:
+def _reserve_from_sequences(
+    connection: Connection, wanted: Sequence[Wanted], *, check_first: bool
+) -> list[IdRanges]:
     """Take ids from sequences, all in one round trip.
 
     Another session may take some in between, so they come as islands of consecutive ids: nearly
-    always one for each sequence. If it is to look first, and one sequence is behind its table or
-    has too few ids left, nothing is taken, and nothing returned.
+    always one for each sequence. With check_first, nothing is taken and an empty list is returned
+    if a sequence is behind its table or has too few ids left.
     """
-    seen, sound, taken = [], [], []
+    seen, conditions, taken = [], [], []
     values: dict[str, object] = {}
     for place, (table, source, count) in enumerate(wanted):
         (key,) = table.primary_key.columns
@@ -179,10 +181,10 @@ def _take(connection: Connection, wanted: Sequence[Wanted], *, looking: bool) ->
             f"coalesce(({highest}), 0) AS highest{place}",
             f"coalesce(pg_sequence_last_value({sequence}), 0) AS last{place}",
         ]
-        sound += [f"highest{place} <= last{place}", f"last{place} <= :most{place}"]
+        conditions += [f"highest{place} <= last{place}", f"last{place} <= :most{place}"]
         given = f"SELECT generate_series(1, CAST(:count{place} AS bigint)) AS n"
-        if looking:
-            given += " WHERE (SELECT yes FROM sound)"
+        if check_first:
+            given += " WHERE (SELECT yes FROM valid)"
             together = _taken_together(wanted, wanted[place])
             values[f"most{place}"] = source.limit - together * source.increment
         taken.append(
@@ -195,15 +197,15 @@ def _take(connection: Connection, wanted: Sequence[Wanted], *, looking: bool) ->
             f"step{place}": source.increment,
             f"count{place}": count,
         }
-    look = (
+    check = (
         f"WITH seen AS MATERIALIZED (SELECT {', '.join(seen)}), "  # noqa: S608
-        f"sound AS MATERIALIZED (SELECT {' AND '.join(sound)} AS yes FROM seen) "
+        f"valid AS MATERIALIZED (SELECT {' AND '.join(conditions)} AS yes FROM seen) "
     )
     islands = connection.execute(
-        sql_text(f"{look if looking else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"),
+        sql_text(f"{check if check_first else ''}{' UNION ALL '.join(taken)} ORDER BY which, low"),
         values,
     ).all()
-    if looking and not islands:
+    if check_first and not islands:
         return []
     found: list[list[range]] = [[] for _ in wanted]
     for which, low, high in islands:

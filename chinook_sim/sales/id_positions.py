@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import Chinook, IdSource
 
-__all__ = ["Wanted", "advance_sequences", "lock_ids", "positions_of", "remember"]
+__all__ = ["Wanted", "advance_sequences", "lock_ids", "positions_of", "record_highest_ids"]
 
 STEPS = 1_000_000
 """The widest gap that is crossed by `nextval`: less than a second of work."""
@@ -33,7 +33,7 @@ OVERLAPPING = 100
 but for streams that sold at the same time, whose merged ranges overlap."""
 
 _GIVEN = "given"
-"""Where the parameters of the ledger's first row have what `remember` noted, by table."""
+"""Where the parameters of the ledger's first row have what `record_highest_ids` noted, by table."""
 
 
 class Wanted(NamedTuple):
@@ -96,7 +96,7 @@ def _read_positions(
     sources = tuple(
         (table, source, name) for (table, source, _), name in zip(wanted, names, strict=True)
     )
-    parameters, *found = connection.execute(_question(sources, ledger=chinook.ledger)).one()
+    parameters, *found = connection.execute(_positions_query(sources, ledger=chinook.ledger)).one()
     noted = json.loads(parameters or "{}").get(_GIVEN, {})
     return [
         _Seen(source, max(it or 0 for it in (highest, *known, noted.get(table.name))), last)
@@ -108,7 +108,7 @@ def _read_positions(
 
 # `SaleFactory.create` asks for each sale, and the answer takes less than making the statement.
 @lru_cache(maxsize=64)
-def _question(
+def _positions_query(
     sources: tuple[tuple[Any, IdSource, str | None], ...], *, ledger: bool
 ) -> Select[Any]:
     """Return the statement that reads how far ids have been given.
@@ -118,8 +118,8 @@ def _question(
         ledger: whether there is one.
 
     Returns:
-        One row: the parameters with what `remember` noted; for each table its highest id, the last
-        that its source gave, and two that the ledger has.
+        One row: the parameters with what `record_highest_ids` noted; for each table its highest id,
+        the last that its source gave, and two that the ledger has.
     """
     given = ledger and any(source.counted for _, source, _ in sources)
     noted = select(Run.parameters).where(Run.run_id == RunKind.BASELINE).scalar_subquery()
@@ -163,7 +163,7 @@ def _recorded(table: Any) -> tuple[Any, Any]:
     return changed.scalar_subquery(), made
 
 
-def remember(connection: Connection, chinook: Chinook) -> None:
+def record_highest_ids(connection: Connection, chinook: Chinook) -> None:
     """Record the highest ids of invoices and lines in the ledger, so that they are not given again.
 
     Args:

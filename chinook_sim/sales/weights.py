@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chinook_sim.sampling.draws import MAX_BASKET, Curves
+from chinook_sim.sampling.draws import MAX_BASKET, CumulativeWeights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chinook_sim.sales.catalogue import Catalogue
     from chinook_sim.sampling.profile import Profile
 
-__all__ = ["curves_of"]
+__all__ = ["cumulative_weights_of"]
 
 FINEST = 2**32
 """The largest weight."""
@@ -32,9 +32,9 @@ LARGEST_SUM = 2**52
 
 # A plan makes its sales three times over, and a backfill has many plans of one catalogue.
 @lru_cache(maxsize=2)
-def curves_of(catalogue: Catalogue, profile: Profile) -> Curves:
-    """Return a profile's curves for the customers and tracks of a catalogue."""
-    return Curves(
+def cumulative_weights_of(catalogue: Catalogue, profile: Profile) -> CumulativeWeights:
+    """Return a profile's cumulative weights for the customers and tracks of a catalogue."""
+    return CumulativeWeights(
         customers=_popularity(catalogue.customer_ids, profile.customers),
         hours=_running(profile.hours),
         baskets=_baskets(profile.baskets, min(MAX_BASKET, len(catalogue.track_ids))),
@@ -43,7 +43,7 @@ def curves_of(catalogue: Catalogue, profile: Profile) -> Curves:
 
 
 def _baskets(weights: Sequence[float], largest: int) -> NDArray[np.int64] | None:
-    """Return the curve of the baskets that a shop has tracks for."""
+    """Return the cumulative weights of the basket sizes that a shop has tracks for."""
     possible = weights[:largest]
     # Where it has too few for any basket wanted, they are as large as they can be.
     return _running(possible if any(possible) else [0.0] * (largest - 1) + [1.0])

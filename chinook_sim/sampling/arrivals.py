@@ -90,7 +90,7 @@ class Arrivals:
         return self._next[0]
 
     def until(self, moment: float, most: int) -> list[Arrival]:
-        """Return the next arrivals up to a time, at most `limit`; they stay the next ones."""
+        """Return the next arrivals up to a time, at most `most`; they stay the next ones."""
         while len(self._next) < most:
             self._draw()
         coming = (self._next[place] for place in range(most))

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chinook_sim.dates import DAY_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
@@ -30,7 +32,7 @@ __all__ = [
     "MAX_BASKET",
     "SEED_LIMIT",
     "WORDS",
-    "Curves",
+    "CumulativeWeights",
     "SampledSales",
     "chosen",
     "philox_words",
@@ -42,15 +44,13 @@ MAX_BASKET = 5
 """The most tracks a sale has."""
 
 SEED_LIMIT = 2**63
-"""Seeds are whole numbers from 0 up to, not including, this: what a BIGINT column holds."""
-
-_DAY_SECONDS = 86_400
+"""Seeds are integers from 0 up to, not including, this: what a BIGINT column holds."""
 
 WORDS = 4
 
-_FIRST_STREAM = 0  # words: customer, second of the day, basket size, first track
+_FIRST_SUBSTREAM = 0  # words: customer, second of the day, basket size, first track
 
-_TRACK_STREAM = 1  # words: second to fifth track
+_TRACK_SUBSTREAM = 1  # words: second to fifth track
 
 _HOUR_SECONDS = 3_600
 
@@ -74,11 +74,11 @@ class SampledSales:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curves:
-    """How often each choice is drawn; None where all are equally likely.
+class CumulativeWeights:
+    """How often each choice is drawn; None if all are equally likely.
 
-    Each is a running sum of integer weights, int64, whose total is below 2**53, so that choosing is
-    exact.
+    Each is the cumulative sum of integer weights, int64. The total is below 2**53, so that choosing
+    is exact.
 
     Attributes:
         customers: one for each customer.
@@ -93,7 +93,7 @@ class Curves:
     tracks: NDArray[np.int64] | None = None
 
 
-_ALIKE = Curves()
+_EQUAL = CumulativeWeights()
 
 
 def sample_sales(
@@ -104,12 +104,12 @@ def sample_sales(
     *,
     customers: int,
     tracks: int,
-    curves: Curves = _ALIKE,
+    weights: CumulativeWeights = _EQUAL,
 ) -> SampledSales:
     """Draw sales `start` to `stop` (exclusive) of a day.
 
     Customers, seconds, basket sizes from 1 to `MAX_BASKET`, and the tracks of a basket are uniform
-    where curves do not say otherwise. Where the catalogue has fewer tracks than `MAX_BASKET`, the
+    unless weights are given. Where the catalogue has fewer tracks than `MAX_BASKET`, the
     largest basket has all.
 
     Args:
@@ -119,21 +119,21 @@ def sample_sales(
         stop: index after the last sale.
         customers: how many customers there are to choose from, at least 1.
         tracks: how many tracks there are to choose from, at least 1.
-        curves: what is chosen more often than what.
+        weights: how often each choice is drawn.
     """
-    buyer, moment, size, first = philox_words(seed, day, _FIRST_STREAM, start, stop).T
-    more = philox_words(seed, day, _TRACK_STREAM, start, stop).T
+    buyer, moment, size, first = philox_words(seed, day, _FIRST_SUBSTREAM, start, stop).T
+    more = philox_words(seed, day, _TRACK_SUBSTREAM, start, stop).T
     largest = min(MAX_BASKET, tracks)
-    sizes = chosen(size, largest, curves.baskets) + 1
+    sizes = chosen(size, largest, weights.baskets) + 1
     words = [first, *more][:largest]
     baskets: Sequence[NDArray[np.integer]] = (
         _distinct(words, tracks)
-        if curves.tracks is None
-        else _distinct_weighted(words, curves.tracks)
+        if weights.tracks is None
+        else _distinct_weighted(words, weights.tracks)
     )
     return SampledSales(
-        customers=chosen(buyer, customers, curves.customers),
-        seconds=_seconds(moment, curves.hours),
+        customers=chosen(buyer, customers, weights.customers),
+        seconds=_seconds(moment, weights.hours),
         sizes=sizes,
         # Row by row, the first `size` of each.
         tracks=np.column_stack(baskets)[_FIRST_OF[sizes, :largest]].astype(np.int64),
@@ -144,10 +144,10 @@ _FIRST_OF = np.arange(MAX_BASKET) < np.arange(MAX_BASKET + 1)[:, np.newaxis]
 """For each basket size, which of the tracks drawn are in it."""
 
 
-def philox_words(seed: int, day: date, stream: int, start: int, stop: int) -> NDArray[np.uint64]:
-    """Return the words of counters start to stop of a stream, shape (stop - start, 4)."""
+def philox_words(seed: int, day: date, substream: int, start: int, stop: int) -> NDArray[np.uint64]:
+    """Return the words of counters start to stop of a substream, shape (stop - start, 4)."""
     # NumPy's Philox steps its counter before it gives the first words, hence one less.
-    counter = ((stream << 64) + start - 1) % 2**256
+    counter = ((substream << 64) + start - 1) % 2**256
     generator = np.random.Philox(
         key=np.array([seed, day.toordinal()], dtype=np.uint64), counter=counter
     )
@@ -156,7 +156,7 @@ def philox_words(seed: int, day: date, stream: int, start: int, stop: int) -> ND
 
 
 def scaled_below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
-    """Turn words into whole numbers from 0 to limit - 1."""
+    """Turn words into integers from 0 to limit - 1."""
     # 53 bits fill a double exactly; the product of a fraction < 1 with limit < 2**53 may round up
     # to limit itself only when limit is near 2**53, far beyond any table. As signed numbers they
     # become doubles several times faster.
@@ -177,7 +177,7 @@ def chosen(
 def _seconds(words: NDArray[np.uint64], running: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Turn words into seconds of the day, those of an hour all alike."""
     if running is None:
-        return scaled_below(words, _DAY_SECONDS)
+        return scaled_below(words, DAY_SECONDS)
     # One draw for both: how far it lies within the hour's part says which second.
     ends = running * _HOUR_SECONDS
     drawn = scaled_below(words, int(ends[-1]))

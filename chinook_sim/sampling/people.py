@@ -92,7 +92,7 @@ ELSEWHERE = ("en_US", 0, None)
 
 
 class Address(NamedTuple):
-    """Where a customer lives, in the order of Customer's columns."""
+    """A customer's address, in the order of Customer's columns."""
 
     address: str
     city: str
@@ -107,7 +107,7 @@ class Person(NamedTuple):
     first_name: str
     last_name: str
     company: str | None
-    lives: Address
+    address: Address
     phone: str
     fax: str | None
 
@@ -124,13 +124,13 @@ class People:
         faker, rng, state = self._local("sign-up", number, country)
         first, last, _ = person(faker, rng)
         company = fitting(faker.company, 80) if rng.random() < 1 / 6 else None
-        lives = _lives(faker, state, country)
-        return Person(first, last, company, lives, phone(faker), phone(faker) if company else None)
+        home = _address(faker, state, country)
+        return Person(first, last, company, home, phone(faker), phone(faker) if company else None)
 
     def move(self, number: int, country: str | None) -> Address:
         """Make the address that the customer of a number moves to, in the same country."""
         faker, _, state = self._local("move", number, country)
-        return _lives(faker, state, country)
+        return _address(faker, state, country)
 
     def _local(
         self, purpose: str, number: int, country: str | None
@@ -145,7 +145,7 @@ class People:
         return self._fakers[locale], random.Random(seed), state  # noqa: S311
 
 
-def _lives(faker: Faker, state: str | None, country: str | None) -> Address:
+def _address(faker: Faker, state: str | None, country: str | None) -> Address:
     where, city, region, postal_code = address(faker, state)
     return Address(where, city, region, country, postal_code)
 

@@ -1,31 +1,15 @@
 """Profiles: when, how much and what customers buy, over a day and over a year.
 
-A profile only declares; the one thing it draws is how a day's number of sales is rounded. In
-`uniform`, every choice is as likely as any other. A TOML file names what differs from it:
-
-    hours = [1, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 6, 5, 4, 4, 5, 6, 8, 9, 9, 7, 4, 2]
-    weekdays = [1, 1, 1, 1, 1.5, 2, 1.5]   # Monday first
-    months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1.2, 2]
-    growth = 0.15                          # per year
-    since = "2026-01-01"                   # when growth was 1
-    customers = 0.7                        # Zipf exponents; 0: all equally likely
-    tracks = 0.9
-    baskets = [50, 30, 10, 6, 4]           # 1 to 5 tracks
-    peaks = [{day = "11-27", factor = 3}, {day = "2026-06-05", factor = 1.5}]
-
-Weights are relative: twice the weight is twice as often.
+A profile only declares; the one thing it draws is how a day's number of sales is rounded. Weights
+are relative: twice the weight is twice as often.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chinook_sim.errors import InvalidInput
@@ -33,21 +17,15 @@ from chinook_sim.sampling.draws import MAX_BASKET
 from chinook_sim.sampling.selections import sample_fraction
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
-__all__ = ["REALISTIC", "UNIFORM", "Peak", "Profile", "load_profile"]
+__all__ = ["NAME_LENGTH", "REALISTIC", "UNIFORM", "Peak", "Profile", "relative"]
 
 NAME_LENGTH = 200
 """The most characters of a name: as many as the ledger's column holds."""
 
-HASH_LENGTH = 12
-
-FILE_LIMIT = 100_000
-"""Bytes of a profile's file; a larger one was given by mistake."""
-
 STEEPEST = 10.0
-"""The largest Zipf exponent: the first then has all but a thousandth of the whole."""
+"""The largest Zipf exponent: the first then has all but a thousandth of the sales."""
 
 HIGHEST_GROWTH = 100.0
 """The largest growth in a year: a hundredfold."""
@@ -70,7 +48,7 @@ class Peak(NamedTuple):
     factor: float
 
     def is_on(self, day: date) -> bool:
-        """Tell whether a day is this one."""
+        """Return whether a day is this one."""
         return day.isoformat().endswith(self.day)
 
 
@@ -175,65 +153,6 @@ def relative(weights: Sequence[float]) -> list[float]:
     return [weight / mean for weight in scaled]
 
 
-def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
-    """Return a profile: `uniform`, `realistic`, or that of a TOML file.
-
-    The name of a file's profile consists of the file name and a hash of the content. So it is the
-    same wherever the file is, and another one after the file was edited.
-
-    Raises:
-        InvalidInput: there is no such profile or file, or it has an invalid value.
-    """
-    if isinstance(given, Profile):
-        return given
-    if isinstance(given, str) and given in _KNOWN:
-        return _KNOWN[given]
-    if isinstance(given, str) and not given.strip():
-        raise InvalidInput(
-            f"the profile's name or file is missing: use {', '.join(_KNOWN)} or a TOML file"
-        )
-    try:
-        path = Path(given)
-        # Unlike Path.open this keeps a slash at the end, which no file has.
-        with open(given, "rb") as file:  # noqa: PTH123
-            text = file.read(FILE_LIMIT + 1)
-    except TypeError:
-        raise InvalidInput(
-            f"a profile must be {', '.join(_KNOWN)} or a TOML file, got {given!r:.40}"
-        ) from None
-    # A name with a NUL byte is a ValueError.
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "no such file"
-        raise InvalidInput(
-            f"unknown profile {str(given)[:100]!r}: use {', '.join(_KNOWN)} or a TOML file ({why})"
-        ) from None
-    where = f"{path.name[:100]!r}"
-    if len(text) > FILE_LIMIT:
-        raise InvalidInput(f"invalid profile {where}: larger than {FILE_LIMIT:,} bytes")
-    try:
-        # Some editors begin UTF-8 with a byte order mark, which TOML does not know.
-        content = tomllib.loads(text.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InvalidInput(f"invalid profile {where}: not TOML: {said}") from None
-    keys = [field.name for field in fields(Profile) if field.name != "name"]
-    wrong = [key for key in content if key not in keys]
-    if wrong:
-        raise InvalidInput(
-            f"invalid profile {where}: unknown key {wrong[0][:40]!r}; "
-            f"the keys are {', '.join(keys)}"
-        )
-    try:
-        profile = Profile("file", **content)
-    except InvalidInput as error:
-        raise InvalidInput(f"{where}: {error}") from None
-    parts = {key: value for key, value in asdict(profile).items() if key != "name"}
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-    shown = "".join(letter if letter.isprintable() else "?" for letter in path.name)
-    name = f"{shown[: NAME_LENGTH - HASH_LENGTH - 1]} {digest[:HASH_LENGTH]}"
-    return Profile(name, **parts)
-
-
 def _weights(key: str, given: Any, length: int) -> tuple[float, ...]:
     expected = f"{key} must be a list of {length} numbers, 0 or more and not all 0"
     if isinstance(given, str) or not hasattr(given, "__len__") or not hasattr(given, "__iter__"):
@@ -332,6 +251,3 @@ REALISTIC = Profile(
         Peak("12-26", 1.6),
     ),
 )
-
-
-_KNOWN = {profile.name: profile for profile in (UNIFORM, REALISTIC)}

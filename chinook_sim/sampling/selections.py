@@ -25,13 +25,13 @@ __all__ = [
     "sample_ranks",
 ]
 
-_LATE_STREAM = 2  # words: days that a late sale is dated back, and three that nothing reads
+_LATE_SUBSTREAM = 2  # words: days that a late sale is dated back, and three that nothing reads
 
-_LATE_PHASE_STREAM = 3  # word 0: with which sale of a day the late ones begin
+_LATE_PHASE_SUBSTREAM = 3  # word 0: with which sale of a day the late ones begin
 
-_FRACTION_STREAM = 4  # word 0: whether a day's number of sales is rounded up
+_FRACTION_SUBSTREAM = 4  # word 0: whether a day's number of sales is rounded up
 
-_ARRIVAL_STREAM = 5  # words: how long after the one before, what it is, and two nothing reads
+_ARRIVAL_SUBSTREAM = 5  # words: how long after the one before, what it is, and two nothing reads
 
 LATE_PARTS = 10_000
 """What shares of late sales are counted in."""
@@ -58,7 +58,7 @@ def sample_late(
         Shape (stop - start,), int64: 0 to days.
     """
     before = _late_before(seed, day, np.arange(start, stop + 1, dtype=np.int64), parts)
-    back = scaled_below(philox_words(seed, day, _LATE_STREAM, start, stop)[:, 0], days) + 1
+    back = scaled_below(philox_words(seed, day, _LATE_SUBSTREAM, start, stop)[:, 0], days) + 1
     return np.diff(before) * back
 
 
@@ -70,13 +70,13 @@ def count_late(seed: int, day: date, start: int, stop: int, *, parts: int) -> in
 
 def _late_before(seed: int, day: date, indices: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
     """Return how many late sales there are before each index, but for a constant."""
-    ((phase, *_),) = philox_words(seed, day, _LATE_PHASE_STREAM, 0, 1)
+    ((phase, *_),) = philox_words(seed, day, _LATE_PHASE_SUBSTREAM, 0, 1)
     return (indices * parts + int(phase) % LATE_PARTS) // LATE_PARTS
 
 
 def sample_fraction(seed: int, day: date) -> float:
     """Draw a number from 0 to 1, exclusive, that decides how a day's number of sales is rounded."""
-    ((word, *_),) = philox_words(seed, day, _FRACTION_STREAM, 0, 1)
+    ((word, *_),) = philox_words(seed, day, _FRACTION_SUBSTREAM, 0, 1)
     return float(int(word) >> 11) * 2.0**-53
 
 
@@ -96,18 +96,18 @@ def sample_arrivals(
         shape (stop - start,).
     """
     # The same on whatever day they begin to come.
-    gap, kind = philox_words(seed, date.min, _ARRIVAL_STREAM, start, stop)[:, :2].T
+    gap, kind = philox_words(seed, date.min, _ARRIVAL_SUBSTREAM, start, stop)[:, :2].T
     running = np.cumsum(np.array(weights, dtype=np.int64))
     return -np.log1p(-((gap >> np.uint64(11)) * 2.0**-53)), chosen(kind, len(weights), running)
 
 
-def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:
-    """Draw numbers below size; number j is word j of a stream.
+def sample_below(seed: int, day: date, substream: int, count: int, size: int) -> NDArray[np.int64]:
+    """Draw numbers below size; number j is word j of a substream.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
         day: the day.
-        stream: which stream to read; each use of chance has its own.
+        substream: which substream to read; each use of chance has its own.
         count: how many.
         size: how many numbers there are.
 
@@ -115,17 +115,17 @@ def sample_below(seed: int, day: date, stream: int, count: int, size: int) -> ND
         Shape (count,), int64.
     """
     return scaled_below(
-        philox_words(seed, day, stream, 0, -(-count // WORDS)).ravel()[:count], size
+        philox_words(seed, day, substream, 0, -(-count // WORDS)).ravel()[:count], size
     )
 
 
-def sample_ranks(seed: int, day: date, stream: int, count: int, size: int) -> NDArray[np.int64]:
-    """Draw different numbers below size: the first `count` different ones of a stream, in order.
+def sample_ranks(seed: int, day: date, substream: int, count: int, size: int) -> NDArray[np.int64]:
+    """Draw different numbers below size: the first `count` different ones of a substream, in order.
 
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
         day: the day.
-        stream: which stream to read; each use of chance has its own.
+        substream: which substream to read; each use of chance has its own.
         count: how many; all there are, where it is more.
         size: how many there are to choose from.
 
@@ -136,7 +136,7 @@ def sample_ranks(seed: int, day: date, stream: int, count: int, size: int) -> ND
     blocks = wanted // 2 + 16
     while wanted:
         # One word a draw. To draw all of many, each number comes up about a dozen times.
-        drawn = scaled_below(philox_words(seed, day, stream, 0, blocks).ravel(), size)
+        drawn = scaled_below(philox_words(seed, day, substream, 0, blocks).ravel(), size)
         _, first = np.unique(drawn, return_index=True)
         if len(first) >= wanted:
             return drawn[np.sort(first)[:wanted]]
@@ -147,7 +147,7 @@ def sample_ranks(seed: int, day: date, stream: int, count: int, size: int) -> ND
 def sample_others(
     seed: int,
     day: date,
-    stream: int,
+    substream: int,
     taken: NDArray[np.int64],
     sizes: NDArray[np.int64],
     size: int,
@@ -157,7 +157,7 @@ def sample_others(
     Args:
         seed: 0 to `SEED_LIMIT` - 1.
         day: the day.
-        stream: which stream to read; set j reads its word j.
+        substream: which substream to read; set j reads its word j.
         taken: shape (sum of sizes,), int64: the numbers of each set, rising, set after set.
         sizes: shape (n,), int64: how many each set has, fewer than size.
         size: how many numbers there are.
@@ -166,7 +166,7 @@ def sample_others(
         Shape (n,), int64.
     """
     count = len(sizes)
-    words = philox_words(seed, day, stream, 0, -(-count // WORDS)).ravel()[:count]
+    words = philox_words(seed, day, substream, 0, -(-count // WORDS)).ravel()[:count]
     chosen = ((words >> np.uint64(11)).view(np.int64) * ((size - sizes) * 2.0**-53)).astype(
         np.int64
     )

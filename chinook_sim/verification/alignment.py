@@ -41,7 +41,7 @@ _DATED = (
 
 
 def check_alignment(connection: Connection) -> list[Check]:
-    """Check the dates of the invoices that an alignment moved, if there is one that stands."""
+    """Check the dates of the invoices that an active alignment moved, if there is one."""
     query = CheckQuery(connection, "1 = 1", {})
     (run, *_) = query.rows(_RUN) or (None,)
     if run is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AS_MADE", "check_runs"]
 
-RUNS_SHOWN = 5
+RUNS_IN_FIGURE = 5
 """Runs whose differences are described; all of them are in `Check.runs`."""
 
 AS_MADE = "sales match the ledger"
@@ -89,10 +89,10 @@ def _runs(found: Comparison) -> Check:
     )
     if differing:
         figure += ": " + "; ".join(
-            f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_SHOWN]
+            f"{run.title}: {', '.join(run.lines)}" for run in differing[:RUNS_IN_FIGURE]
         )
-        if len(differing) > RUNS_SHOWN:
-            figure += f"; and {len(differing) - RUNS_SHOWN:,} more"
+        if len(differing) > RUNS_IN_FIGURE:
+            figure += f"; and {len(differing) - RUNS_IN_FIGURE:,} more"
     if here.count:
         dated = counted(here.count, "sale", "sales")
         figure += f"; {dated} of this day in a run of another day: {listed(here.count, here.ids)}"

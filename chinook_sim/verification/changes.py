@@ -51,13 +51,13 @@ def check_changes(connection: Connection, baseline: int, day: date | None = None
         _updated(invoices, baseline),
         customers.expect_none(
             "changed customers match the ledger",
-            statements.LATEST + statements.LIVES_ELSEWHERE,
+            statements.LATEST + statements.ADDRESS_DIFFERS,
             "customer differs",
             "customers differ",
         ),
         prices.expect_none(
             "changed prices match the ledger",
-            statements.LATEST + statements.COSTS_OTHERWISE,
+            statements.LATEST + statements.PRICE_DIFFERS,
             "track differs",
             "tracks differ",
         ),
@@ -66,7 +66,7 @@ def check_changes(connection: Connection, baseline: int, day: date | None = None
 
 def _updated(query: CheckQuery, baseline: int) -> Check:
     """Check updated invoices, and what the next change of each had found."""
-    differing = {row.id for row in query.rows(statements.LATEST + statements.OTHERWISE)}
+    differing = {row.id for row in query.rows(statements.LATEST + statements.UPDATED_DIFFERS)}
     differing |= {
         row.id
         for rows in query.stream(statements.CHAIN)
@@ -83,7 +83,7 @@ def _updated(query: CheckQuery, baseline: int) -> Check:
 
 
 def _same(query: CheckQuery, kept: str | None, found: str, *, dated: bool) -> bool:
-    """Tell whether an invoice that the ledger has kept twice is the same, in Chinook's columns.
+    """Return whether two snapshots of an invoice in the ledger are the same, in Chinook's columns.
 
     Args:
         query: knows the names of the columns.

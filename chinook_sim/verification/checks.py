@@ -199,15 +199,15 @@ def _by_age(
         older, called = "i.{invoice_id} <= :baseline", "invoices older than the ledger"
         parameters = parameters | {"baseline": baseline}
     else:
-        # Without a ledger nothing else tells them apart; simulated sales rarely are.
+        # Without a ledger nothing else distinguishes them; few simulated sales are at midnight.
         older, called = "{at_midnight}", "invoices dated at midnight"
     newer, history = (
         CheckQuery(connection, f"{scope} AND {condition}", parameters)
         for condition in (f"NOT ({older})", older)
     )
     remarks = (
-        history.expect_none(called, question, f"invoice {what}", f"invoices {what}", remark=True)
-        for question, what in (
+        history.expect_none(called, query, f"invoice {what}", f"invoices {what}", remark=True)
+        for query, what in (
             (statements.WITHOUT_TRACKS, "without tracks"),
             (statements.REPEATED_TRACKS, "with a repeated track"),
         )

@@ -50,7 +50,7 @@ __all__ = ["compare"]
 def compare(
     connection: Connection, day: date | None = None, *, baseline: int, days_back: int
 ) -> Comparison:
-    """Compare the runs that stand with what is in the tables.
+    """Compare the active runs with what is in the tables.
 
     Args:
         connection: on a recognised Chinook with a ledger.
@@ -147,7 +147,7 @@ class _Comparer:
             expected.runs[number].note("missing", missing)
 
     def _concerned(self, expected: Expected) -> NDArray[np.bool_]:
-        """Tell of each sale whether it is judged: made by a run of the day, or dated on it."""
+        """Return whether each sale is judged: made by a run of the day, or dated on it."""
         # The last one is for those of runs that are not compared.
         whole = np.array([*(run.whole for run in expected.runs), False], dtype=bool)
         # Of a late sale that is gone only its fingerprint still knows the day.
@@ -203,7 +203,7 @@ class _Comparer:
 
 
 class _Changed:
-    """Sales as they were before the first change that stands, asked for in the order of ids."""
+    """Sales as they were before the first active change, read in the order of ids."""
 
     def __init__(self, connection: Connection, slices: Iterator[Sequence[Row[Any]]]) -> None:
         self._connection = connection
@@ -231,7 +231,7 @@ def _places(sales: Sales, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
 def _differing(
     sales: Sales, expected: Expected, place: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Tell of each sale in what it differs from what is expected at a place."""
+    """Return in what each sale differs from the sale expected at its place."""
     prints, known, starts = expected.prints[place], expected.known[place], expected.starts[place]
     customer, second, billing, lines = (prints[name].astype(np.int64) for name in FIELDS)
     # The same number modulo 2**32 may be another century.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chinook_sim.dates import bounds
 from chinook_sim.errors import InvalidInput
-from chinook_sim.sampling.profile import REALISTIC, UNIFORM, load_profile
+from chinook_sim.sampling.profile import REALISTIC, UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 from chinook_sim.verification.expected_sales import factor_of, scrambled
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.verification.recorded_runs import date_of
@@ -301,8 +302,8 @@ class _DistributionChecker:
         figure = f"{counts}: {wrong[0]}" if wrong else counts
         return [Check(name, not wrong, figure, len(wrong), measured={"days": len(runs)})]
 
-    def _by_day(self, question: str) -> dict[date, int]:
-        return {date_of(row.day): row.sales for row in self._query.rows(question)}
+    def _by_day(self, query: str) -> dict[date, int]:
+        return {date_of(row.day): row.sales for row in self._query.rows(query)}
 
     def _check(self, name: str, seen: Mapping[Any, float], weights: Mapping[Any, float]) -> Check:
         """Compare what was seen with weights, by a chi-square test."""

@@ -138,20 +138,25 @@ def begun(connection: Connection) -> Iterator[Chinook]:
         yield chinook
 
 
-_LIVES = ("Address", "City", "State", "Country", "PostalCode")
+_ADDRESS_COLUMNS = ("Address", "City", "State", "Country", "PostalCode")
 
 _SAME = {
-    "same_bill": ("i", "c.after", Invoice, ("CustomerId", *(f"Billing{name}" for name in _LIVES))),
-    "same_address": ("t", "c.after", Customer, _LIVES),
-    "same_address_before": ("t", "b.before", Customer, _LIVES),
+    "same_bill": (
+        "i",
+        "c.after",
+        Invoice,
+        ("CustomerId", *(f"Billing{name}" for name in _ADDRESS_COLUMNS)),
+    ),
+    "same_address": ("t", "c.after", Customer, _ADDRESS_COLUMNS),
+    "same_address_before": ("t", "b.before", Customer, _ADDRESS_COLUMNS),
 }
 """Conditions by name: which row has what was kept where, and of which table and columns."""
 
 
 class CheckQuery:
-    """Asks about the invoices in a scope, in the names of the database at hand.
+    """Runs queries about the invoices in a scope, in the names of the database.
 
-    A question names tables and columns in braces; `r` is a run, `p` a range of its ids, `c` a
+    A query names tables and columns in braces; `r` is a run, `p` a range of its ids, `c` a
     change, `i` an invoice and `l` a line. `{made}` joins the runs `r` to the invoices `i` that they
     made; `{scope}` is the condition that `i` is in scope, and `{of_lines}` that the invoice of
     `l` is.
@@ -197,52 +202,52 @@ class CheckQuery:
         for name, part in {"scope": scope, "of_lines": OF_LINES, **parts}.items():
             self._names[name] = part.format(**self._names)
 
-    def sql(self, question: str) -> str:
-        """Return a question as SQL."""
-        return question.format(**self._names)
+    def sql(self, query: str) -> str:
+        """Return a query as SQL."""
+        return query.format(**self._names)
 
-    def rows(self, question: str) -> Sequence[Row[Any]]:
-        """Return the rows a question is answered with."""
-        statement = executable(self._connection, self.sql(question))
+    def rows(self, query: str) -> Sequence[Row[Any]]:
+        """Return the rows of a query."""
+        statement = executable(self._connection, self.sql(query))
         return self._connection.execute(statement, self.parameters).all()
 
-    def number(self, question: str) -> int:
-        """Return the number a question is answered with."""
-        return int(self.rows(question)[0][0])
+    def number(self, query: str) -> int:
+        """Return the number that a query returns."""
+        return int(self.rows(query)[0][0])
 
-    def ids(self, question: str) -> tuple[int, tuple[int, ...]]:
-        """Return how many ids a question is answered with, and the `SHOWN` lowest of them.
+    def ids(self, query: str) -> tuple[int, tuple[int, ...]]:
+        """Return how many ids a query finds, and the `SHOWN` lowest of them.
 
         Args:
-            question: a SELECT of a column named `id`.
+            query: a SELECT of a column named `id`.
         """
         rows = self.rows(
-            f"SELECT q.id, count(*) OVER () AS found FROM ({question}) q "  # noqa: S608
+            f"SELECT q.id, count(*) OVER () AS found FROM ({query}) q "  # noqa: S608
             f"ORDER BY q.id LIMIT {SHOWN}"
         )
         return (int(rows[0].found) if rows else 0), tuple(row.id for row in rows)
 
-    def stream(self, question: str) -> Iterator[Sequence[Row[Any]]]:
-        """Yield the rows a question is answered with, some at a time."""
-        return stream(self._connection, self.sql(question), self.parameters)
+    def stream(self, query: str) -> Iterator[Sequence[Row[Any]]]:
+        """Yield the rows of a query, some at a time."""
+        return stream(self._connection, self.sql(query), self.parameters)
 
     def key(self, column: Column[Any]) -> str:
         """Return a column's name as a key of the JSON that the ledger keeps."""
         return _key(self._connection, column)
 
     def expect_none(
-        self, name: str, question: str, singular: str, plural: str, *, remark: bool = False
+        self, name: str, query: str, singular: str, plural: str, *, remark: bool = False
     ) -> Check:
-        """Check that a question for what is wrong is answered with nothing.
+        """Check that a query for what is wrong finds nothing.
 
         Args:
             name: of the check.
-            question: as for `ids`.
+            query: as for `ids`.
             singular: what one of them is, such as "invoice differs".
             plural: what several of them are.
             remark: whether it is no failure if there are any.
         """
-        return none_of(name, *self.ids(question), singular, plural, remark=remark)
+        return none_of(name, *self.ids(query), singular, plural, remark=remark)
 
 
 def _key(connection: Connection, column: Column[Any]) -> str:

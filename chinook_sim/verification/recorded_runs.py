@@ -173,7 +173,7 @@ class RangeReader:
         self._day = day
         self._rows = (row for rows in slices for row in rows)
         self._next: Row[Any] | None = next(self._rows, None)
-        self._open: list[Open] = []
+        self._open: list[OpenRange] = []
         self._runs = runs
 
     def upto(self, last: int | None) -> Expected:
@@ -184,7 +184,7 @@ class RangeReader:
             if run is None and row.compared:
                 run = self._runs[row.run_id] = RecordedRun.of(row, self._day)
             ids = range(row.first_id, row.last_id + 1, row.step)
-            self._open.append(Open(run, ids, row.fingerprints))
+            self._open.append(OpenRange(run, ids, row.fingerprints))
         parts, rest = [], []
         for it in self._open:
             count = len(it.ids)
@@ -196,25 +196,29 @@ class RangeReader:
         return expected_of(parts)
 
 
-class Open(NamedTuple):
+class OpenRange(NamedTuple):
     """A range of ids, or what is left of it."""
 
     run: RecordedRun | None
     ids: range
     fingerprints: bytes | None
 
-    def before(self, count: int) -> Open:
+    def before(self, count: int) -> OpenRange:
         """Return its first ids."""
         prints = self.fingerprints
-        return Open(self.run, self.ids[:count], prints and prints[: count * FINGERPRINT.itemsize])
+        return OpenRange(
+            self.run, self.ids[:count], prints and prints[: count * FINGERPRINT.itemsize]
+        )
 
-    def after(self, count: int) -> Open:
+    def after(self, count: int) -> OpenRange:
         """Return the others."""
         prints = self.fingerprints
-        return Open(self.run, self.ids[count:], prints and prints[count * FINGERPRINT.itemsize :])
+        return OpenRange(
+            self.run, self.ids[count:], prints and prints[count * FINGERPRINT.itemsize :]
+        )
 
 
-def expected_of(parts: Sequence[Open]) -> Expected:
+def expected_of(parts: Sequence[OpenRange]) -> Expected:
     """Put ranges together."""
     numbers: dict[str, int] = {}
     runs: list[RecordedRun] = []

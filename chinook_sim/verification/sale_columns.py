@@ -83,7 +83,7 @@ class Sales(NamedTuple):
         return mixed
 
     def any_line(self, condition: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell of each sale whether a condition holds for any of its lines."""
+        """Return for each sale whether a condition holds for any of its lines."""
         return self._sums(condition.astype(np.int64)) > 0
 
     def take(self, order: NDArray[np.int64]) -> Sales:

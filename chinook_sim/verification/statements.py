@@ -1,4 +1,4 @@
-"""The questions that checks ask, with names in braces; see `CheckQuery`.
+"""The queries of the checks, with names in braces; see `CheckQuery`.
 
 Each is a SELECT of the ids of what is wrong.
 """
@@ -175,7 +175,7 @@ STILL_THERE = (
     "AND EXISTS (SELECT 1 FROM {invoice} i WHERE i.{invoice_id} = c.subject_id)"
 )
 
-OTHERWISE = (
+UPDATED_DIFFERS = (
     "c.kind = 'update' AND (NOT EXISTS (SELECT 1 FROM {invoice} i "
     "WHERE i.{invoice_id} = c.subject_id AND round(i.{total} * 100) = round({kept_total} * 100) "
     "AND {same_bill}) "
@@ -202,7 +202,7 @@ CHAIN = (
     "WHERE {scope} AND n.later IS NOT NULL AND coalesce(c.after, '') <> n.found"
 )
 
-LIVES_ELSEWHERE = (
+ADDRESS_DIFFERS = (
     "NOT EXISTS (SELECT 1 FROM {customer} t WHERE t.{customer_id} = c.subject_id "
     "AND {same_address}) "
     # Who moved to one address twice is moved back by undoing the first time alone.
@@ -212,7 +212,7 @@ LIVES_ELSEWHERE = (
     "AND u.undone_at >= r.created_at AND {same_address_before})"
 )
 
-COSTS_OTHERWISE = (
+PRICE_DIFFERS = (
     "NOT EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = c.subject_id "
     "AND round(t.{price} * 100) = round({price_after} * 100))"
 )

@@ -52,7 +52,7 @@ def merged_cells(cells: Sequence[tuple[float, float]]) -> list[tuple[float, floa
 
 
 def is_rounded(made: int, expected: float) -> bool:
-    """Tell whether a number is what is expected, rounded up or down."""
+    """Return whether a number is what is expected, rounded up or down."""
     if not expected < math.inf:
         return False
     whole = round(expected)

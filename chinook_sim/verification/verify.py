@@ -14,7 +14,7 @@ from chinook_sim.database.connections import (
 from chinook_sim.dates import check_day, check_timezone
 from chinook_sim.errors import InvalidInput
 from chinook_sim.integers import check_integer
-from chinook_sim.sampling.profile import load_profile
+from chinook_sim.sampling.profile_file import load_profile
 from chinook_sim.verification.checks import verify_all, verify_day
 from chinook_sim.verification.distribution import verify_shape
 from chinook_sim.verification.query import take_snapshot

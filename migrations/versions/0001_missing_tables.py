@@ -230,7 +230,7 @@ def created(here: RevisionContext) -> sa.TableClause:
 
 
 def _is_ours(here: RevisionContext, table: sa.Table) -> bool:
-    """Tell whether a table is the one that was made, and not another of its name."""
+    """Return whether a table is the one that was made, and not another of its name."""
     if here.place is None or not here.place.has(table):
         return False
     if here.postgresql:

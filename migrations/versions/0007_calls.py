@@ -78,7 +78,7 @@ def downgrade() -> None:
     first.install(here, earlier.FUNCTIONS, earlier.names_in(here))
 
 
-def mend() -> None:
+def refresh_functions() -> None:
     """Write the functions anew that have names in them which are no longer the database's.
 
     Where ids come from a default that the functions cannot take, they are dropped; where they no

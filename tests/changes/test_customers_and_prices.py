@@ -391,14 +391,14 @@ def test_people_are_of_their_country() -> None:
     for country in (*known, "Atlantis", None):
         for number in range(20):
             made = people.sign_up(number, country)
-            assert made.lives.country == country
-            assert (made.lives.state is not None) == (
+            assert made.address.country == country
+            assert (made.address.state is not None) == (
                 known.get(country or "", (0, 0, None))[2] is not None
             )
-            lives = made.lives
+            home = made.address
             sizes = (
                 (made.first_name, 40), (made.last_name, 20), (made.phone, 24),
-                (lives.address, 70), (lives.city, 40), (lives.postal_code, 10),
+                (home.address, 70), (home.city, 40), (home.postal_code, 10),
             )  # fmt: skip
             assert all(0 < len(value) <= most for value, most in sizes), made
     # Letters that only Czech has.
@@ -437,9 +437,11 @@ def test_a_seed_makes_the_same_people_in_every_process() -> None:
 def test_further_countries_have_a_language_of_their_own(country: str, letters: str) -> None:
     people = People(7, DAY)
     made = [people.sign_up(number, country) for number in range(60)]
-    assert letters in "".join(f"{it.first_name}{it.lives.city}{it.lives.address}" for it in made)
+    assert letters in "".join(
+        f"{it.first_name}{it.address.city}{it.address.address}" for it in made
+    )
     if country in ("Japan", "China", "South Korea"):
-        assert not any(re.search("[a-z]{2}", it.lives.address + it.first_name) for it in made)
+        assert not any(re.search("[a-z]{2}", it.address.address + it.first_name) for it in made)
     # Faker has something of everything for it, and takes nothing of the United States.
     locale, customers, _ = FURTHER[country]
     assert customers == 0
@@ -458,7 +460,7 @@ def test_further_countries_have_a_language_of_their_own(country: str, letters: s
 def test_a_country_has_other_spellings(spelling: str, country: str) -> None:
     people = People(7, DAY)
     made, same = people.sign_up(3, spelling), people.sign_up(3, country)
-    assert made == same._replace(lives=same.lives._replace(country=spelling))
+    assert made == same._replace(address=same.address._replace(country=spelling))
 
 
 @on_both_databases

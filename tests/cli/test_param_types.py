@@ -34,7 +34,8 @@ from chinook_sim.cli.param_types import (
 )
 from chinook_sim.database.identifiers import SPELLING_NAMES
 from chinook_sim.errors import InvalidInput
-from chinook_sim.sampling import profile
+from chinook_sim.sampling.profile import REALISTIC
+from chinook_sim.sampling.profile_file import KNOWN_PROFILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ VALUES: list[tuple[TextType, str, object]] = [
     (TimeZone(), "Europe/Paris", "Europe/Paris"),
     (Key(), "job 7", "job 7"),
     (Share(), "0.0500", Decimal("0.05")),
-    (ProfileFile(), "realistic", profile.REALISTIC),
+    (ProfileFile(), "realistic", REALISTIC),
     (ProfileName(), "nothing.toml", "nothing.toml"),
     (SpellingName(), "SNAKE_case", "snake"),
     (Rate(), "0.5", 0.5),
@@ -142,7 +143,7 @@ def test_verify_loads_a_profile_only_to_check_the_shape(command: Command, stocke
 
 
 def test_completion_offers_every_name_that_there_is() -> None:
-    assert tuple(profile._KNOWN) == PROFILES
+    assert tuple(KNOWN_PROFILES) == PROFILES
     assert tuple(SPELLING_NAMES.values()) == SPELLINGS
 
 

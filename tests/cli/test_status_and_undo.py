@@ -17,7 +17,7 @@ from chinook_sim import backfill
 from support.cases import on_both_databases
 from support.processes import Popen
 from support.runs import make
-from support.selections import change, fill, standing
+from support.selections import change, count_active_runs, fill
 
 if TYPE_CHECKING:
     from support.command import Answer, Command
@@ -154,7 +154,7 @@ def test_undoing_a_backfill_goes_on_where_it_ended(shop: ChinookDatabase, comman
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert "30 of 40 runs are undone; run the same command to continue" in done.stderr
-    assert standing(shop) == 10
+    assert count_active_runs(shop) == 10
     shop.execute(f"UPDATE [Invoice] SET [Total] = [Total] - 1 {of_it}")
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
     assert (gone["runs"], gone["sales"]) == (10, 20)
@@ -193,13 +193,13 @@ def test_an_interrupted_undo_reports_its_progress(shop: ChinookDatabase, command
         text=True,
     )
     until = time.monotonic() + 60
-    while standing(shop) == 120:
+    while count_active_runs(shop) == 120:
         assert time.monotonic() < until
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert f"{120 - standing(shop)} of 120 runs are undone; run the same command" in errors
+    assert f"{120 - count_active_runs(shop)} of 120 runs are undone; run the same command" in errors
     shop.execute("DROP TRIGGER slow" + (" ON [Invoice]" if shop.server else ""))
     gone = answer(command(*period, "--json", DATABASE_URL=shop.text))
     assert gone["runs"] < 120

@@ -42,7 +42,7 @@ NAMES = [
     # Every alias that there could be, and names that our statements give to what they compute.
     *"abcdefghijklmnopqrstuvwxyz",
     *("value", "key", "number", "id", "ids", "part", "batch", "position", "place", "which", "low"),
-    *("high", "seen", "sound", "yes", "next", "found", "a0", "a1", "unnest", "anon_1", "column0"),
+    *("high", "seen", "valid", "yes", "next", "found", "a0", "a1", "unnest", "anon_1", "column0"),
     *("run_id", "kind", "subject", "subject_id", "change_id", "last_line_id", "before", "after"),
     *("invoice_ids", "numbers", "runs", "highest0", "last0", "count_1", "sum_1", "max_1", "path"),
     # What PostgreSQL would call a function on a row.
@@ -481,7 +481,8 @@ def test_grants_are_right_in_a_schema_of_any_name(home: tuple[ChinookDatabase, s
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         lacking = missing_grants(
-            connection, required_privileges(connection, recognise(connection), "shop")
+            connection,
+            required_privileges(connection, recognise(connection), "customers and prices"),
         )
     execute(shop, *re.split("; (?=GRANT)", lacking))
     with Session(engine) as session, session.begin():

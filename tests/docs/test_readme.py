@@ -50,8 +50,8 @@ def only(document: Path, language: str, *words: str) -> str:
     return block.code
 
 
-def questions(document: Path, *words: str) -> list[str]:
-    return [question for question in only(document, "sql", *words).split(";") if question.strip()]
+def queries(document: Path, *words: str) -> list[str]:
+    return [query for query in only(document, "sql", *words).split(";") if query.strip()]
 
 
 def shell_lines(document: Path) -> Iterator[tuple[str, Block]]:
@@ -104,8 +104,8 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_its_commands_make_ten_sales_and_its_sql_agrees(made: Path) -> None:
     with closing(sqlite3.connect(made)) as connection:
-        checks = questions(CHECKS, "sqlite", "checks")
-        found = [connection.execute(question).fetchall() for question in checks]
+        checks = queries(CHECKS, "sqlite", "checks")
+        found = [connection.execute(query).fetchall() for query in checks]
         (run,) = connection.execute(only(RUNS, "sql", "ledger")).fetchall()
         latest = connection.execute(only(README, "sql", "latest")).fetchall()
     assert found == [[(10,)], [], [], []]
@@ -125,8 +125,8 @@ def test_its_code_runs(made: Path) -> None:
         scope["engine"].dispose()  # type: ignore[attr-defined]
     with closing(sqlite3.connect(made)) as connection:
         sold, cancelled = (
-            connection.execute(question).fetchone()[0]
-            for question in (
+            connection.execute(query).fetchone()[0]
+            for query in (
                 "SELECT coalesce(sum(sales), 0) FROM chinook_sim_run WHERE kind = 'live'",
                 "SELECT count(*) FROM chinook_sim_change WHERE kind = 'cancellation'",
             )
@@ -187,8 +187,8 @@ def test_its_postgresql_finds_what_it_says(server: Server) -> None:
         batch = generate_d1(session, 50)
     with server.connect(database) as connection:
         found = [
-            connection.execute(question).fetchall()
-            for question in questions(CHECKS, "postgresql", "snake_case", "checks")
+            connection.execute(query).fetchall()
+            for query in queries(CHECKS, "postgresql", "snake_case", "checks")
         ]
         who = only(RUNS, "sql", "ledger")
         runs = connection.execute(who.replace("415", str(batch.invoice_ids[7]))).fetchall()

@@ -1,4 +1,4 @@
-"""Transactions whose outcome is in question: lost answers and serialization failures."""
+"""Transactions whose outcome is unknown: lost answers and serialization failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = date(2026, 1, 31)
 def test_the_outcome_of_a_lost_commit_is_found(
     shop: ChinookDatabase, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.LOCK_TIMEOUT", 1)
+    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.PROBE_LOCK_TIMEOUT", 1)
     writer = create_engine(shop.url, poolclass=NullPool).connect()
     writer.begin()
     with Session(writer) as session:

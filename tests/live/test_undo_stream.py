@@ -61,7 +61,7 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
     event.listen(shop.engine, "before_cursor_execute", count)
     needed = {}
     for runs in (1_000, 3):
-        monkeypatch.setattr(undoing, "RUNS", runs)
+        monkeypatch.setattr(undoing, "SLICE_RUNS", runs)
         statements.clear()
         with Session(shop.engine) as session:
             assert undo(session, name).sales == sum(it.made.count for it in batches)
@@ -130,7 +130,7 @@ def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(
 def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(undoing, "RUNS", 3)
+    monkeypatch.setattr(undoing, "SLICE_RUNS", 3)
     before = shop.snapshot()
     first = sell(shop, 60)
     between = shop.snapshot()
@@ -156,7 +156,7 @@ def test_streams_that_changed_each_others_sales_are_undone_the_later_first(
 def test_a_stream_with_a_sale_that_was_tampered_with_is_not_undone(
     shop: ChinookDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(undoing, "RUNS", 3)
+    monkeypatch.setattr(undoing, "SLICE_RUNS", 3)
     batches = sell(shop, 60)
     name = stream_name(batches)
     changed = "SELECT subject_id FROM chinook_sim_change WHERE subject = 'invoice'"

@@ -153,7 +153,7 @@ def test_generate_reports_whether_a_lost_commit_was_made(
     shop: ChinookDatabase, command: Command, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.server is not None
-    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.LOCK_TIMEOUT", 1)
+    monkeypatch.setattr("chinook_sim.ledger.commit_outcome.PROBE_LOCK_TIMEOUT", 1)
     options, status, sales = ENDINGS[ending]
     with TcpProxy(shop.server.port) as wire:
         wire.arm(when=b"COMMIT\0", **options)

@@ -51,9 +51,9 @@ def test_a_run_is_taken_out_and_everything_else_stays(shop: ChinookDatabase) -> 
         f"SELECT * FROM [{table}] WHERE [InvoiceId] NOT IN ({ids}) ORDER BY 1"
         for table in ("Invoice", "InvoiceLine")
     ]
-    before = [shop.rows(question) for question in kept]
+    before = [shop.rows(query) for query in kept]
     assert not take_back(shop, (first.run_id or "")[:8])
-    assert [shop.rows(question) for question in kept] == before
+    assert [shop.rows(query) for query in kept] == before
     assert shop.value("SELECT count(*) FROM [Invoice]") == 30 + 5 + 7
     assert [row[4] for row in runs(shop)] == [False, True, False]
     # Again it is done already; and its key is free.

@@ -14,7 +14,7 @@ from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
 from support.cases import alternating_versions, on_both_databases, on_three_shapes, on_variants
 from support.runs import make
-from support.selections import change, fill, history, standing, take_back
+from support.selections import change, count_active_runs, fill, history, take_back
 
 if TYPE_CHECKING:
     from support.databases import ChinookDatabase
@@ -54,7 +54,7 @@ def test_a_day_is_undone_with_all_that_its_runs_did_to_each_other(shop: ChinookD
     assert set(done.runs) == {run.run_id for run in runs}
     assert (done.sales, done.day, done.left, done.existed) == (60, DAY, 0, False)
     assert done.revenue == sum(run.revenue for run in runs)
-    assert done.witness in done.runs
+    assert done.probe_run_id in done.runs
     assert_sound(shop)
     # Sales at the prices of before are sound, too.
     make(shop, 20, once=True)
@@ -73,12 +73,12 @@ def test_a_day_is_undone_in_slices_of_any_size(
     shop.execute("UPDATE chinook_sim_run SET created_at = '2026-01-01 00:00:00'")
     shop.execute("UPDATE chinook_sim_run SET last_invoice_id = NULL WHERE kind = 'generate'")
     for runs, sales in ((1, 500_000), (3, 500_000), (1_000, 25), (1_000, 500_000)):
-        monkeypatch.setattr(undoing, "RUNS", runs)
-        monkeypatch.setattr(undoing, "SALES", sales)
+        monkeypatch.setattr(undoing, "SLICE_RUNS", runs)
+        monkeypatch.setattr(undoing, "SLICE_SALES", sales)
         with Session(shop.engine) as session:
             assert len(undo(session, day=DAY).runs) == 8
             session.rollback()
-    monkeypatch.setattr(undoing, "SALES", 25)
+    monkeypatch.setattr(undoing, "SLICE_SALES", 25)
     take_back(shop, day=DAY)
     assert shop.snapshot() == before
 
@@ -91,12 +91,12 @@ def test_a_day_that_others_changed_is_not_undone(shop: ChinookDatabase) -> None:
     there = shop.snapshot()
     with pytest.raises(UndoRefused, match=f"undo run {str(later.run_id)[:8]} first"):
         take_back(shop, day=DAY)
-    assert (shop.snapshot(), standing(shop)) == (there, 3)
+    assert (shop.snapshot(), count_active_runs(shop)) == (there, 3)
     take_back(shop, day=DAY + timedelta(days=1))
     shop.execute("UPDATE [Invoice] SET [Total] = [Total] + 1 WHERE [InvoiceId] = 45")
     with pytest.raises(UndoRefused, match="sales were changed"):
         take_back(shop, day=DAY)
-    assert standing(shop) == 2
+    assert count_active_runs(shop) == 2
 
 
 @on_three_shapes
@@ -118,7 +118,7 @@ def test_a_backfill_is_undone_at_once_or_in_parts(shop: ChinookDatabase) -> None
             assert set(done.runs) == {days[-1].run_id, days[-2].run_id}
     assert lefts == [3, 1, 0]
     # A run under another key is no day of the backfill.
-    assert standing(shop) == 1
+    assert count_active_runs(shop) == 1
     again = take_back(shop, backfill=days_of_it)
     assert (again.existed, again.runs, again.sales) == (True, (), 25)
     take_back(shop, str(mine.run_id))
@@ -139,7 +139,7 @@ def test_nothing_of_a_backfill_is_undone_where_others_changed_any_of_it(
     assert history(shop, first).changes
     with pytest.raises(UndoRefused, match=f"undo run {str(other.run_id)[:8]} first"):
         take_back(shop, backfill=(START, DAY), limit=1)
-    assert standing(shop) == 6
+    assert count_active_runs(shop) == 6
     take_back(shop, str(other.run_id))
     assert take_back(shop, backfill=(START, DAY), limit=1).left == 4
 
@@ -245,7 +245,7 @@ def test_a_name_that_means_two_runs_is_refused(shop: ChinookDatabase) -> None:
     change(shop, updates=1, key="job")
     with pytest.raises(InvalidInput, match=r"2 runs have the key 'job'.*generate"):
         take_back(shop, key="job")
-    assert standing(shop) == 3
+    assert count_active_runs(shop) == 3
 
 
 @on_both_databases
@@ -263,7 +263,7 @@ def test_runs_are_selected_in_one_way(shop: ChinookDatabase) -> None:
     for selected, said in wrong:
         with pytest.raises(InvalidInput, match=said):
             take_back(shop, **selected)
-    assert standing(shop) == 1
+    assert count_active_runs(shop) == 1
     with Session(shop.engine) as session, session.begin():
         moved = align(session)
     # It moved the history, whichever day that is: it is named to be undone.

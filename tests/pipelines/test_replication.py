@@ -151,12 +151,12 @@ TABLES = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname 
 )
 def test_the_documented_publications_leave_the_ledger_out(shop: ChinookDatabase) -> None:
     guide = GUIDE.read_text(encoding="utf-8")
-    named, block, question = re.findall(r"```sql postgresql\n(.*?)```", guide, re.DOTALL)
+    named, block, query = re.findall(r"```sql postgresql\n(.*?)```", guide, re.DOTALL)
     named = re.sub(r'"(\w+)"', lambda name: shop.shape.spell(name[1]), named)
     shop.execute("CREATE PUBLICATION everything FOR ALL TABLES", named, block)
     everything = {name for _, name in shop.rows(TABLES.format("everything"))}
     ours = {name for name in everything if name.startswith("chinook_sim_")}
-    assert {name for _, name in shop.rows(question)} == everything - ours
+    assert {name for _, name in shop.rows(query)} == everything - ours
     assert {name for _, name in shop.rows(TABLES.format("sales"))} == {
         shop.sql(f"[{name}]").strip('"') for name in ("Invoice", "InvoiceLine")
     }

@@ -1,4 +1,4 @@
-"""`verify` sees the shape of the sales in a database, and misses each curve that is not there."""
+"""`verify --shape` passes for the sales of a profile, and reports each distribution that is off."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def test_a_history_has_the_shape_of_its_years(shop: ChinookDatabase) -> None:
     assert failed(judged(shop, shape, None)) == []
     assert judged(shop, shape, None)[-1].name == "peaked: sales of each day"
     assert judged(shop, shape, None)[-1].figure == "92 days, 0 differ"
-    for curve in CALENDAR:
-        flat = replace(shape, name="flat", **{curve: getattr(UNIFORM, curve)})
+    for part in CALENDAR:
+        flat = replace(shape, name="flat", **{part: getattr(UNIFORM, part)})
         assert failed(judged(shop, flat, None)) == ["sales of each day"]
 
 
@@ -168,12 +168,12 @@ ORDINARY = Profile(
 
 
 @on_both_databases
-@pytest.mark.parametrize("curve", CALENDAR)
+@pytest.mark.parametrize("part", CALENDAR)
 def test_what_is_missing_of_an_ordinary_calendar_is_missed(
-    shop: ChinookDatabase, curve: str
+    shop: ChinookDatabase, part: str
 ) -> None:
     """A few sales more on a Saturday, a sixth more a year: as little as that."""
-    flat = replace(ORDINARY, name="flat", **{curve: getattr(UNIFORM, curve)})
+    flat = replace(ORDINARY, name="flat", **{part: getattr(UNIFORM, part)})
     start, end = date(2025, 11, 20), date(2025, 12, 31)
     list(backfill(shop.engine, start, end, 60, seed=9, profile=flat))
     assert failed(judged(shop, flat, None)) == []
@@ -183,10 +183,8 @@ def test_what_is_missing_of_an_ordinary_calendar_is_missed(
 @on_both_databases
 def test_days_that_are_all_alike_lack_the_curves(shop: ChinookDatabase) -> None:
     list(backfill(shop.engine, date(2025, 11, 27), date(2025, 12, 2), 60, seed=9))
-    for curve in CALENDAR:
-        only = replace(
-            UNIFORM, name=curve, since=ORDINARY.since, **{curve: getattr(ORDINARY, curve)}
-        )
+    for part in CALENDAR:
+        only = replace(UNIFORM, name=part, since=ORDINARY.since, **{part: getattr(ORDINARY, part)})
         assert failed(judged(shop, only, None)) == ["sales of each day"]
     assert failed(judged(shop, replace(UNIFORM, name="as they are"), None)) == []
 

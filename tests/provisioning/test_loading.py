@@ -75,14 +75,14 @@ ALTER TABLE ONLY public."Artist" ADD CONSTRAINT "PK_Artist" PRIMARY KEY ("Artist
 """
 
 
-def load(server: Server, path: Path, question: str) -> list[tuple[object, ...]]:
+def load(server: Server, path: Path, query: str) -> list[tuple[object, ...]]:
     database = server.create_database()
     engine = create_engine(server.url(database), poolclass=NullPool)
     try:
         with engine.begin() as connection:
             load_postgresql(path, connection)
         with server.connect(database) as connection:
-            return connection.execute(question).fetchall()
+            return connection.execute(query).fetchall()
     finally:
         server.drop_database(database)
 
@@ -352,12 +352,12 @@ def test_each_real_chinook_is_loaded_and_takes_sales(
     assert done.returncode == 0, done.stderr
 
     def count(table: str) -> object:
-        question = f"SELECT count(*) FROM {shape.spell(table)}"
+        query = f"SELECT count(*) FROM {shape.spell(table)}"
         if database:
             with server.connect(database) as connection:
-                return connection.execute(question).fetchall()[0][0]
+                return connection.execute(query).fetchall()[0][0]
         with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
-            return connection.execute(question).fetchone()[0]
+            return connection.execute(query).fetchone()[0]
 
     assert {table: count(table) for table in COUNTS} == COUNTS
     assert command("generate", "1000", **environment).returncode == 0

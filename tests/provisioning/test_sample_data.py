@@ -44,9 +44,9 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def ask(path: Path, question: str) -> list[tuple[Any, ...]]:
+def ask(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(question).fetchall()
+        return connection.execute(query).fetchall()
 
 
 def test_it_has_as_many_rows_as_the_real_one(standin: Path) -> None:

@@ -315,12 +315,12 @@ WRONG = {
         first("lines_added", "updated"),
     ),
     # Customers, tracks and prices.
-    "a moved customer lives elsewhere": Wrong(
+    "a moved customer has another address": Wrong(
         "UPDATE [Customer] SET [City] = 'Somewhere' WHERE [CustomerId] = {moved}",
         both={CUSTOMERS: "moved"},
         on="third",
     ),
-    "a new customer lives elsewhere": Wrong(
+    "a new customer has another address": Wrong(
         "UPDATE [Customer] SET [Address] = NULL WHERE [CustomerId] = {new}",
         both={CUSTOMERS: "new"},
         on="third",
@@ -481,7 +481,7 @@ NOT_CAUGHT = {
     # Of what no run made or changed the ledger keeps nothing.
     "an invoice that no run made is on another day": copy("99999", "sale", "'2026-01-05 10:00:00'"),
     "an invoice of the history has another customer": change("[CustomerId] = {not_of_old}", "old"),
-    "a customer whom no run changed lives elsewhere": (
+    "a customer whom no run changed has another address": (
         "UPDATE [Customer] SET [City] = 'Somewhere' WHERE [CustomerId] = {unmoved}"
     ),
     # Of customers only the address is compared.

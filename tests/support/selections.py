@@ -32,7 +32,7 @@ def fill(shop: ChinookDatabase, n: int = 5) -> list[BatchSummary]:
     return list(backfill(shop.engine, START, DAY, n, seed=3))
 
 
-def standing(shop: ChinookDatabase) -> int:
+def count_active_runs(shop: ChinookDatabase) -> int:
     return int(
         shop.value(
             "SELECT count(*) FROM chinook_sim_run WHERE kind <> 'baseline' AND undone_at IS NULL"

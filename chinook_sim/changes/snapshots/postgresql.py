@@ -53,7 +53,7 @@ class PostgresqlSnapshots:
         last = "NULL"
         for part in others:
             table, key, owner = self._names(part)
-            # Of the plain key it would be looked for down the key's whole index, not the owner's.
+            # `+ 0` prevents a scan of the whole primary-key index; the index on the owner is used.
             last = f"(SELECT max(r.{key} + 0) FROM {table} r WHERE r.{owner} = s.id)"  # noqa: S608
         self._run(
             f"INSERT INTO {self._change} "  # noqa: S608
@@ -106,8 +106,9 @@ class PostgresqlSnapshots:
                 f"c, {self._rows('c.before', part, 'json')} a, "
                 f"json_populate_record(CAST(NULL AS {table}), a.value) k"
             )
-            # Nothing else is ever taken away; a statement that does nothing takes the right to.
-            # First as the last change found it, for what is left alone in rows that are there.
+            # Only invoices can have been deleted. Other subjects skip the INSERT, since it needs a
+            # privilege even if no row is inserted. Rows are first inserted as the last change found
+            # them, since the columns that are not compared keep these values.
             for order in ("DESC", "") if subject == "invoice" else ():
                 self._run(
                     f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE "  # noqa: S608
@@ -127,7 +128,7 @@ class PostgresqlSnapshots:
                 runs=runs,
                 subject=subject,
             )
-        # Nor is a track ever made.
+        # Runs never insert tracks, so none is deleted.
         for part in reversed(parts_of(subject)) if subject != "track" else ():
             table, key, owner = self._names(part)
             self._run(
@@ -162,13 +163,13 @@ class PostgresqlSnapshots:
         )
 
     def _run(self, statement: str, **values: Any) -> Any:
-        question = sql_text(statement)
+        query = sql_text(statement)
         if "ids" in values:
-            question = question.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+            query = query.bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
         if "runs" in values:
-            question = question.bindparams(bindparam("runs", type_=ARRAY(String)))
+            query = query.bindparams(bindparam("runs", type_=ARRAY(String)))
             values["runs"] = list(values["runs"])
-        return self._connection.execute(question, values)
+        return self._connection.execute(query, values)
 
     def _names(self, part: Part) -> tuple[str, str, str]:
         key, owner = (quoted(self._connection, name) for name in (part.key, part.owner))
@@ -195,7 +196,7 @@ class PostgresqlSnapshots:
         table, key, owner = self._names(part)
         rows = self._rows(document, part)
         return (
-            # Of one that is gone there are no rows.
+            # A deleted row counts 0.
             f"(SELECT count(*) FROM {table} r WHERE r.{owner} = c.subject_id) "  # noqa: S608
             f"= (SELECT count(*) FROM {rows} a) "
             f"AND NOT EXISTS (SELECT 1 FROM {rows} a WHERE NOT EXISTS "
@@ -207,7 +208,7 @@ class PostgresqlSnapshots:
         """Return the condition that the rows of `c.found` are those of `c.after`."""
         table = self._names(part)[0]
         after, found = self._rows("c.after", part), self._rows("c.found", part)
-        # Read by the same session.
+        # Both become rows of the table, so that values are compared and not their text.
         there, then = (f"jsonb_populate_record(CAST(NULL AS {table}), {row}.value)" for row in "ra")
         return (
             f"(SELECT count(*) FROM {found} r) = (SELECT count(*) FROM {after} a) "  # noqa: S608
@@ -229,7 +230,11 @@ class PostgresqlSnapshots:
         Columns of the owner's are no part of a change: a trigger may set them at any time.
         """
         names = (column.name for column in part.table.columns)
-        return [quoted(self._connection, it) for it in names if it not in (part.key, part.aside)]
+        return [
+            quoted(self._connection, it)
+            for it in names
+            if it not in (part.key, part.unrestored_column)
+        ]
 
     def _rows(self, document: str, part: Part, kind: str = "jsonb") -> str:
         return f"{kind}_array_elements(CAST({document} AS {kind}) -> '{part.name}')"
@@ -242,7 +247,7 @@ class PostgresqlSnapshots:
         return quoted(self._connection, name).strip('"')
 
     def _columns(self, part: Part, runs: Sequence[str], subject: Subject) -> list[str]:
-        """Return the columns of a table that were taken down and can be written, quoted."""
+        """Return the columns of a table that a snapshot holds and that can be written, quoted."""
         table = self._names(part)[0]
         found = self._run(
             "SELECT quote_ident(a.attname) FROM pg_catalog.pg_attribute a "  # noqa: S608

@@ -35,7 +35,7 @@ Document = dict[str, Rows]
 
 
 class SqliteSnapshots:
-    """Row by row, a slice of invoices at a time."""
+    """Row by row, a slice of subjects at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -97,7 +97,7 @@ class SqliteSnapshots:
         for some in _slices(self._ids(runs, subject)):
             now, kept = self._now(subject, some), self._kept(runs, subject, some)
             for number in some:
-                # As it was found by the next one; at last, as it is now.
+                # After each change: what the next one found, or the current row after the last one.
                 found = [*(before for before, _ in kept[number][1:]), now.get(number)]
                 if not all(
                     self._same(part, then, after)
@@ -160,7 +160,7 @@ class SqliteSnapshots:
                     known |= {
                         _quote(name): it
                         for name, it in last.get(number, row).items()
-                        if name in columns and self._is(name, part.aside)
+                        if name in columns and self._is(name, part.unrestored_column)
                     }
                     marks = ", ".join("?" * len(known))
                     insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
@@ -187,7 +187,7 @@ class SqliteSnapshots:
         }
 
     def _is(self, name: str, known: str | None) -> bool:
-        """Tell whether a column is the one that Chinook knows by that name."""
+        """Return whether a column is the one that Chinook knows by that name."""
         return known is not None and _folded(name) == _folded(
             quoted(self._connection, known).strip('"')
         )
@@ -197,7 +197,9 @@ class SqliteSnapshots:
 
         Columns of the owner's are no part of a change: a trigger may set them at any time.
         """
-        names = (column.name for column in part.table.columns if column.name != part.aside)
+        names = (
+            column.name for column in part.table.columns if column.name != part.unrestored_column
+        )
         return {_folded(quoted(self._connection, name).strip('"')) for name in names}
 
     def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
@@ -264,7 +266,7 @@ class SqliteSnapshots:
 
 
 def _same_row(there: dict[str, Any], kept: dict[str, Any], compared: set[str]) -> bool:
-    """Tell whether the columns that are compared hold the same; one may be gone since."""
+    """Return whether the compared columns are equal; one may have been dropped since."""
     return all(
         name not in there
         or _folded(name) not in compared
@@ -295,7 +297,7 @@ def _document(kept: str | None) -> Document | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what stands in JSON for a value, of which JSON has not all."""
+    """Return a JSON representation of a value that JSON cannot hold."""
     if isinstance(value, bytes):
         return {"blob": value.hex()}
     if isinstance(value, float) and not math.isfinite(value):
@@ -304,7 +306,7 @@ def _plain(value: Any) -> Any:
 
 
 def _value(found: dict[str, Any]) -> Any:
-    """Return the value that an object stands for, if it is not the object that is meant."""
+    """Decode `{"blob": …}` or `{"real": …}`; return any other object unchanged."""
     if found.keys() == {"blob"}:
         return bytes.fromhex(found["blob"])
     return float(found["real"]) if found.keys() == {"real"} else found

@@ -19,13 +19,14 @@ class Part(NamedTuple):
         name: the name of its rows in the JSON.
         table: the table.
         owner: the column that says to which subject a row belongs, as `models` spells it.
-        aside: a column that is not restored in existing rows: `align` may have changed it since.
+        unrestored_column: a column that is not restored in existing rows, since `align` may have
+            changed it.
     """
 
     name: str
     table: Any
     owner: str
-    aside: str | None = None
+    unrestored_column: str | None = None
 
     @property
     def key(self) -> str:
@@ -35,16 +36,19 @@ class Part(NamedTuple):
         return name
 
 
-def _part(model: Any, owner: str, aside: str | None = None) -> Part:
+def _part(model: Any, owner: str, unrestored_column: str | None = None) -> Part:
     table = model.__table__
     return Part(
-        model.__name__, table, table.c[owner].name, None if aside is None else table.c[aside].name
+        model.__name__,
+        table,
+        table.c[owner].name,
+        None if unrestored_column is None else table.c[unrestored_column].name,
     )
 
 
 _PARTS: dict[Subject, tuple[Part, ...]] = {
     "invoice": (
-        _part(Invoice, "InvoiceId", aside="InvoiceDate"),
+        _part(Invoice, "InvoiceId", unrestored_column="InvoiceDate"),
         _part(InvoiceLine, "InvoiceId"),
     ),
     "customer": (_part(Customer, "CustomerId"),),

@@ -138,14 +138,14 @@ class PostgreSQL:
     def today(self, connection: Connection) -> date:
         """Return it by the session's time zone."""
         # As text that no setting changes.
-        question = "SELECT to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD')"
-        return date.fromisoformat(str(connection.scalar(text(question))))
+        query = "SELECT to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD')"
+        return date.fromisoformat(str(connection.scalar(text(query))))
 
     def now(self, connection: Connection, zone: tzinfo | None) -> datetime:
         """Return the clock's time, not the transaction's, which may have waited for a lock."""
-        question = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
+        clock = "clock_timestamp()" if zone else "CAST(clock_timestamp() AS timestamp)"
         # As a number: no setting changes how that is written.
-        seconds = connection.scalar(text(f"SELECT extract(epoch FROM {question})"))  # noqa: S608
+        seconds = connection.scalar(text(f"SELECT extract(epoch FROM {clock})"))  # noqa: S608
         moment = EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
         return (moment.astimezone(zone) if zone else moment).replace(tzinfo=None)
 

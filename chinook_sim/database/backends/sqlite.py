@@ -131,8 +131,8 @@ class SQLite:
 
     def now(self, connection: Connection, zone: tzinfo | None) -> datetime:
         """Return it to the millisecond; in UTC without a zone."""
-        question = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
-        moment = datetime.fromisoformat(str(connection.exec_driver_sql(question).scalar()))
+        query = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
+        moment = datetime.fromisoformat(str(connection.exec_driver_sql(query).scalar()))
         there = moment if zone is None else moment.replace(tzinfo=UTC).astimezone(zone)
         return there.replace(tzinfo=None)
 

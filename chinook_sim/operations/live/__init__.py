@@ -1,1 +1,1 @@
-"""Sales that never stop."""
+"""Live streams: sales that arrive at random times."""

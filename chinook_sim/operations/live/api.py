@@ -15,7 +15,8 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.operations.live.worker import LiveBatch, Worker
 from chinook_sim.operations.options import check_seed, draw_seed
 from chinook_sim.sampling.arrivals import MIX, Arrivals, check_mix, check_rate
-from chinook_sim.sampling.profile import UNIFORM, load_profile
+from chinook_sim.sampling.profile import UNIFORM
+from chinook_sim.sampling.profile_file import load_profile
 
 if TYPE_CHECKING:
     import os

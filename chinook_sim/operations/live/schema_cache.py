@@ -36,7 +36,7 @@ class CachedSchema(NamedTuple):
 
     Attributes:
         until: the time until which it is used.
-        version: of the data, where the database tells it; another one means that it has changed.
+        version: of the data, if the database has one; another one means that it has changed.
         chinook: what `recognise` returned.
         catalogue: customers, tracks and prices.
     """

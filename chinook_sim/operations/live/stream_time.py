@@ -34,7 +34,7 @@ class StreamTime:
         self.end = math.inf
 
     def begin(self, seconds: float) -> None:
-        """Let the stream begin now, and last for so many seconds."""
+        """Let the stream begin now, and end after a number of seconds."""
         self._began, self.end = self.clock(), seconds
 
     @property
@@ -48,12 +48,12 @@ class StreamTime:
         return self._stop.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep for so many seconds, or until it is to stop; return whether it is."""
+        """Sleep for a number of seconds, or until the stream is to stop; return whether it is."""
         return wait(self._stop, seconds)
 
 
 def wait(stop: threading.Event, seconds: float) -> bool:
-    """Sleep until an event is set, or so many seconds have passed; return whether it is set.
+    """Sleep until an event is set or a number of seconds has passed; return whether it is set.
 
     Not by `Event.wait`, which holds the event's lock now and then. A signal handler that runs at
     that moment, in the same thread, would wait in `Event.set` for that lock for ever.

@@ -1,4 +1,4 @@
-"""Sales that never stop: arriving at random, each dated when it comes, in small transactions.
+"""Live streams: sales that arrive at random times, in small transactions.
 
 Arrivals are a Poisson process. Whatever has arrived when a transaction ends makes the next one, so
 transactions are as small as the database is quick.
@@ -128,11 +128,11 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """For how long the shop has been open, or was."""
+        """Seconds since the stream began, or its total duration."""
         return (self._closed or self._time.passed) if self.open else 0.0
 
     def run(self, seconds: float) -> Generator[LiveBatch, None, None]:
-        """Make all that arrives for so long."""
+        """Make everything that arrives within a number of seconds."""
         try:
             with translated():
                 self._connection.open()
@@ -165,7 +165,7 @@ class Worker:
             )
 
     def _sell(self, seconds: float) -> Generator[LiveBatch, None, None]:
-        """Make all that arrives for so long, or until it is to stop."""
+        """Make everything that arrives within a number of seconds, or until it is to stop."""
         while not self._time.stopping:
             self._leave_out()
             due = self._arrivals.until(min(self._time.passed, seconds), ARRIVALS_LIMIT)
@@ -193,7 +193,7 @@ class Worker:
         """Pass over what has waited for too long, other than for a connection.
 
         Only where more has come than the next transaction takes: as many as arrive may well go
-        through a database, or a wire, where each transaction takes its time.
+        through a database or a network where each transaction takes long.
         """
         while True:
             passed = min(self._time.passed, self._time.end)
@@ -329,7 +329,7 @@ class Worker:
 
 
 def _is_locked(error: BatchFailed) -> bool:
-    """Tell whether a transaction waited for a lock for as long as it may."""
+    """Return whether a transaction failed because it reached the lock timeout."""
     return error.sqlstate == LOCK_NOT_AVAILABLE or "database is locked" in str(error)
 
 

@@ -35,10 +35,10 @@ class Writer(Protocol):
     """Writes batches on one connection, inside the transaction that is open there.
 
     Attributes:
-        way: how, for a person to read.
+        method: what it writes with, for log messages.
     """
 
-    way: str
+    method: str
 
     def write(self, plan: SalePlan, lines: int, progress: Callable[[int], None]) -> IdRanges:
         """Write all sales of a plan and return the ids of their invoices, in order.

@@ -45,7 +45,7 @@ class CopyWriter:
     does not grow with the batch. COPY writes ids into GENERATED ALWAYS columns as well.
     """
 
-    way = "COPY"
+    method = "COPY"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection
@@ -163,7 +163,7 @@ class UnnestWriter:
     read back; that is the one case in which an id is not known before the row is written.
     """
 
-    way = "INSERT of arrays"
+    method = "INSERT of arrays"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection

@@ -28,7 +28,7 @@ __all__ = ["SqliteWriter"]
 class SqliteWriter:
     """Writes on a connection whose transaction already holds SQLite's only write lock."""
 
-    way = "INSERT of rows"
+    method = "INSERT of rows"
 
     def __init__(self, connection: Connection, chinook: Chinook) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""The curves of a profile: each shows in the sales, and draws are exact in the mean."""
+"""The distributions of a profile: each shows in the sales, and draws are exact in the mean."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def firsts(batch: SaleBatch) -> Counter[int]:
     return Counter(batch.track_ids[batch.offsets[:-1]].tolist())
 
 
-CURVES: dict[str, tuple[Callable[[SaleBatch], Counter[int]], Callable[[Profile], Any]]] = {
+DISTRIBUTIONS: dict[str, tuple[Callable[[SaleBatch], Counter[int]], Callable[[Profile], Any]]] = {
     "hours": (
         lambda batch: Counter((batch.seconds // 3600).tolist()),
         lambda profile: dict(enumerate(profile.hours)),
@@ -96,12 +96,12 @@ CURVES: dict[str, tuple[Callable[[SaleBatch], Counter[int]], Callable[[Profile],
 
 
 @pytest.mark.parametrize("profile", [REALISTIC, STEEP], ids=lambda profile: profile.name)
-@pytest.mark.parametrize("curve", CURVES)
-def test_each_curve_of_a_day_shows_in_the_sales(curve: str, profile: Profile) -> None:
-    count, declared = CURVES[curve]
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_each_distribution_of_a_day_shows_in_the_sales(distribution: str, profile: Profile) -> None:
+    count, declared = DISTRIBUTIONS[distribution]
     assert chance(count(draw(profile)), declared(profile)) > 1e-4
-    # Without the curve, and with all the others, it does not.
-    flat = replace(profile, **{curve: getattr(UNIFORM, curve)})
+    # Without this distribution, and with all the others, it does not.
+    flat = replace(profile, **{distribution: getattr(UNIFORM, distribution)})
     assert chance(count(draw(flat)), declared(profile)) < 1e-12
     assert chance(count(draw(flat)), declared(UNIFORM)) > 1e-4
 
@@ -113,10 +113,10 @@ def by_day(profile: Profile) -> dict[date, int]:
 
 
 @pytest.mark.parametrize("profile", [REALISTIC, STEEP], ids=lambda profile: profile.name)
-@pytest.mark.parametrize("curve", CALENDAR)
-def test_each_curve_of_the_year_shows_in_the_number_of_sales(curve: str, profile: Profile) -> None:
-    cell, weight = CALENDAR[curve]
-    flat = replace(profile, **{curve: getattr(UNIFORM, curve)})
+@pytest.mark.parametrize("part", CALENDAR)
+def test_each_part_of_the_calendar_shows_in_the_count(part: str, profile: Profile) -> None:
+    cell, weight = CALENDAR[part]
+    flat = replace(profile, **{part: getattr(UNIFORM, part)})
     # What the days would have of the declared shape, up to a constant.
     declared = {day: flat.factor(day) * weight(profile, day) for day in by_day(UNIFORM)}
     assert chance(sums(by_day(profile), cell), sums(declared, cell)) > 1e-4
