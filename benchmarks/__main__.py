@@ -48,7 +48,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: what was measured, against what.
+        what: what was measured, and with what it is compared.
         size: how many sales, calls or rows.
         ours: our figure, in `unit`.
         rival: the rival's, or None.
@@ -513,7 +513,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(
         LINE.format(
-            "what : against what", "size", "ours", "rival", "", "compared", "fastest", "goal"
+            "measured : compared with", "size", "ours", "rival", "", "compared", "fastest", "goal"
         )
     )
     rows = []

@@ -59,7 +59,7 @@ BEGIN
     RETURN NEXT;
 END
 $$"""
-"""Inserts the same rows and looks nothing up: no price, no address, no duplicates, no rights."""
+"""Inserts the same rows and looks nothing up: no price, no address, no duplicates, no privileges."""
 
 
 def install(engine: Engine, settings: str = "") -> None:

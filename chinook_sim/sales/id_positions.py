@@ -6,10 +6,9 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, column, func, null, select, text, update
+from sqlalchemy import func, null, select, update
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.locks import ID_LOCK
 from chinook_sim.database.privileges import INSUFFICIENT_PRIVILEGE, missing_grants
 from chinook_sim.errors import BatchFailed
@@ -19,7 +18,7 @@ from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunI
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from chinook_sim.database.schema import Chinook, IdSource
 
@@ -88,13 +87,11 @@ class _Seen(NamedTuple):
 def _read_positions(
     connection: Connection, chinook: Chinook, wanted: Sequence[Wanted]
 ) -> list[_Seen]:
-    names: list[str | None] = [None] * len(wanted)
-    if any(source.kind == "rowid" for _, source, _ in wanted) and connection.scalar(
-        text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
-    ):
-        names = [quoted(connection, table).strip('"').lower() for table, _, _ in wanted]
+    lasts = backend_for(connection).last_given_ids(
+        connection, [(table, source) for table, source, _ in wanted]
+    )
     sources = tuple(
-        (table, source, name) for (table, source, _), name in zip(wanted, names, strict=True)
+        (table, source, last) for (table, source, _), last in zip(wanted, lasts, strict=True)
     )
     parameters, *found = connection.execute(_positions_query(sources, ledger=chinook.ledger)).one()
     noted = json.loads(parameters or "{}").get(_GIVEN, {})
@@ -109,12 +106,12 @@ def _read_positions(
 # `SaleFactory.create` asks for each sale, and the answer takes less than making the statement.
 @lru_cache(maxsize=64)
 def _positions_query(
-    sources: tuple[tuple[Any, IdSource, str | None], ...], *, ledger: bool
+    sources: tuple[tuple[Any, IdSource, ColumnElement[Any]], ...], *, ledger: bool
 ) -> Select[Any]:
     """Return the statement that reads how far ids have been given.
 
     Args:
-        sources: tables, where their ids come from, and their names in `sqlite_sequence`, if any.
+        sources: tables, where their ids come from, and the expressions of `last_given_ids`.
         ledger: whether there is one.
 
     Returns:
@@ -124,26 +121,15 @@ def _positions_query(
     given = ledger and any(source.counted for _, source, _ in sources)
     noted = select(Run.parameters).where(Run.run_id == RunKind.BASELINE).scalar_subquery()
     columns: list[Any] = [noted if given else null()]
-    for table, source, name in sources:
+    for table, source, last in sources:
         (key,) = table.primary_key.columns
         readable = source.counted or (source.kind == "sequence" and source.readable)
         columns.append(select(func.max(key)).scalar_subquery() if readable else null())
         # Read after the highest id, whose snapshot is older: what was given meanwhile is no lag.
-        columns.append(_last(source, name))
+        columns.append(last)
         recorded = ledger and source.counted
         columns += _recorded(table) if recorded else (null(), null())
     return select(*columns)
-
-
-def _last(source: IdSource, name: str | None) -> Any:
-    if source.kind == "sequence":
-        return func.pg_sequence_last_value(func.to_regclass(source.sequence))
-    if name is None:
-        return null()
-    # SQLite never gives these again; the highest may be of a deleted row.
-    kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
-    bound: Any = bindparam("name", name, unique=True)
-    return kept.bindparams(bound).columns(column("seq")).scalar_subquery()
 
 
 def _recorded(table: Any) -> tuple[Any, Any]:

@@ -144,7 +144,7 @@ REFERENCES: dict[str, str] = dict(
 DEFAULTS = {
     "generate": {
         "--day": "D-1",
-        "--seed": "drawn and reported",
+        "--seed": "random, reported",
         "--late": "0",
         "--late-days": "7",
         "--profile": "uniform",

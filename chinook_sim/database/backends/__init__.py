@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
-    from chinook_sim.database.schema import TableRow
+    from chinook_sim.database.schema import IdSource, TableRow
 
 __all__ = ["Backend", "backend_for"]
 
@@ -116,6 +116,20 @@ class Backend(Protocol):
             foreign key, `from_column`, `to_column` (None for the primary key), all names as SQL;
             whether it points `to_invoice`, whether it is Chinook's `own`, and whether rows that
             would be deleted or changed with a sale may be `hidden`.
+        """
+
+    def last_given_ids(
+        self, connection: Connection, sources: Sequence[tuple[Table, IdSource]]
+    ) -> list[ColumnElement[Any]]:
+        """Return expressions of the last ids that the database gave, which outlive their rows.
+
+        Args:
+            connection: to the database.
+            sources: tables, and where their ids come from.
+
+        Returns:
+            One for each table, NULL where it is not known. An expression is the same object each
+            time, so that statements made of it can be cached.
         """
 
     # Expressions

@@ -15,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    null,
     select,
     text,
     true,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
-    from chinook_sim.database.schema import TableRow
+    from chinook_sim.database.schema import IdSource, TableRow
 
 __all__ = ["TRANSACTION_SETUP", "PostgreSQL"]
 
@@ -71,6 +72,11 @@ def _as_arrays(value: Select[Any], *tables: Sequence[Any]) -> Select[Any]:
     for other in others:
         together = together.join(other, true())
     return select(value.scalar_subquery(), first, *others).select_from(together)
+
+
+@lru_cache(maxsize=64)
+def _last_value(sequence: str) -> ColumnElement[Any]:
+    return func.pg_sequence_last_value(func.to_regclass(sequence))
 
 
 class PostgreSQL:
@@ -168,6 +174,15 @@ class PostgreSQL:
     ) -> Sequence[Row[Any]]:
         """Read them from the catalogue, whatever the role may do with the tables."""
         return connection.execute(FOREIGN_KEYS, {"invoice": invoice, "line": line}).all()
+
+    def last_given_ids(
+        self, connection: Connection, sources: Sequence[tuple[Table, IdSource]]
+    ) -> list[ColumnElement[Any]]:
+        """Return the last values of sequences."""
+        return [
+            null() if source.sequence is None else _last_value(source.sequence)
+            for _, source in sources
+        ]
 
     def in_values(self, column: Any, values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
         """Compare with the elements of an array."""

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import String, bindparam, func, select, text, type_coerce
+from sqlalchemy import Integer, String, bindparam, func, null, select, text, type_coerce
 
 from chinook_sim.database.expressions import in_range
 from chinook_sim.database.identifiers import Spelling, quoted, spell
@@ -156,6 +156,17 @@ class SQLite:
         lowered = {key: name.strip('"').lower() for key, name in lowered.items()}
         return connection.execute(_FOREIGN_KEYS, lowered).all()
 
+    def last_given_ids(
+        self, connection: Connection, sources: Sequence[tuple[Table, IdSource]]
+    ) -> list[ColumnElement[Any]]:
+        """Return what AUTOINCREMENT has recorded: SQLite never gives these again."""
+        recorded = any(source.kind == "rowid" for _, source in sources) and connection.scalar(
+            text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+        )
+        if not recorded:
+            return [null() for _ in sources]
+        return [_last_rowid(quoted(connection, table).strip('"').lower()) for table, _ in sources]
+
     def in_values(self, column: Any, values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
         """Compare with the elements of a JSON array."""
         given: Any = bindparam("values", json.dumps(list(values)), unique=True)
@@ -236,6 +247,13 @@ class SQLite:
             f"INSERT INTO {quoted(connection, table)} ({names}) VALUES ({marks})",  # noqa: S608
             list(rows),
         )
+
+
+@cache
+def _last_rowid(table: str) -> ColumnElement[Any]:
+    kept = text("SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = :name")
+    name: Any = bindparam("name", table, unique=True)
+    return kept.bindparams(name).columns(seq=Integer()).scalar_subquery()
 
 
 def _in_transaction(connection: Connection) -> bool:
