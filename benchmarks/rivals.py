@@ -59,7 +59,7 @@ BEGIN
     RETURN NEXT;
 END
 $$"""
-"""Inserts the same rows and looks nothing up: no price, no address, no duplicates, no privileges."""
+"""Inserts the same rows and looks nothing up: no price, address, duplicate or privilege."""
 
 
 def install(engine: Engine, settings: str = "") -> None:
