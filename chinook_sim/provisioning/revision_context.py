@@ -214,8 +214,8 @@ def prepare(
         if schema is None:
             _refuse_what_is_no_chinook(connection, place)
             for closed in connection.scalars(SEARCHED_SCHEMAS):
-                rights = [(right, f"SCHEMA {closed}") for right in ("USAGE", "CREATE")]
-                _refuse_missing(missing_grants(connection, rights))
+                missing = [(privilege, f"SCHEMA {closed}") for privilege in ("USAGE", "CREATE")]
+                _refuse_missing(missing_grants(connection, missing))
             raise MigrationRefused(
                 "no schema on the search_path exists; set a search_path with an existing schema"
             )

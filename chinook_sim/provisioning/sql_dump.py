@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chinook_sim.database.copying import copying
 from chinook_sim.errors import BatchFailed, InvalidInput
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def load_postgresql(path: Path, connection: Connection) -> None:
                 continue
             try:
                 if COPY.fullmatch(statement.plain):
-                    with cursor.copy(statement.sql) as copy:
+                    with copying(connection, statement.sql, binary=True) as copy:
                         for row in statement.rows:
                             copy.write(row + "\n")
                 elif is_needed(statement.plain):

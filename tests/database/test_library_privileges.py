@@ -24,7 +24,7 @@ DAY = date(2026, 1, 31)
 
 
 @on_each_postgresql_shape
-def test_the_library_says_which_rights_it_lacks(shop: ChinookDatabase, role: Role) -> None:
+def test_the_library_says_which_privileges_it_lacks(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin(), Session(connection) as session:
             generate_d1(session, 5, day=DAY, once=True)
@@ -58,8 +58,8 @@ def test_factory_names_missing_privileges(shop: ChinookDatabase, role: Role) -> 
         pytest.raises(BatchFailed) as refused,
     ):
         SaleFactory(session).create(DAY)
-    for right in spelled(shop, "INSERT ON [Invoice]", "INSERT ON [InvoiceLine]"):
-        assert f"GRANT {right} TO {role.name}" in str(refused.value)
+    for privilege in spelled(shop, "INSERT ON [Invoice]", "INSERT ON [InvoiceLine]"):
+        assert f"GRANT {privilege} TO {role.name}" in str(refused.value)
 
 
 @on_each_postgresql_shape
@@ -80,9 +80,9 @@ def test_a_sequence_far_behind_needs_a_right_that_is_named(
                 continue
             with pytest.raises(BatchFailed) as caught:
                 generate_d1(session, 5, day=DAY)
-        right = f"UPDATE ON SEQUENCE public.{sequences(shop)[0]}"
-        assert f"GRANT {right} TO {role.name}" in str(caught.value)
-        role.grant(right)
+        privilege = f"UPDATE ON SEQUENCE public.{sequences(shop)[0]}"
+        assert f"GRANT {privilege} TO {role.name}" in str(caught.value)
+        role.grant(privilege)
 
 
 @on_each_postgresql_shape
@@ -131,29 +131,29 @@ def test_changes_and_their_undo_name_missing_privileges(shop: ChinookDatabase, r
         "SELECT ON [Customer]",
         "SELECT ON [Track]",
         *(
-            f"{right} ON [{table}]"
-            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            f"{privilege} ON [{table}]"
+            for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
             for table in ("Invoice", "InvoiceLine")
         ),
-        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
-        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
-        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{privilege} ON chinook_sim_run" for privilege in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{privilege} ON chinook_sim_run_invoices" for privilege in ("SELECT", "INSERT")),
+        *(f"{privilege} ON chinook_sim_change" for privilege in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
     climb(role, work, needed)
 
 
-def rights_of_a_stream(shop: ChinookDatabase) -> set[str]:
+def privileges_of_a_stream(shop: ChinookDatabase) -> set[str]:
     needed = spelled(
         shop,
         "SELECT ON [Customer]",
         "SELECT ON [Track]",
-        *(f"{right} ON [Invoice]" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
-        *(f"{right} ON [InvoiceLine]" for right in ("SELECT", "INSERT", "DELETE")),
-        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT")),
-        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
-        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{privilege} ON [Invoice]" for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(f"{privilege} ON [InvoiceLine]" for privilege in ("SELECT", "INSERT", "DELETE")),
+        *(f"{privilege} ON chinook_sim_run" for privilege in ("SELECT", "INSERT")),
+        *(f"{privilege} ON chinook_sim_run_invoices" for privilege in ("SELECT", "INSERT")),
+        *(f"{privilege} ON chinook_sim_change" for privilege in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
@@ -170,7 +170,7 @@ def test_a_stream_names_missing_privileges(shop: ChinookDatabase, role: Role) ->
         finally:
             stream.close()
 
-    climb(role, work, rights_of_a_stream(shop))
+    climb(role, work, privileges_of_a_stream(shop))
 
 
 @on_two_postgresql_shapes
@@ -192,11 +192,11 @@ def test_a_stream_that_may_not_merge_says_so_once_and_goes_on(
         return said
 
     runs = "SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'"
-    role.grant("USAGE ON SCHEMA public", *rights_of_a_stream(shop))
+    role.grant("USAGE ON SCHEMA public", *privileges_of_a_stream(shop))
     (said,) = sell()
     assert shop.value(runs) == 9
     lacking = re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", said)
-    assert [right.replace("public.", "") for right in lacking] == [
+    assert [privilege.replace("public.", "") for privilege in lacking] == [
         "UPDATE ON chinook_sim_run",
         "DELETE ON chinook_sim_run",
         "DELETE ON chinook_sim_run_invoices",
@@ -217,16 +217,16 @@ def test_customer_and_price_changes_name_missing_privileges(
 
     needed = spelled(
         shop,
-        *(f"{right} ON [Customer]" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
-        *(f"{right} ON [Track]" for right in ("SELECT", "UPDATE")),
+        *(f"{privilege} ON [Customer]" for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(f"{privilege} ON [Track]" for privilege in ("SELECT", "UPDATE")),
         *(
-            f"{right} ON [{table}]"
-            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            f"{privilege} ON [{table}]"
+            for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
             for table in ("Invoice", "InvoiceLine")
         ),
-        *(f"{right} ON chinook_sim_run" for right in ("SELECT", "INSERT", "UPDATE")),
-        *(f"{right} ON chinook_sim_run_invoices" for right in ("SELECT", "INSERT")),
-        *(f"{right} ON chinook_sim_change" for right in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{privilege} ON chinook_sim_run" for privilege in ("SELECT", "INSERT", "UPDATE")),
+        *(f"{privilege} ON chinook_sim_run_invoices" for privilege in ("SELECT", "INSERT")),
+        *(f"{privilege} ON chinook_sim_change" for privilege in ("SELECT", "INSERT", "UPDATE")),
     )
     if "ALWAYS" not in shop.shape.ids:
         needed |= {f"USAGE ON SEQUENCE {name}" for name in sequences(shop)}
@@ -238,13 +238,13 @@ def test_customer_and_price_changes_name_missing_privileges(
 @on_each_postgresql_shape
 def test_a_stream_that_may_not_change_sells_nothing(shop: ChinookDatabase, role: Role) -> None:
     lacking = spelled(shop, "UPDATE ON [Invoice]", "DELETE ON [Invoice]", "DELETE ON [InvoiceLine]")
-    role.grant("USAGE ON SCHEMA public", *(rights_of_a_stream(shop) - lacking))
+    role.grant("USAGE ON SCHEMA public", *(privileges_of_a_stream(shop) - lacking))
     url = shop.url.set(username=role.name, password="x")
     engine = create_engine(url, poolclass=NullPool)
     with pytest.raises(BatchFailed) as refused:
         next(live(engine, 400, seed=7, mix=(90, 8, 2)))
     named = set(re.findall(r"GRANT (\w+ ON [^;]*?) TO \w+", str(refused.value)))
-    assert {right.replace("public.", "") for right in named} == lacking
+    assert {privilege.replace("public.", "") for privilege in named} == lacking
     assert shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'live'") == 0
     # Sales alone need none of these.
     stream = live(engine, 400, seed=7, mix=(1, 0, 0))

@@ -32,7 +32,7 @@ DAY = date(2026, 1, 31)
 
 
 @on_each_postgresql_shape_unmigrated
-def test_an_upgrade_says_which_rights_it_lacks(shop: ChinookDatabase, role: Role) -> None:
+def test_an_upgrade_says_which_privileges_it_lacks(shop: ChinookDatabase, role: Role) -> None:
     def work() -> None:
         with role.connect() as connection, connection.begin():
             upgrade(connection)

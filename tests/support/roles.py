@@ -25,9 +25,9 @@ class Role:
     name: str
     granted: list[str] = field(default_factory=list)
 
-    def grant(self, *rights: str) -> None:
-        self.granted += rights
-        self.shop.execute(*(f"GRANT {right} TO {self.name}" for right in rights))
+    def grant(self, *privileges: str) -> None:
+        self.granted += privileges
+        self.shop.execute(*(f"GRANT {privilege} TO {self.name}" for privilege in privileges))
 
     def connect(self) -> Connection:
         url = self.shop.url.set(username=self.name, password="x")
@@ -58,9 +58,11 @@ def climb(role: Role, work: Callable[[], object], needed: set[str]) -> None:
             role.grant(*named)
         else:
             break
-    public = {right.replace("public.", "").replace('"', "") for right in role.granted}
-    assert public - {"USAGE ON SCHEMA public"} == {right.replace('"', "") for right in needed}
+    public = {privilege.replace("public.", "").replace('"', "") for privilege in role.granted}
+    assert public - {"USAGE ON SCHEMA public"} == {
+        privilege.replace('"', "") for privilege in needed
+    }
 
 
-def spelled(shop: ChinookDatabase, *rights: str) -> set[str]:
-    return {shop.sql(right) for right in rights}
+def spelled(shop: ChinookDatabase, *privileges: str) -> set[str]:
+    return {shop.sql(privilege) for privilege in privileges}

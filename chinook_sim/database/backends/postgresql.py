@@ -29,6 +29,7 @@ from chinook_sim.database.backends.postgresql_catalogue import (
     FOREIGN_KEYS,
     chinook_tables,
 )
+from chinook_sim.database.copying import copying
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.database.schema import chinook_names
 from chinook_sim.database.session_settings import PIN
@@ -264,8 +265,7 @@ class PostgreSQL:
         """Use COPY, through psycopg's cursor."""
         names = quoted(connection, *(column.name for column in table.columns))
         statement = f"COPY {quoted(connection, table)} ({names}) FROM STDIN"
-        driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        with copying(connection, statement) as copy:
             for row in rows:
                 copy.write_row(row)
 

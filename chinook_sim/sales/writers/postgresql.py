@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import ARRAY, BigInteger, String, bindparam, insert
 
+from chinook_sim.database.copying import copying
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.database.skipped_rows import check_written
 from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
@@ -91,21 +92,12 @@ class CopyWriter:
 
     def _copy(self, table: Any, columns: list[str], blocks: Iterable[str]) -> int:
         """Copy rows into a table; return how many the server counted."""
-        driver: Any = self._connection.connection.driver_connection
         names = quoted(self._connection, *columns)
         statement = f"COPY {quoted(self._connection, table)} ({names}) FROM STDIN"
-        try:
-            with driver.cursor() as cursor:
-                with cursor.copy(statement) as copy:
-                    for block in blocks:
-                        copy.write(block)
-                return int(cursor.rowcount)
-        except BaseException:
-            # Interrupted while it began, psycopg leaves the connection in the middle of the COPY,
-            # and no ROLLBACK can be sent.
-            if driver.info.transaction_status.name == "ACTIVE":
-                self._connection.invalidate()
-            raise
+        with copying(self._connection, statement) as copy:
+            for block in blocks:
+                copy.write(block)
+        return int(copy.cursor.rowcount)
 
 
 def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:

@@ -1,0 +1,35 @@
+"""COPY through psycopg."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+__all__ = ["copying"]
+
+
+@contextmanager
+def copying(connection: Connection, statement: str, *, binary: bool = False) -> Iterator[Any]:
+    """Run a `COPY … FROM STDIN`; provide psycopg's `Copy`, which takes the rows.
+
+    Interrupted while it begins, psycopg leaves the connection in the middle of the COPY, and no
+    ROLLBACK can be sent. Such a connection is invalidated.
+
+    Args:
+        connection: psycopg's, through SQLAlchemy.
+        statement: the statement.
+        binary: as for psycopg's cursor; if true, the server refuses several statements at once.
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor(binary=binary) as cursor, cursor.copy(statement) as copy:
+            yield copy
+    except BaseException:
+        if driver.info.transaction_status.name == "ACTIVE":
+            connection.invalidate()
+        raise
