@@ -32,7 +32,7 @@ def find_command(name: str) -> click.Command:
 
 def grouped_options(context: click.Context) -> dict[str, list[click.Option]]:
     """Return the options of a command by heading, in the order of `--help`."""
-    groups: dict[str, list[click.Option]] = {}
+    groups: dict[str, list[click.Option]] = {"Options": []}  # first, as in `--help`
     for parameter in context.command.get_params(context):
         if isinstance(parameter, click.Option) and not parameter.hidden:
             groups.setdefault(getattr(parameter, "heading", "Options"), []).append(parameter)

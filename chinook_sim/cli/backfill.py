@@ -45,7 +45,7 @@ SEEDS_LISTED = 10
     "--seed",
     type=Seed(),
     metavar="NUMBER",
-    help="Random seed. [default: as of days that exist, or random, reported]",
+    help="Random seed. [default: that of existing days, or drawn at random]",
 )
 @profile_option
 @common_options

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from chinook_sim.cli.database_report import describe_database
 from chinook_sim.cli.options import Command, common_options, option, timeout_options
@@ -81,11 +82,15 @@ def init(
 
     from chinook_sim.database.introspection import recognise
 
-    if source is not None and scale != 1:
+    given = click.get_current_context().get_parameter_source("scale")
+    if source is not None and given is ParameterSource.COMMANDLINE:
         raise InvalidInput("--from and --scale cannot be combined; give one of them")
     location = settings.find_database()
     if ledger_schema is not None and location.path is not None:
-        raise InvalidInput("--ledger-schema works with PostgreSQL only; this database is SQLite")
+        raise InvalidInput(
+            "--ledger-schema works with PostgreSQL only, and this is SQLite, "
+            f"got {ledger_schema!r:.60}"
+        )
     with TemporaryDirectory(prefix="chinook-sim-") as directory:
         path = None if source is None else fetch_source(location, source, Path(directory))
         made = make_missing_file(settings, location, scale=scale, source=path, spelling=spelling)

@@ -72,7 +72,7 @@ LATENCY_STEP = 1.02
     "--seed",
     type=Seed(),
     metavar="NUMBER",
-    help="Random seed. [default: random, reported]",
+    help="Random seed. [default: drawn at random]",
 )
 @timezone_option
 @profile_option

@@ -309,6 +309,4 @@ class Mix(TextType):
             raise InvalidInput(
                 f"the mix must be sales:updates:cancellations, such as 90:8:2, got {text[:40]!r}"
             )
-        if not text.strip("0:"):
-            raise InvalidInput(f"the mix must have a number above 0, got {text[:40]!r}")
         return check_mix(tuple(int(part) for part in text.split(":")))

@@ -54,7 +54,7 @@ def check_choices(customer: object, tracks: object, lines: int | None) -> Choice
     if tracks is None:
         return Choices(chosen, None, number)
     if isinstance(tracks, str | bytes) or not isinstance(tracks, Iterable):
-        raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r}")
+        raise InvalidInput(f"tracks must be Track objects or ids in a list, got {tracks!r:.60}")
     # One too many is enough to refuse, also if the iterable has no end.
     sold = tuple(islice(tracks, MAX_BASKET + 1))
     if not 1 <= len(sold) <= MAX_BASKET:
@@ -75,7 +75,9 @@ def _row(name: str, given: Any, model: type[Customer | Track]) -> Any:
     try:
         return check_integer(name, given, -LARGEST_ID, LARGEST_ID)
     except InvalidInput:
-        raise InvalidInput(f"{name} must be a {model.__name__} or its id, got {given!r}") from None
+        raise InvalidInput(
+            f"{name} must be a {model.__name__} or its id, got {given!r:.60}"
+        ) from None
 
 
 def read_customer(connection: Connection, given: Customer | int) -> tuple[int, BillingAddress]:

@@ -53,9 +53,22 @@ def stream_in(row: Row[Any]) -> str | None:
     return row.key.split("/")[0] if row.kind == RunKind.LIVE else None
 
 
-def refused(why: str, others: Sequence[Row[Any]], stream: str | None) -> UndoRefused:
-    """Return the error that names the runs to be undone first; a stream's name for its runs."""
-    then = "to undo it nevertheless, revert those changes by hand and run undo again"
+def refused(
+    why: str,
+    others: Sequence[Row[Any]],
+    stream: str | None,
+    by_hand: str = "revert those changes by hand",
+) -> UndoRefused:
+    """Return the error that names the runs to be undone first, or what else lets it be undone.
+
+    Args:
+        why: what was changed since.
+        others: the runs that changed it.
+        stream: the stream that is undone, if it is one; its runs are called by their own ids, and
+            those of other streams by the stream's name.
+        by_hand: what to do if no run changed it.
+    """
+    then = f"to undo it nevertheless, {by_hand} and run undo again"
     if others:
         streams = (stream_in(row) for row in others)
         names = dict.fromkeys(
@@ -176,8 +189,12 @@ class RunUndoing:
             if left != run.sales and (left or others):
                 whose = "the run's" if len(self._ids) == 1 else f"run {run.run_id[:8]}'s"
                 gone = run.sales - left
-                what = f"{run.sales} sales were" if run.sales > 1 else "1 sale was"
-                raise self._refused(f"{gone} of {whose} {what} cancelled", others)
+                sales = "1 sale" if run.sales == 1 else f"{run.sales} sales"
+                raise self._refused(
+                    f"{gone} of {whose} {sales} {'was' if gone == 1 else 'were'} cancelled",
+                    others,
+                    "delete the others by hand",
+                )
         return [run for run, left in zip(makers.runs, there.tolist(), strict=True) if left]
 
     def _restore(self, subjects: Sequence[Subject]) -> None:
@@ -191,7 +208,7 @@ class RunUndoing:
                 raise self._refused(
                     f"{counted} that {self._whose} changed "
                     f"({subject} {changed[0]}{' and others' if len(changed) > 1 else ''}) "
-                    f"{'were' if len(changed) > 1 else 'was'} changed again",
+                    f"{'were' if len(changed) > 1 else 'was'} changed",
                     self._others(),
                 )
         moved = alignment_after_cancellation(self._connection, *self._ids)
@@ -236,7 +253,8 @@ class RunUndoing:
         found = bought + len(cancelled)
         if not found:
             return
-        why = f"customers who signed up in {self._whose} have bought {found} times"
+        times = "once" if found == 1 else f"{found} times"
+        why = f"customers who signed up in {self._whose} have bought {times}"
         by = connection.execute(
             select(*RUN_LABEL_COLUMNS)
             .select_from(Invoice)
@@ -257,5 +275,5 @@ class RunUndoing:
         """Return the runs that changed any of it later."""
         return changed_by(self._connection, self._ids)
 
-    def _refused(self, why: str, others: Sequence[Row[Any]]) -> UndoRefused:
-        return refused(why, others, self._stream)
+    def _refused(self, why: str, others: Sequence[Row[Any]], *by_hand: str) -> UndoRefused:
+        return refused(why, others, self._stream, *by_hand)

@@ -59,7 +59,7 @@ def place_ledger(
         return there
     if not backend_for(connection).has_schemas:
         raise InvalidInput(
-            f"a ledger schema needs PostgreSQL, and SQLite has no schemas, got {wanted!r}"
+            f"a ledger schema works with PostgreSQL only, and this is SQLite, got {wanted!r:.60}"
         )
     if revision is not None:
         raise MigrationRefused(

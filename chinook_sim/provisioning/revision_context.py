@@ -205,6 +205,7 @@ def prepare(
             Chinook.
 
     Raises:
+        InvalidInput: a ledger schema is given, and the database is SQLite.
         MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
     """
     place = find_candidate(connection)

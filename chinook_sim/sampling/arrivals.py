@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.errors import InvalidInput
+from chinook_sim.integers import check_integer
 from chinook_sim.sampling.selections import sample_arrivals
 
 if TYPE_CHECKING:
@@ -131,17 +132,20 @@ def check_rate(rate: float | Decimal) -> float:
 
 
 def check_mix(mix: Sequence[int]) -> tuple[int, int, int]:
-    """Return a mix as it is.
+    """Return a mix of ints.
 
     Raises:
         InvalidInput: it is not three integers, 0 or more and not all 0.
     """
     parts = mix if isinstance(mix, tuple | list) else ()
-    fitting = [type(part) is int and 0 <= part <= 10**6 for part in parts]
-    if len(parts) != len(MIX) or not all(fitting) or not any(parts):
+    if len(parts) != len(MIX):
         raise InvalidInput(
             "the mix must be three integers, for sales, updates and cancellations, such as "
             f"90:8:2, got {mix!r:.40}"
         )
-    sales, updates, cancellations = parts
+    sales, updates, cancellations = (
+        check_integer("a part of the mix", part, 0, 10**6) for part in parts
+    )
+    if not sales + updates + cancellations:
+        raise InvalidInput(f"the mix must have a number above 0, got {mix!r:.40}")
     return sales, updates, cancellations

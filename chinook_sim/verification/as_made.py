@@ -60,8 +60,8 @@ def check_runs(
         CheckQuery(connection, "1 = 1", {}).expect_none(
             "ledger entries belong to a run",
             statements.WITHOUT_RUN,
-            "entry without a run, by subject id",
-            "entries without a run, by subject id",
+            "entry without a run",
+            "entries without a run",
         ),
     ]
     if found.strays.count:

@@ -220,7 +220,7 @@ def test_what_was_changed_by_hand_between_two_changes_of_a_merged_run_is_not_los
         if shop.value(f"SELECT sales FROM chinook_sim_run WHERE run_id = '{first}'")
         else (first)
     )
-    with pytest.raises(UndoRefused, match="changed again"):
+    with pytest.raises(UndoRefused, match="changed since"):
         take_back(shop, run)
     assert shop.snapshot() == there
 
@@ -443,14 +443,14 @@ def test_streams_and_batches_at_the_same_time_keep_their_sales_apart(
     # Whoever changed another's sale goes first.
     names = [name_of(made[1]), name_of(made[2]), *map(str, batches)]
     while names:
-        standing = len(names)
+        left = len(names)
         for name in list(names):
             try:
                 take_back(shop, name)
             except UndoRefused:
                 continue
             names.remove(name)
-        if len(names) == standing:
+        if len(names) == left:
             # Each changed the other's.
             break
     if not names:

@@ -118,7 +118,7 @@ def test_what_was_changed_between_two_transactions_of_a_stream_is_not_lost(
         some.append(next(changing))
     changing.close()
     there = shop.snapshot()
-    with pytest.raises(UndoRefused, match="changed again"):
+    with pytest.raises(UndoRefused, match="changed since"):
         take_back(shop, stream_name(some))
     with pytest.raises(UndoRefused, match=stream_name(some)):
         take_back(shop, first)

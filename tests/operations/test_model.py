@@ -323,13 +323,13 @@ class ShopMachine(RuleBasedStateMachine):
         else:
             first, _ = selected["backfill"]
             chosen = [name for day, (name, _) in self.keys.items() if first <= day <= end]
-        standing = [name for name in reversed(self.runs) if name in set(chosen)]
-        if not standing:
+        active = [name for name in reversed(self.runs) if name in set(chosen)]
+        if not active:
             return
         # What can be undone together is what can be undone one by one, the latest first.
         before = self.state, dict(self.runs), dict(self.keys)
         allowed = True
-        for name in standing:
+        for name in active:
             allowed = allowed and self.can_be_undone(self.runs[name])
             if allowed:
                 self.undo(name)
@@ -340,7 +340,7 @@ class ShopMachine(RuleBasedStateMachine):
                 with pytest.raises(UndoRefused), session.begin_nested():
                     undo(session, **selected)
             else:
-                assert set(undo(session, **selected).runs) == set(standing)
+                assert set(undo(session, **selected).runs) == set(active)
 
     # --- what must come of it --------------------------------------------------------------------
 
@@ -430,8 +430,8 @@ class ShopMachine(RuleBasedStateMachine):
             for it, (sale, moment) in run.made.items()
         )
         others = [other for other in self.runs.values() if other is not run]
-        standing = {it: sale for it, sale in now.sales.items() if it not in run.made}
-        owners = [sale[0][1] for sale in standing.values()]
+        rest = {it: sale for it, sale in now.sales.items() if it not in run.made}
+        owners = [sale[0][1] for sale in rest.values()]
         owners += [sale[0][1] for other in others for sale, _ in other.cancelled.values()]
         owners += [sale[0][1] for other in others for sale in other.gone.values()]
         history = {it for it in run.cancelled if it <= HISTORY}

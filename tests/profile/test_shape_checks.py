@@ -181,7 +181,7 @@ def test_what_is_missing_of_an_ordinary_calendar_is_missed(
 
 
 @on_both_databases
-def test_days_that_are_all_alike_lack_the_curves(shop: ChinookDatabase) -> None:
+def test_days_that_are_all_alike_fail_a_calendar(shop: ChinookDatabase) -> None:
     list(backfill(shop.engine, date(2025, 11, 27), date(2025, 12, 2), 60, seed=9))
     for part in CALENDAR:
         only = replace(UNIFORM, name=part, since=ORDINARY.since, **{part: getattr(ORDINARY, part)})

@@ -144,7 +144,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"today": date(1, 1, 2)}, "today must be 0100-01-01 or later"),
     ({"ledger_schema": ""}, "ledger_schema must be the name of a schema"),
     ({"ledger_schema": 3}, "ledger_schema must be the name of a schema, got 3"),
-    ({"ledger_schema": "ledger"}, "a ledger schema needs PostgreSQL"),
+    ({"ledger_schema": "ledger"}, "a ledger schema works with PostgreSQL"),
     ({"progress": 5}, "progress must be a function of a number of rows, got 5"),
     ({"source": 3}, "source must be the path of a dump, got 3"),
 ]

@@ -103,9 +103,9 @@ def test_the_earlier_clients_work_after_the_statements_of_the_message(
     with shop.server.connect(shop.url.database or "") as connection:
         sold, changed = run_client(connection)
     assert set(changed) <= set(sold)
-    standing = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
-    assert set(changed[3:]).isdisjoint(standing)
-    assert standing >= set(sold) - set(changed[3:])
+    existing = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
+    assert set(changed[3:]).isdisjoint(existing)
+    assert existing >= set(sold) - set(changed[3:])
     with shop.engine.connect() as connection:
         assert [check for check in verify_all(connection) if not check.passed] == []
 

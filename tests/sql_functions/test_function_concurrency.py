@@ -43,8 +43,8 @@ def test_eight_sessions_at_once_do_not_disturb_each_other(shop: ChinookDatabase)
     assert None not in deleted
     assert len(set(deleted)) == 8 * 25
     assert shop.value("SELECT count(*) FROM [Invoice]") == before
-    standing = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
-    assert not standing & set(deleted)
+    existing = {row[0] for row in shop.rows("SELECT [InvoiceId] FROM [Invoice]")}
+    assert not existing & set(deleted)
     assert failures(shop, DAY) == []
 
 

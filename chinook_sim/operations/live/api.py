@@ -136,7 +136,7 @@ def live(
     check_engine(engine)
     if timezone is not None:
         check_timezone(timezone)
-    if stop is not None and not callable(getattr(stop, "is_set", None)):
+    if stop is not None and (isinstance(stop, type) or not hasattr(stop, "is_set")):
         raise InvalidInput(f"stop must be a threading.Event, got {stop!r:.40}")
     arrivals = Arrivals(
         draw_seed() if seed is None else check_seed(seed), check_rate(rate), check_mix(mix)
