@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,7 @@ def test_the_command_refuses_what_cannot_be(
         {"timezone": "Mars"},
         {"profile": "unreal"},
         {"stop": 5},
+        {"stop": Event},
         {"engine": create_async_engine("sqlite+aiosqlite://")},
         {"engine": "sqlite://"},
     ],

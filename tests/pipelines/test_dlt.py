@@ -92,7 +92,7 @@ def test_what_an_incremental_load_has_and_what_it_misses(
     # New sales: every way has them all.
     for number in (0, 1):
         night(shop, number)
-        assert all(copy == source(shop) for copy in load().values())
+    assert all(copy == source(shop) for copy in load().values())
     seen = datetime.fromisoformat(str(shop.value("SELECT max([InvoiceDate]) FROM [Invoice]")))
 
     # Late sales: who looks at dates misses those from before the latest date seen, and no others.
