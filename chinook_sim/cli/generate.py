@@ -281,7 +281,7 @@ def show_batch(
             *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
             *([f"  run      {batch.run_id}"] if batch.run_id else []),
             *(
-                [f"  hours    {sparkline(batch.hours)}", "           0     6     12    18"]
+                [f"  hours    {sparkline(batch.hours)}".rstrip(), "           0     6     12    18"]
                 if batch.count
                 else []
             ),

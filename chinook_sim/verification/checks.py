@@ -295,8 +295,8 @@ def _whole_seconds(query: CheckQuery) -> Check:
     return query.expect_none(
         "timestamps in whole seconds",
         "SELECT i.{invoice_id} AS id FROM {invoice} i WHERE {scope} AND NOT ({in_whole_seconds})",
-        "invoice with a fraction of a second or an invalid timestamp",
-        "invoices with a fraction of a second or an invalid timestamp",
+        "invoice with a fraction or an invalid timestamp",
+        "invoices with a fraction or an invalid timestamp",
     )
 
 
