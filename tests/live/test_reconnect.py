@@ -149,7 +149,7 @@ def test_a_shop_that_cannot_be_read_is_not_waited_for(shop: ChinookDatabase) -> 
         process = start(shop, "--lock-timeout", "1")
         _, said = process.communicate(timeout=30)
         assert process.returncode == 4
-        assert b"another transaction holds what is needed" in said
+        assert b"another transaction holds the lock" in said
         process = start(shop)
         until = time.monotonic() + 60
         while not shop.value(

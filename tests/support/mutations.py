@@ -414,10 +414,10 @@ WRONG = {
     "a run has one line less": Wrong(run("lines = lines - 1"), first(" lines instead of ", "")),
     "a run has more revenue": Wrong(run("revenue = revenue + 1"), first("revenue ", "")),
     "a run has another digest": Wrong(
-        run("digest = '{digest}'"), first("the sales differ from its digest", "")
+        run("digest = '{digest}'"), first("the digest of the sales differs", "")
     ),
     "a run has no digest": Wrong(
-        run("digest = NULL"), first("the sales differ from its digest", "")
+        run("digest = NULL"), first("the digest of the sales differs", "")
     ),
     "a run is of another day": Wrong(
         run("day = '2026-01-28'"), first("timestamp", "*"), strays="*", on=""
@@ -462,15 +462,15 @@ WRONG = {
     ),
     "a run has no fingerprints and a sale another customer": Wrong(
         ranges("fingerprints = NULL") + ";" + change("[CustomerId] = {buyer}"),
-        first("the sales differ from its digest", ""),
+        first("the digest of the sales differs", ""),
     ),
     "a run has no fingerprints and a sale is a second later": Wrong(
         ranges("fingerprints = NULL") + ";" + change("[InvoiceDate] = '{next_second}'"),
-        first("the sales differ from its digest", ""),
+        first("the digest of the sales differs", ""),
     ),
     "a run has no fingerprints and a sale another track": Wrong(
         ranges("fingerprints = NULL") + ";" + line("[TrackId] = {same_price}"),
-        first("the sales differ from its digest", ""),
+        first("the digest of the sales differs", ""),
     ),
     "a run has no fingerprints and a sale is deleted": Wrong(
         ranges("fingerprints = NULL") + ";" + delete(), first("missing")
