@@ -14,21 +14,20 @@ __all__ = ["copying"]
 
 
 @contextmanager
-def copying(connection: Connection, statement: str, *, binary: bool = False) -> Iterator[Any]:
-    """Run a `COPY … FROM STDIN`; provide psycopg's `Copy`, which takes the rows.
+def copying(connection: Connection, *, binary: bool = False) -> Iterator[Any]:
+    """Provide psycopg's cursor for COPY; its `rowcount` is set after each COPY.
 
     Interrupted while it begins, psycopg leaves the connection in the middle of the COPY, and no
     ROLLBACK can be sent. Such a connection is invalidated.
 
     Args:
         connection: psycopg's, through SQLAlchemy.
-        statement: the statement.
         binary: as for psycopg's cursor; if true, the server refuses several statements at once.
     """
     driver: Any = connection.connection.driver_connection
     try:
-        with driver.cursor(binary=binary) as cursor, cursor.copy(statement) as copy:
-            yield copy
+        with driver.cursor(binary=binary) as cursor:
+            yield cursor
     except BaseException:
         if driver.info.transaction_status.name == "ACTIVE":
             connection.invalidate()

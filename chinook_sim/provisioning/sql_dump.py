@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chinook_sim.database.copying import copying
 from chinook_sim.errors import BatchFailed, InvalidInput
@@ -36,10 +36,9 @@ def load_postgresql(path: Path, connection: Connection) -> None:
     """
     import psycopg
 
-    driver: Any = connection.connection.driver_connection
     # A binary cursor speaks the extended protocol, in which the server itself takes one statement
     # at a time, whatever we think of where it ends.
-    with driver.cursor(binary=True) as cursor:
+    with copying(connection, binary=True) as cursor:
         # Where a string ends must mean the same to the server as to us.
         cursor.execute("SET LOCAL standard_conforming_strings = on")
         for statement in statements(path):
@@ -47,7 +46,7 @@ def load_postgresql(path: Path, connection: Connection) -> None:
                 continue
             try:
                 if COPY.fullmatch(statement.plain):
-                    with copying(connection, statement.sql, binary=True) as copy:
+                    with cursor.copy(statement.sql) as copy:
                         for row in statement.rows:
                             copy.write(row + "\n")
                 elif is_needed(statement.plain):

@@ -265,7 +265,7 @@ class PostgreSQL:
         """Use COPY, through psycopg's cursor."""
         names = quoted(connection, *(column.name for column in table.columns))
         statement = f"COPY {quoted(connection, table)} ({names}) FROM STDIN"
-        with copying(connection, statement) as copy:
+        with copying(connection) as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
 

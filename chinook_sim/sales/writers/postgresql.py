@@ -94,10 +94,12 @@ class CopyWriter:
         """Copy rows into a table; return how many the server counted."""
         names = quoted(self._connection, *columns)
         statement = f"COPY {quoted(self._connection, table)} ({names}) FROM STDIN"
-        with copying(self._connection, statement) as copy:
-            for block in blocks:
-                copy.write(block)
-        return int(copy.cursor.rowcount)
+        with copying(self._connection) as cursor:
+            with cursor.copy(statement) as copy:
+                for block in blocks:
+                    copy.write(block)
+            # A closed cursor has no count any more.
+            return int(cursor.rowcount)
 
 
 def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:
