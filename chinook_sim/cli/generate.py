@@ -258,32 +258,26 @@ def show_batch(
         "hours": list(batch.hours),
         "retries": retries,
     }
-    settings.print(
-        record,
-        [
-            headline,
-            "",
-            f"  day      {batch.day}",
-            *(
-                [
-                    f"  sales    {batch.count:,}",
-                    f"  lines    {batch.lines:,}",
-                    f"  revenue  {batch.revenue:,}",
-                    f"  average  {batch.average:,}",
-                ]
-                if batch.count or not changed
-                else []
-            ),
-            *([f"  late     {batch.late:,}"] if batch.late else []),
-            *([f"  profile  {batch.profile}"] if batch.profile != "uniform" else []),
-            *([f"  changes  {changed}"] if changed else []),
-            f"  seed     {batch.seed}",
-            *([f"  ids      {ids[0]} to {ids[-1]}"] if ids else []),
-            *([f"  run      {batch.run_id}"] if batch.run_id else []),
-            *(
-                [f"  hours    {sparkline(batch.hours)}".rstrip(), "           0     6     12    18"]
-                if batch.count
-                else []
-            ),
-        ],
-    )
+    lines = [headline, "", f"  day      {batch.day}"]
+    if batch.count or not changed:
+        lines += [
+            f"  sales    {batch.count:,}",
+            f"  lines    {batch.lines:,}",
+            f"  revenue  {batch.revenue:,}",
+            f"  average  {batch.average:,}",
+        ]
+    if batch.late:
+        lines.append(f"  late     {batch.late:,}")
+    if batch.profile != "uniform":
+        lines.append(f"  profile  {batch.profile}")
+    if changed:
+        lines.append(f"  changes  {changed}")
+    lines.append(f"  seed     {batch.seed}")
+    if ids:
+        lines.append(f"  ids      {ids[0]} to {ids[-1]}")
+    if batch.run_id:
+        lines.append(f"  run      {batch.run_id}")
+    if batch.count:
+        hours = f"  hours    {sparkline(batch.hours)}"
+        lines += [hours.rstrip(), "           0     6     12    18"]
+    settings.print(record, lines)

@@ -85,6 +85,9 @@ def init(
     given = click.get_current_context().get_parameter_source("scale")
     if source is not None and given is ParameterSource.COMMANDLINE:
         raise InvalidInput("--from and --scale cannot be combined; give one of them")
+    if source is not None:
+        # The variable of --scale may be meant for other databases.
+        scale = 1
     location = settings.find_database()
     if ledger_schema is not None and location.path is not None:
         raise InvalidInput(

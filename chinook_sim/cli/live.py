@@ -283,10 +283,11 @@ def print_totals(
         "profile": wanted["profile"].name,
         "seed": wanted["seed"],
     }
+    labels = {"asked_rate": "target_rate"}
     shown = {
-        "target_rate" if name == "asked_rate" else name: f"{value:,}"
-        if isinstance(value, int) and name != "seed"
-        else value
+        labels.get(name, name): (
+            f"{value:,}" if isinstance(value, int) and name != "seed" else value
+        )
         for name, value in record.items()
     }
     settings.print(

@@ -106,7 +106,8 @@ def initialise(
         connection: on PostgreSQL or SQLite. To fill an empty PostgreSQL database it must be of
             psycopg.
         scale: size of the stand-in in multiples of the real Chinook, 1 to 1,000.
-        source: a plain SQL dump of a PostgreSQL Chinook, for an empty PostgreSQL database.
+        source: a plain SQL dump of a PostgreSQL Chinook, for an empty PostgreSQL database; not
+            together with `scale`.
         spelling: `camel` or `snake`, of the names of the stand-in; `camel` if None. A Chinook that
             exists, or is in `source`, must have this spelling, or any if None.
         ledger_schema: a PostgreSQL schema for the ledger, made if it does not exist; by default
@@ -135,6 +136,8 @@ def initialise(
         raise InvalidInput(f"source must be the path of a dump, got {source!r}")
     scale = check_integer("scale", scale, 1, MAX_SCALE)
     seed = check_integer("seed", seed, 0, SEED_LIMIT - 1)
+    if source is not None and scale != 1:
+        raise InvalidInput("source and scale exclude each other; pass one of them")
     if progress is not None and not callable(progress):
         raise InvalidInput(f"progress must be a function of a number of rows, got {progress!r:.40}")
     if today is not None:

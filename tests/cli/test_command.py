@@ -180,6 +180,15 @@ def test_verify_may_have_the_profile_of_generate_in_its_environment(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_source_may_be_given_with_a_scale_in_the_environment(
+    command: Command, stocked: Path
+) -> None:
+    copy = ("--database-url", "sqlite:///copy.db")
+    done = command("init", "--from", stocked.name, *copy, CHINOOK_SIM_SCALE="2")
+    assert done.returncode == 0, done.stderr
+    assert "is a copy of the given Chinook" in done.stdout
+
+
 def test_a_mistyped_path_makes_no_file(command: Command, tmp_path: Path) -> None:
     done = command("generate", "5", "--database-url", "sqlite:///shpo.db")
     assert done.returncode == 3
@@ -300,7 +309,7 @@ def test_an_unreachable_server_is_refused(
     assert done.returncode == 3
     assert "waiting for" in done.stderr
     assert "refused" in done.stderr.splitlines()[-1]
-    assert "DATABASE_URL" in done.stderr
+    assert "check DATABASE_URL, and that the server is running" in done.stderr
     assert "hunter2" not in done.stderr
 
 
@@ -316,6 +325,9 @@ def test_a_refusal_is_not_waited_for(
     done = command("generate", "5", DATABASE_URL=url.render_as_string(hide_password=False))
     assert done.returncode == 3
     assert said in done.stderr
+    assert "check DATABASE_URL" in done.stderr
+    # It answered.
+    assert "server is running" not in done.stderr
     assert "waiting" not in done.stderr
     assert "hunter2" not in done.stderr
 

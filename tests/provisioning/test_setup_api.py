@@ -146,6 +146,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ledger_schema": 3}, "ledger_schema must be the name of a schema, got 3"),
     ({"ledger_schema": "ledger"}, "a ledger schema works with PostgreSQL"),
     ({"progress": 5}, "progress must be a function of a number of rows, got 5"),
+    ({"source": "shop.sql", "scale": 2}, "source and scale exclude each other"),
     ({"source": 3}, "source must be the path of a dump, got 3"),
 ]
 
