@@ -34,6 +34,7 @@ class CliContext:
         statement_timeout: seconds; None leaves the database's own.
         committed: whether everything that was requested is committed.
         interrupted: the message of an interruption.
+        interrupted_commit: an interruption while a transaction was committed, which then was.
     """
 
     database_url: str | None = None
@@ -46,6 +47,7 @@ class CliContext:
     statement_timeout: int | None = None
     committed: bool = False
     interrupted: str = "interrupted; nothing was written"
+    interrupted_commit: KeyboardInterrupt | None = None
 
     def find_database(self) -> Location:
         """Find the database that the options and the environment name."""

@@ -185,4 +185,6 @@ def find_outcome(
             "run it again"
         ) from unanswered
     settings.committed = True
+    if isinstance(unanswered.__cause__, KeyboardInterrupt):
+        settings.interrupted_commit = unanswered.__cause__
     settings.say(f"run {run_id}: committed")

@@ -116,6 +116,8 @@ def undo_backfill(settings: CliContext, first: date, last: date) -> None:
         while total.left:
             settings.committed = False
             undo_some(settings, location, first, last, total)
+            if total.left and settings.interrupted_commit is not None:
+                raise settings.interrupted_commit
             if total.left and status.due() is not None:
                 status.show(total.status_line(time.monotonic() - started))
         status.end()

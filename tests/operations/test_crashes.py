@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import generate_d1, live
+from chinook_sim import backfill, generate_d1, live
 from support.cases import VARIANTS, on_both_databases, on_variants
 from support.pgbouncer import Way, wired
 from support.processes import Popen
@@ -203,3 +204,38 @@ def test_undo_reports_whether_a_lost_commit_was_made(
         assert wire.was_cut
     assert done.returncode == status, done.stderr
     assert shop.value("SELECT count(*) FROM [Invoice]") == before - sales
+
+
+@on_variants(SOME[:1])
+def test_an_interruption_while_committing_ends_an_undo_of_many_runs(
+    shop: ChinookDatabase, command: Command
+) -> None:
+    """The transaction turns out to be committed; the others are not begun."""
+    assert shop.server is not None
+    first = DAY - timedelta(days=39)
+    list(backfill(shop.engine, first, DAY, 1, seed=3))
+    period = ("undo", "--backfill", str(first), str(DAY))
+    with TcpProxy(shop.server.port) as wire:
+        url = shop.url.set(port=wire.port).render_as_string(hide_password=False)
+        processes: list[subprocess.Popen[str]] = []
+
+        def interrupt() -> None:
+            processes[0].send_signal(signal.SIGINT)
+            # The client handles it while it waits for the answer.
+            time.sleep(1)
+
+        wire.arm(when=b"COMMIT\0", side="answer", before=interrupt)
+        process = Popen(
+            [sys.executable, "-m", "chinook_sim", *period],
+            env={**os.environ, "DATABASE_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        output, errors = process.communicate(timeout=60)
+        assert wire.was_cut
+    assert (process.returncode, output) == (130, "")
+    assert "interrupted; 30 of 40 runs are undone; run the same command to continue" in errors
+    assert command(*period, DATABASE_URL=shop.text).returncode == 0
+    assert shop.value("SELECT count(*) FROM [Invoice]") == 30

@@ -31,6 +31,7 @@ class TcpProxy:
         self._cut_when: bytes | None = None
         self._side: Side = "request"
         self._hang = False
+        self._before: Callable[[], object] = lambda: None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -49,6 +50,7 @@ class TcpProxy:
         when: bytes | None = None,
         side: Side,
         hang: bool = False,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         """Cut what is connected, once, at a turn counted from now.
 
@@ -57,9 +59,11 @@ class TcpProxy:
             when: or that of the first request that contains these bytes.
             side: before the request reaches the server, or when its answer comes back.
             hang: leave the servers' ends open, as a network that loses packets does.
+            before: called before it is cut, while the request or the answer is held back.
         """
         with self._lock:
             self._cut_at, self._cut_when, self._side, self._hang = turn, when, side, hang
+            self._before = before
             self._asking, self.turns, self.was_cut = False, 0, False
 
     def __enter__(self) -> Self:
@@ -111,9 +115,11 @@ class TcpProxy:
             while block := source.recv(65_536):
                 with self._lock:
                     stop = stops(block)
-                    if stop:
+                if stop:
+                    self._before()
+                    with self._lock:
                         self.cut()
-                        return
+                    return
                 target.sendall(block)
         # One end closing closes the other, as it does without a proxy.
         if not (self._hang and self.was_cut):
