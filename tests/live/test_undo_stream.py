@@ -22,7 +22,7 @@ from chinook_sim import (
 from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
 from support.cases import on_both_databases
-from support.live_streams import sell
+from support.live_streams import StepClock, sell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +47,11 @@ def test_a_long_stream_is_undone_a_slice_at_a_time(
 ) -> None:
     before = shop.snapshot()
     batches: list[LiveBatch] = []
+    clock = StepClock()
     # So many changes that sales are changed again, in the same slice and in others.
-    for batch in live(shop.engine, 400, seed=7, mix=(2, 2, 1)):
+    for batch in live(shop.engine, 400, seed=7, mix=(2, 2, 1), clock=clock):
         batches.append(batch)
+        clock.pass_by(0.1)
         if len(batches) == 10:
             break
     name = stream_name(batches)

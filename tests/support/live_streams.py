@@ -90,6 +90,23 @@ class Clock:
         return time.monotonic() + self.more
 
 
+class StepClock:
+    """Seconds that pass when they are told to, and a thousandth whenever it is looked at.
+
+    So what arrives in a transaction does not depend on the speed of the machine.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self._seconds += seconds
+
+    def __call__(self) -> float:
+        self._seconds += 0.001
+        return self._seconds
+
+
 def start(shop: ChinookDatabase, *arguments: str) -> subprocess.Popen[bytes]:
     return Popen(
         [sys.executable, "-m", "chinook_sim", "live", *arguments],
