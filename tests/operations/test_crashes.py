@@ -234,7 +234,7 @@ def test_an_interruption_while_committing_ends_an_undo_of_many_runs(
         )
         processes.append(process)
         output, errors = process.communicate(timeout=60)
-        assert wire.was_cut
+    assert "the answer to COMMIT was lost; looking the run up" in errors
     assert (process.returncode, output) == (130, "")
     assert "interrupted; 30 of 40 runs are undone; run the same command to continue" in errors
     assert command(*period, DATABASE_URL=shop.text).returncode == 0
