@@ -31,7 +31,7 @@ class TcpProxy:
         self._cut_when: bytes | None = None
         self._side: Side = "request"
         self._hang = False
-        self._before: Callable[[], object] = lambda: None
+        self._before: Callable[[], object] | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -50,7 +50,7 @@ class TcpProxy:
         when: bytes | None = None,
         side: Side,
         hang: bool = False,
-        before: Callable[[], object] = lambda: None,
+        before: Callable[[], object] | None = None,
     ) -> None:
         """Cut what is connected, once, at a turn counted from now.
 
@@ -59,7 +59,8 @@ class TcpProxy:
             when: or that of the first request that contains these bytes.
             side: before the request reaches the server, or when its answer comes back.
             hang: leave the servers' ends open, as a network that loses packets does.
-            before: called before it is cut, while the request or the answer is held back.
+            before: called while the request or the answer is held back; afterwards only this
+                connection is cut.
         """
         with self._lock:
             self._cut_at, self._cut_when, self._side, self._hang = turn, when, side, hang
@@ -114,11 +115,15 @@ class TcpProxy:
         with suppress(OSError):
             while block := source.recv(65_536):
                 with self._lock:
-                    stop = stops(block)
-                if stop:
-                    self._before()
-                    with self._lock:
+                    stop, before = stops(block), self._before
+                    if stop and before is not None:
+                        self._cut_at = self._cut_when = None
+                    elif stop:
                         self.cut()
+                        return
+                if stop and before is not None:
+                    before()
+                    self._close([source, target])
                     return
                 target.sendall(block)
         # One end closing closes the other, as it does without a proxy.
