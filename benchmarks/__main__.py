@@ -87,7 +87,7 @@ class Sizes:
     objects: int
     checked: int
     turns: int
-    patience: float
+    seconds: float
 
 
 FULL = Sizes(
@@ -107,9 +107,9 @@ class Taken:
 def in_turn(
     *runs: Callable[[], object], sizes: Sizes, tidy: Engine | None = None, turns: int = 0
 ) -> list[Taken]:
-    """Time runs in turn: as often as told, or else until it is often and long enough."""
+    """Time runs in turn: `turns` times, or else until it is often and long enough."""
     times: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + sizes.patience
+    end = time.perf_counter() + sizes.seconds
     while len(times[0]) < (turns or sizes.turns) or (not turns and time.perf_counter() < end):
         for run, taken in zip(runs, times, strict=True):
             if tidy is not None:
@@ -259,18 +259,18 @@ def checks(name: str, engines: Iterator[Engine], sizes: Sizes) -> Iterator[Row]:
     per_sale: dict[str, float] = {}
     for count, engine in zip((sizes.checked // 4, sizes.checked), engines, strict=False):
         for what, sales, ours, rival in checking.measure(engine, count):
-            told = f"{what}, {name}"
+            title = f"{what}, {name}"
             if rival is None:
                 most = bounds[what]
-                yield Row(told, sales, ours, None, "s", ours, None, f"≤ {most} s", ours <= most)
+                yield Row(title, sales, ours, None, "s", ours, None, f"≤ {most} s", ours <= most)
             elif what in goals:
                 times = [Taken(ours, ours), Taken(rival, rival)]
-                yield at_most(f"{told} : SELECT of the same rows", sales, times, goals[what])
+                yield at_most(f"{title} : SELECT of the same rows", sales, times, goals[what])
             else:
                 before = per_sale.setdefault(what, ours / sales)
                 ratio = ours / sales / before
                 yield Row(
-                    f"{told} : SELECT of the same rows; a sale, against a quarter of them",
+                    f"{title} : SELECT of the same rows; a sale, against a quarter of them",
                     sales,
                     sales / ours,
                     sales / rival,

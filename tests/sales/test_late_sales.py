@@ -195,8 +195,8 @@ def test_the_command_makes_them(shop: ChinookDatabase, command: Command) -> None
     done = command(*night, DATABASE_URL=shop.text)
     assert done.returncode == 0, done.stderr
     assert "late     5" in done.stdout
-    told = json.loads(command(*night, "--json", DATABASE_URL=shop.text).stdout)
-    assert told["late"] == 5
+    summary = json.loads(command(*night, "--json", DATABASE_URL=shop.text).stdout)
+    assert summary["late"] == 5
     shown = command("verify", "--day", str(DAY), "--expect", "100", DATABASE_URL=shop.text)
     assert shown.returncode == 0
     assert "100, 10 dated before it, 100 expected" in shown.stdout
