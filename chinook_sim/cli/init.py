@@ -74,9 +74,9 @@ def init(
 
     An existing Chinook is migrated; its own tables are not changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
-    SQLite file for SQLite, a plain SQL dump for PostgreSQL. With --spelling, a Chinook of the other
-    spelling is refused. With --ledger-schema, publications of the shop's schema do not contain the
-    ledger; the other commands find it without the option.
+    SQLite file, or an SQL script, for SQLite; a plain SQL dump for PostgreSQL. With --spelling, a
+    Chinook of the other spelling is refused. With --ledger-schema, publications of the shop's
+    schema do not contain the ledger; the other commands find it without the option.
     """
     from tempfile import TemporaryDirectory
 
@@ -135,11 +135,10 @@ def fetch_source(location: Location, source: str, directory: Path) -> Path:
     from chinook_sim.provisioning.source_file import fetch, kind
 
     path = fetch(source, directory)
-    found, wanted = kind(path), "postgresql" if location.path is None else "sqlite"
-    if found != wanted:
+    if kind(path) == "file" and location.path is None:
         raise InvalidInput(
-            f"{path.name} is a Chinook for {found}, but the database is {wanted}; "
-            f"use a database of {found}"
+            f"{path.name} is a SQLite file, but the database is PostgreSQL; use a SQLite database, "
+            "or a plain SQL dump"
         )
     return path
 

@@ -50,6 +50,7 @@ from chinook_sim.provisioning.sample_data import EARLIEST, MAX_SCALE
 from chinook_sim.provisioning.sample_loader import fill
 from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql
+from chinook_sim.provisioning.sqlite_script import load_script
 from chinook_sim.sampling.draws import SEED_LIMIT
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _make(
         _refuse_others(connection)
         _refuse_other_drivers(connection)
         if source is not None:
-            if kind(source) != "postgresql":
+            if kind(source) == "file":
                 raise InvalidInput(f"{source.name} is a SQLite file; the database is PostgreSQL")
             check_upgrade_privileges(prepare(connection, ledger_schema=ledger_schema))
             load_postgresql(source, connection)
@@ -231,7 +232,7 @@ def make_file(
         location: the database.
         path: its path.
         scale: as for `initialise`.
-        source: a SQLite file with a Chinook.
+        source: a SQLite file with a Chinook, or a script that makes one.
         spelling: as for `initialise`.
         progress: as for `initialise`.
 
@@ -251,7 +252,8 @@ def make_file(
     with workplace as directory:
         draft = Path(directory) / path.name
         if source is not None:
-            load_sqlite(source, draft)
+            load = load_sqlite if kind(source) == "file" else load_script
+            load(source, draft)
         url = location.url.set(database=str(draft))
         engine = make_engine(replace(location, url=url), writing=True, create=True)
         with engine.begin() as connection:

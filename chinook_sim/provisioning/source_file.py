@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import urllib.error
@@ -11,12 +12,15 @@ import urllib.request
 from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
 from chinook_sim.errors import DatabaseUnavailable, InvalidInput
 
-__all__ = ["fetch", "kind", "load_sqlite", "publish"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["fetch", "kind", "load_sqlite", "publish", "script_lines"]
 
 TIMEOUT = 30
 """Seconds without a byte after which a download is given up."""
@@ -83,11 +87,11 @@ def _download(url: str, target: Path) -> None:
             raise OSError("it broke off")
 
 
-def kind(path: Path) -> Literal["sqlite", "postgresql"]:
-    """Return the kind of database that a file is for, by its content.
+def kind(path: Path) -> Literal["file", "script"]:
+    """Return what a file is, by its content: a SQLite file, or an SQL script.
 
     Raises:
-        InvalidInput: it is neither a SQLite file nor a plain SQL dump, or cannot be read.
+        InvalidInput: it is neither, or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -95,15 +99,41 @@ def kind(path: Path) -> Literal["sqlite", "postgresql"]:
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
     if head.startswith(b"SQLite format 3\0"):
-        return "sqlite"
+        return "file"
     if head.startswith(b"PGDMP"):
         raise InvalidInput(
             f"{path} is a pg_dump archive; make a plain one with pg_dump --format=plain"
         )
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InvalidInput(_not_utf8(path, "UTF-16"))
     sql = re.search(rb"\b(CREATE\s+TABLE|INSERT\s+INTO|COPY\s)", head, re.IGNORECASE)
     if b"\0" in head or sql is None:
         raise InvalidInput(f"{path} is neither a SQLite file nor a SQL dump of a Chinook")
-    return "postgresql"
+    return "script"
+
+
+def script_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a script, and their numbers from 1.
+
+    Raises:
+        InvalidInput: it is not in UTF-8.
+    """
+    try:
+        # Only \n ends a line: a carriage return may be part of a string.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            yield from enumerate(file, 1)
+    except UnicodeDecodeError:
+        # What Windows has between 0x80 and 0x9F, ISO 8859-1 has not.
+        windows = re.search(rb"[\x80-\x9f]", path.read_bytes())
+        encoding = "WINDOWS-1252" if windows else "ISO-8859-1"
+        raise InvalidInput(_not_utf8(path, encoding)) from None
+
+
+def _not_utf8(path: Path, encoding: str) -> str:
+    return (
+        f"{path.name} is not in UTF-8, but probably in {encoding}. Convert it: "
+        f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > utf-8.sql"
+    )
 
 
 def load_sqlite(path: Path, target: Path) -> None:

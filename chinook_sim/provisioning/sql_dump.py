@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from chinook_sim.database.copying import copying
 from chinook_sim.errors import BatchFailed, InvalidInput
+from chinook_sim.provisioning.source_file import script_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,10 +87,18 @@ NAME = r"[\w$]+(?: ?\. ?[\w$]+)*"
 
 NAMES = rf"\( ?{NAME}(?: ?, ?{NAME})* ?\)"
 
+# Our functions are made anew, with the marks by which they are known to be ours.
+OUR_FUNCTION = (
+    r"(?:[\w$]+ ?\. ?)?"
+    r"(?:CHINOOK_SIM_\w+|SIMULATE_(?:NEW_SALE|UPDATE_SALE|DELETE_SALE|SALES)) ?\("
+)
+
 PASSED_OVER = re.compile(
-    r"(?:SET|RESET|BEGIN|START TRANSACTION|COMMIT|GRANT|REVOKE|COMMENT ON)\b"
+    r"(?:SET|RESET|BEGIN|START TRANSACTION|COMMIT|GRANT|REVOKE)\b"
+    r"|COMMENT ON (?!TABLE\b|SEQUENCE\b|COLUMN\b)"
+    rf"|(?:CREATE|ALTER) FUNCTION {OUR_FUNCTION}"
     r"|(?:CREATE|DROP) DATABASE\b|ALTER DEFAULT PRIVILEGES\b"
-    r"|SELECT PG_CATALOG ?\. ?SET_CONFIG ?\("
+    r"|SELECT (?:PG_CATALOG ?\. ?)?SET_CONFIG ?\("
     rf"|ALTER (?:TABLE|SEQUENCE|SCHEMA) {NAME} OWNER TO\b"
 )
 
@@ -100,6 +109,8 @@ NEEDED = re.compile(
     rf"CREATE SCHEMA {NAME}"
     rf"|CREATE TABLE (?:IF NOT EXISTS )?{NAME} ?\(.*\)"
     rf"|CREATE (?:UNIQUE )?INDEX {NAME} ON (?:ONLY )?{NAME} ?(?:USING BTREE ?)?{NAMES}"
+    rf"(?: WHERE \(? ?{NAME} IS NULL ?\)?)?"
+    rf"|COMMENT ON (?:TABLE|SEQUENCE|COLUMN) {NAME} IS (?:S|NULL) ?"
     rf"|CREATE SEQUENCE {NAME}[\w ]*"
     rf"|ALTER SEQUENCE {NAME} OWNED BY {NAME}"
     rf"|ALTER TABLE (?:ONLY )?{NAME} ADD CONSTRAINT {NAME} (?:PRIMARY KEY|UNIQUE) ?{NAMES}"
@@ -109,7 +120,8 @@ NEEDED = re.compile(
     r"SET DEFAULT NEXTVAL ?\( ?S ?:: ?REGCLASS ?\)"
     rf"|ALTER TABLE {NAME} ALTER COLUMN {NAME} ADD GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY ?"
     rf"\( ?SEQUENCE NAME {NAME} [\w ]*\)"
-    r"|SELECT PG_CATALOG ?\. ?SETVAL ?\( ?S ?, ?\d+ ?, ?(?:TRUE|FALSE) ?\)"
+    r"|SELECT (?:PG_CATALOG ?\. ?)?SETVAL ?"
+    r"\( ?S ?(?::: ?REGCLASS ?)?, ?\d+ ?(?:, ?(?:TRUE|FALSE) ?)?\)"
     # Values alone: literals, signs and NULL; whatever else is a word would be a function.
     rf"|INSERT\ INTO {NAME} ?{NAMES} VALUES ?(?:[\s(),.+\-\d]|\b(?:[NE] ?)?S\b|\bNULL\b)*"
 )
@@ -118,7 +130,7 @@ NEEDED = re.compile(
 # What the definition of a table may hold that runs something when a row is inserted.
 ACTIVE = re.compile(
     r"\b(?:SELECT|CHECK|EXCLUDE|LIKE|AS ?\()"
-    r"|\bDEFAULT (?!NEXTVAL ?\( ?S ?:: ?REGCLASS|NULL\b|S\b|\d)"
+    r"|\bDEFAULT (?!NEXTVAL ?\( ?S ?:: ?REGCLASS|NULL\b|S\b|\d|CURRENT_TIMESTAMP\b)"
 )
 
 
@@ -150,12 +162,7 @@ def statements(path: Path) -> Iterator[Statement]:
         InvalidInput: it is not UTF-8, or ends in the middle of something, or has a command for
             psql that is more than a change of connection.
     """
-    try:
-        # Only \n ends a line: a carriage return may be part of a string.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            yield from _split(enumerate(file, 1), path.name)
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path.name} is not in UTF-8; dump it with --encoding=UTF8") from None
+    yield from _split(script_lines(path), path.name)
 
 
 def _split(lines: Iterator[tuple[int, str]], name: str) -> Iterator[Statement]:

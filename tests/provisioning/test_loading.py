@@ -70,6 +70,7 @@ COPY public."Artist" ("ArtistId", "Name") FROM stdin;
 \\.
 
 
+SELECT setval('public.artist_seq'::regclass, 2);
 SELECT pg_catalog.setval('public.artist_seq', 3, true);
 ALTER TABLE ONLY public."Artist" ADD CONSTRAINT "PK_Artist" PRIMARY KEY ("ArtistId");
 """
@@ -91,7 +92,7 @@ def load(server: Server, path: Path, query: str) -> list[tuple[object, ...]]:
 def test_a_script_with_inserts_is_loaded(server: Server, tmp_path: Path, ending: str) -> None:
     path = tmp_path / "script.sql"
     path.write_bytes(b"\xef\xbb\xbf" + SCRIPT.replace("\n", ending).encode())
-    assert kind(path) == "postgresql"
+    assert kind(path) == "script"
     found = load(server, path, "SELECT * FROM artist ORDER BY 1")
     assert found == [
         (1, "AC/DC; DROP TABLE artist"), (2, "it's"), (3, "it's -- no comment"), (4, None),
@@ -208,6 +209,111 @@ def test_a_copy_of_a_sqlite_file_is_complete(tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+def test_a_script_makes_a_sqlite_file(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "script.sql").write_text(
+        "-- for SQLite\nPRAGMA foreign_keys=OFF; DROP TABLE IF EXISTS [x];\n"
+        + "".join(f"{it};\n" for it in (*SHAPES[5].schema(), *SHAPES[5].contents()))
+        + "INSERT INTO [Genre]\n VALUES (4, 'a; -- b\n/*'); INSERT INTO [Genre] VALUES (5, '');\n"
+        "/* the end */\n",
+        encoding="utf-8-sig",
+    )
+    done = command("init", "--from", "script.sql", "--json")
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
+        genres = connection.execute('SELECT "Name" FROM "Genre" WHERE "GenreId" > 3').fetchall()
+        assert genres == [("a; -- b\n/*",), ("",)]
+        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (30,)
+    assert command("generate", "50").returncode == 0
+    assert command("verify", "--all").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("CREATE TABLE x (a);\nATTACH 'other.db' AS o;\n", "line 2: not authorized"),
+        ("CREATE TABLE x (a);\n\nVACUUM INTO 'other.db';\n", "line 3: authorization denied"),
+        ("CREATE TABLE x (a);\nSET statement_timeout = 0;\n", 'line 2: near "SET"'),
+        ("CREATE TABLE x (a);\nINSERT INTO x\nVALUES ('a", "line 2: unrecognized"),
+        ("BEGIN;\nCREATE TABLE x (a);\nINSERT INTO x VALUES (1);\n", "middle of a transaction"),
+        ("CREATE TABLE x (a);\n-- no more\n", "has x"),
+    ],
+)
+def test_a_script_that_makes_no_chinook_is_refused(
+    text: str, said: str, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "script.sql").write_text(text)
+    done = command("init", "--from", "script.sql")
+    assert done.returncode in (2, 3)
+    assert said in done.stderr
+    assert done.stderr.count("\n") <= 2
+    assert [it.name for it in tmp_path.iterdir()] == ["script.sql"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("ISO-8859-1", "INSERT INTO x VALUES ('São Paulo');\n"),
+        ("WINDOWS-1252", "INSERT INTO x VALUES ('São Paulo – €');\n"),
+        ("UTF-16", "INSERT INTO x VALUES ('São Paulo');\n"),
+    ],
+)
+def test_another_encoding_is_refused_with_the_way_to_convert_it(
+    encoding: str, text: str, server: Server, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "it.sql").write_bytes(f"CREATE TABLE x (a text);\n{text}".encode(encoding))
+    database = server.create_database()
+    url = server.url(database).render_as_string(hide_password=False)
+    for environment in ({}, {"DATABASE_URL": url}):
+        done = command("init", "--from", "it.sql", **environment)
+        assert done.returncode == 2
+        assert f"iconv -f {encoding} -t UTF-8 it.sql" in done.stderr
+    server.drop_database(database)
+
+
+def test_a_dump_of_a_database_that_was_set_up_is_restored_with_its_ledger(
+    templates: DatabaseTemplates, tmp_path: Path, command: Command
+) -> None:
+    server = templates.server(18)
+    old, new = server.create_database(), server.create_database()
+    urls = [server.url(it).render_as_string(hide_password=False) for it in (old, new)]
+    made = [
+        command(*arguments, "--json", DATABASE_URL=urls[0])
+        for arguments in (
+            ["init"],
+            ["generate", "50"],
+            ["generate", "5", "--updates", "3", "--moves", "2"],
+        )
+    ]
+    assert [it.returncode for it in made] == [0, 0, 0]
+    (tmp_path / "dump.sql").write_text(server.dump(old), encoding="utf-8")
+    done = command("init", "--from", "dump.sql", DATABASE_URL=urls[1])
+    assert done.returncode == 0, done.stderr
+    assert server.dump(new) == server.dump(old)
+    for arguments in (["verify", "--all"], ["undo", json.loads(made[2].stdout)["run"]]):
+        done = command(*arguments, DATABASE_URL=urls[1])
+        assert done.returncode == 0, done.stderr
+    for database in (old, new):
+        server.drop_database(database)
+
+
+def test_a_dump_of_a_sqlite_shop_that_was_set_up_is_restored_with_its_ledger(
+    tmp_path: Path, command: Command
+) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    assert command("init", DATABASE_URL=url).returncode == 0
+    made = command("generate", "50", "--json", DATABASE_URL=url)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        script = "".join(f"{statement}\n" for statement in connection.iterdump())
+    (tmp_path / "dump.sql").write_text(script, encoding="utf-8")
+    for arguments in (
+        ["init", "--from", "dump.sql"],
+        ["verify", "--all"],
+        ["undo", json.loads(made.stdout)["run"]],
+    ):
+        done = command(*arguments)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
 def test_a_damaged_sqlite_file_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "source.db"
     build_sqlite(SHAPES[4], source)
@@ -231,7 +337,7 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "said"),
     [(b"", "neither"), (b"PGDMP\1\2", "--format=plain"), (b"<html>not found</html>", "neither"),
-     (b"\x1f\x8b\x08\0\0", "neither"), ("CREATE TABLE x".encode("utf-16"), "neither")],
+     (b"\x1f\x8b\x08\0\0", "neither"), ("CREATE TABLE x".encode("utf-16"), "iconv -f UTF-16")],
 )  # fmt: skip
 def test_what_is_no_chinook_file_is_refused(tmp_path: Path, contents: bytes, said: str) -> None:
     path = tmp_path / "file"
