@@ -194,12 +194,11 @@ def test_an_interrupted_undo_reports_its_progress(shop: ChinookDatabase, command
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 60
     while count_active_runs(shop) == 120:
-        assert time.monotonic() < until
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate()
     assert (process.returncode, output) == (130, "")
     assert f"{120 - count_active_runs(shop)} of 120 runs are undone; run the same command" in errors
     shop.execute("DROP TRIGGER slow" + (" ON [Invoice]" if shop.server else ""))

@@ -97,8 +97,11 @@ def test_a_stream_shows_how_it_goes_on_one_line(stocked: Path) -> None:
     assert all(re.match(r"[\d.]+/s, p50 [\d.]+ ms, p99 [\d.]+ ms, \d+ sales", it) for it in lines)
     assert all(len(line) < 60 for line in lines)
     # One line, which a summary can follow.
-    assert terminal.said.decode().rstrip(" ").endswith("\n")
-    assert terminal.said.decode().count("\n") == 1
+    said = terminal.said.decode().rstrip(" ")
+    assert said.endswith("\n")
+    # Where a busy machine cannot keep up, there are lines that say so.
+    shown = [line.rstrip("\r").rpartition("\r")[2] for line in said.split("\n")]
+    assert len([line for line in shown if "/s, p50" in line]) == 1
 
 
 @pytest.mark.slow(reason="waits for lines that must not come")
