@@ -16,6 +16,7 @@ from chinook_sim._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from chinook_sim.database.introspection import recognise
+    from chinook_sim.database.name_file import load_names
     from chinook_sim.errors import (
         BatchFailed,
         CatalogueUnusable,
@@ -101,6 +102,7 @@ __all__ = [
     "initialise",
     "invoice_history",
     "live",
+    "load_names",
     "load_profile",
     "recognise",
     "simulate_changes",
@@ -130,6 +132,7 @@ _HOMES = {
     "operations.factory": {"SaleFactory"},
     "ledger.history": {"InvoiceHistory", "invoice_history"},
     "database.introspection": {"recognise"},
+    "database.name_file": {"load_names"},
     "sampling.profile": {"Peak", "Profile"},
     "sampling.profile_file": {"load_profile"},
     "operations.generate": {"generate_d1", "simulate_changes"},

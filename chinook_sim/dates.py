@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chinook_sim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "DAY_SECONDS",
@@ -15,6 +23,7 @@ __all__ = [
     "check_day",
     "check_timezone",
     "parse_day",
+    "skip_gaps",
     "zone_of",
 ]
 
@@ -84,3 +93,70 @@ def zone_of(name: str) -> ZoneInfo:
         raise InvalidInput(
             f"{name!r} is not a time zone; use an IANA name such as Europe/Paris or UTC"
         ) from None
+
+
+def skip_gaps(
+    seconds: NDArray[np.int64], day: date, zone: tzinfo | None, *, days_before: int = 0
+) -> NDArray[np.int64]:
+    """Return times, with those in a gap of daylight saving time moved forward, as PostgreSQL does.
+
+    Where clocks are set forward at 02:00 by an hour, 02:30 becomes 03:30. Times that would become
+    times of the next day are moved back instead.
+
+    Args:
+        seconds: shape (n,): seconds since the midnight of the day on the clocks of the zone;
+            negative for earlier days.
+        day: the day.
+        zone: the zone; if None, nothing is skipped.
+        days_before: by how many days the earliest time may be before the day.
+
+    Returns:
+        Seconds of the same shape.
+    """
+    if zone is None:
+        return seconds
+    moved, midnight = seconds, datetime.combine(day, time())
+    for start, size in _gaps(zone, day - timedelta(min(days_before, day.toordinal() - 1)), day):
+        since = int((start - midnight).total_seconds())
+        skipped = (moved >= since) & (moved < since + size)
+        # A sale stays one of its day: where the gap reaches midnight, it is moved back.
+        stays = (moved + size) // DAY_SECONDS == moved // DAY_SECONDS
+        moved = moved + size * (skipped & stays) - size * (skipped & ~stays)
+    return moved
+
+
+@lru_cache(maxsize=16)
+def _gaps(zone: tzinfo, first: date, last: date) -> list[tuple[datetime, int]]:
+    """Return when on its clocks a zone skips time, and how many seconds.
+
+    Args:
+        zone: the zone. Its clocks are taken to be set no more than once a day.
+        first: a day.
+        last: another one. Gaps of the days around them may be returned as well.
+    """
+    gaps = []
+    # From the years in which there is standard time, and in which a moment has a time anywhere.
+    begin = max(datetime.combine(first, time(), UTC), _FIRST_ZONES) - timedelta(days=1)
+    end = min(datetime.combine(last, time(), UTC), _LAST_ZONES) + timedelta(days=2)
+    while begin < end:
+        next_ = begin + timedelta(days=1)
+        offset, other = _offset(begin, zone), _offset(next_, zone)
+        if other > offset:
+            before, after = begin, next_
+            while after - before > timedelta(seconds=1):
+                middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+                if _offset(middle, zone) == offset:
+                    before = middle
+                else:
+                    after = middle
+            start = (after + offset).replace(tzinfo=None)
+            gaps.append((start, int((other - offset).total_seconds())))
+        begin = next_
+    return gaps
+
+
+_FIRST_ZONES, _LAST_ZONES = datetime(1850, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def _offset(moment: datetime, zone: tzinfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)

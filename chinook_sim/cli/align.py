@@ -53,7 +53,12 @@ def align(settings: CliContext, timezone: str | None, dry_run: bool) -> None:
     if made.existed:
         headline = f"the history of {location.shown} was already moved by run {made.run_id}"
     elif not made.days:
-        headline = f"nothing to move in {location.shown}"
+        reason = (
+            "no invoice from before the ledger is dated at midnight"
+            if made.first is None
+            else "the history already ends on D-2"
+        )
+        headline = f"nothing to move in {location.shown}: {reason}"
     else:
         headline = f"{'would move' if dry_run else 'moved'} the history of {location.shown}"
     settings.print(

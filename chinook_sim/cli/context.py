@@ -38,6 +38,7 @@ class CliContext:
     """
 
     database_url: str | None = None
+    names_file: str | None = None
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -52,7 +53,10 @@ class CliContext:
     def find_database(self) -> Location:
         """Find the database that the options and the environment name."""
         self.location = find_database(
-            os.environ, option=self.database_url, directory=working_directory()
+            os.environ,
+            option=self.database_url,
+            names_file=self.names_file,
+            directory=working_directory(),
         )
         logger.info("database: %s (from %s)", self.location.shown, self.location.source)
         return self.location

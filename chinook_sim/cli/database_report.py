@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
-__all__ = ["describe_database"]
+__all__ = ["describe_database", "without_names"]
 
 T = TypeVar("T")
 
@@ -19,11 +19,12 @@ def describe_database(connection: Connection, timezone: str | None = None) -> di
 
     A value that the role may not read is replaced by a text with the missing privilege.
     """
-    from sqlalchemy import func, select
+    from sqlalchemy import String, func, select, type_coerce
 
+    from chinook_sim.database.backends import backend_for
     from chinook_sim.database.clock import d1
-    from chinook_sim.database.identifiers import SPELLING_NAMES
     from chinook_sim.database.introspection import recognise
+    from chinook_sim.database.session_settings import pinned
     from chinook_sim.dates import bounds
     from chinook_sim.ledger.listing import count_runs
     from chinook_sim.models import Customer, Invoice, Track
@@ -37,9 +38,16 @@ def describe_database(connection: Connection, timezone: str | None = None) -> di
     def scalar(query: Select[Any]) -> Any:
         return read_if_allowed(connection, lambda: connection.scalar(query))
 
-    last = scalar(select(func.max(Invoice.invoice_date)))
+    with pinned(connection, chinook):
+        latest: ColumnElement[Any] = func.max(Invoice.invoice_date)
+        if backend_for(connection).is_file:
+            # As it is written: there may be something else than dates in SQLite.
+            latest = type_coerce(latest, String)
+        last = scalar(select(latest))
+        sales = scalar(sold)
     return {
-        "spelling": SPELLING_NAMES[chinook.spelling],
+        "spelling": chinook.names.description,
+        "names": chinook.names.unusual or None,
         "schema": chinook.schema,
         "ids": chinook.invoice_ids.shown,
         "customers": scalar(select(func.count()).select_from(Customer)),
@@ -47,12 +55,17 @@ def describe_database(connection: Connection, timezone: str | None = None) -> di
         "invoices": scalar(select(func.count()).select_from(Invoice)),
         "last_invoice": None if last is None else str(last),
         "d1": str(day),
-        "sales_of_d1": scalar(sold),
+        "sales_of_d1": sales,
         "revision": read_if_allowed(connection, lambda: installed(connection)),
         "runs": read_if_allowed(connection, lambda: count_runs(connection))
         if chinook.ledger
         else None,
     }
+
+
+def without_names(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what fits into a table of two columns."""
+    return {name: value for name, value in record.items() if name != "names"}
 
 
 def read_if_allowed(connection: Connection, query: Callable[[], T]) -> T | str:

@@ -130,9 +130,9 @@ def generate(
 ) -> None:
     """Add N sales of yesterday (D-1), all in one transaction.
 
-    Without N, the number is read from standard input; on a terminal, the command asks for it.
-    "N U C" means sales, updates and cancellations. If no database is named, and chinook.db does
-    not exist, it is made first, with a stand-in Chinook.
+    Without N, the number is read from standard input, or asked for on a terminal. "N U C" means
+    sales, updates and cancellations. If no database is named, a missing chinook.db is made first,
+    with a stand-in Chinook.
     """
     from chinook_sim.operations.options import BatchOptions, backdating_rule
     from chinook_sim.operations.run_batch import BatchContext, plan_batch, run_batch

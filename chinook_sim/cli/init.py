@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.database_report import describe_database
+from chinook_sim.cli.database_report import describe_database, without_names
 from chinook_sim.cli.options import Command, common_options, option, timeout_options
 from chinook_sim.cli.output import progress_bar, table
 from chinook_sim.cli.param_types import Integer, SpellingName
@@ -17,7 +17,7 @@ from chinook_sim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from chinook_sim.cli.context import CliContext
-    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.names import Spelling
     from chinook_sim.database.settings import Location
     from chinook_sim.provisioning.initialise import Made
 
@@ -126,7 +126,7 @@ def init(
     }[made]
     settings.print(
         {"database": location.shown, "made": made, **shop},
-        [f"{location.shown} {happened}", "", *table(shop)],
+        [f"{location.shown} {happened}", "", *table(without_names(shop))],
     )
 
 

@@ -98,6 +98,13 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         help="URL of the database, PostgreSQL or SQLite.",
     )
     @option(
+        "--map",
+        "names_file",
+        heading="Database",
+        metavar="FILE",
+        help="TOML file with names of tables and columns.",
+    )
+    @option(
         "--json",
         "as_json",
         heading="Output",
@@ -122,7 +129,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_common(context: click.Context, /, **options: Any) -> None:
         settings = context.ensure_object(CliContext)
-        for name in ("database_url", "as_json", "quiet", "verbose"):
+        for name in ("database_url", "names_file", "as_json", "quiet", "verbose"):
             setattr(settings, name, options.pop(name) or getattr(settings, name))
         if settings.verbose:
             settings.log_to_stderr()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.names import Spelling
     from chinook_sim.sampling.profile import Profile
 
 __all__ = [
@@ -244,7 +244,7 @@ class SpellingName(TextType):
 
     def parse(self, text: str) -> Spelling:
         """Return the spelling that the name stands for."""
-        from chinook_sim.database.identifiers import SPELLING_NAMES
+        from chinook_sim.database.names import SPELLING_NAMES
 
         for spelling, name in SPELLING_NAMES.items():
             if name.lower() == text.lower():

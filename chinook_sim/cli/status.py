@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chinook_sim.cli.database_report import describe_database
+from chinook_sim.cli.database_report import describe_database, without_names
 from chinook_sim.cli.options import Command, common_options, option, timezone_option
 from chinook_sim.cli.output import table
 from chinook_sim.cli.param_types import Day, Integer
@@ -91,7 +91,12 @@ def status(
     record = {"database": location.shown, "from": location.source, **shop}
     settings.print(
         {**record, "matching_runs": matching, "latest_runs": runs},
-        [*table(record), *run_table(runs), *summary(len(runs), matching, day, kinds)],
+        [
+            *table(without_names(record)),
+            *name_table(shop["names"] or {}),
+            *run_table(runs),
+            *summary(len(runs), matching, day, kinds),
+        ],
     )
 
 
@@ -134,6 +139,13 @@ def list_runs(
     if not limit or len(runs) < limit:
         return runs, len(runs)
     return runs, count_listings(connection, day=day, kinds=kinds)
+
+
+def name_table(names: dict[str, str]) -> list[str]:
+    """Format the names of tables and columns."""
+    if not names:
+        return []
+    return ["", *align_columns([("Chinook", "this database"), *names.items()], right=())]
 
 
 def run_table(runs: list[dict[str, Any]]) -> list[str]:

@@ -65,7 +65,15 @@ def make_engine(
     """
     path = location.path
     if path is not None:
-        return _sqlite_engine(path, writing=writing, create=create, lock_timeout=lock_timeout)
+        engine = _sqlite_engine(path, writing=writing, create=create, lock_timeout=lock_timeout)
+    else:
+        engine = _postgresql_engine(location)
+    if location.names is not None:
+        engine.update_execution_options(chinook_names=location.names)
+    return engine
+
+
+def _postgresql_engine(location: Location) -> Engine:
     return create_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
+from chinook_sim.database.names import CHINOOK_TABLES, column_names, folded, table_names
 from chinook_sim.errors import FOREIGN_KEY, RETRYABLE
+from chinook_sim.models import InvoiceLine
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column
 
 __all__ = ["UNTRANSLATABLE", "DriverError", "describe_driver_error"]
 
@@ -101,9 +106,9 @@ def describe_driver_error(error: BaseException) -> DriverError | None:
     advice = ADVICE.get(said) or ADVICE.get(code)
     retryable = sqlstate in RETRYABLE
     columns = _columns(detail)
-    if sqlstate == UNIQUE and columns and not _is_key(_plain(table), columns):
+    if sqlstate == UNIQUE and columns and not _is_key(table, columns):
         advice, retryable = ADVICE["SQLITE_CONSTRAINT_UNIQUE"], False
-    elif sqlstate == FOREIGN_KEY and (_plain(table), *columns) == ("invoiceline", "invoiceid"):
+    elif sqlstate == FOREIGN_KEY and _is(InvoiceLine.__table__.c.InvoiceId, table, columns):
         advice = NO_INVOICE
     elif sqlstate == UNTRANSLATABLE:
         advice = _lacking(original)
@@ -125,17 +130,26 @@ def _lacking(error: BaseException) -> str:
 def _columns(detail: str | None) -> list[str]:
     """Return the columns of a key, from what the server says of it in any language."""
     found = re.search(r"\((.*?)\)=\(", detail or "")
-    return [_plain(name) for name in found[1].split(",")] if found else []
+    return [name.strip(' "') for name in found[1].split(",")] if found else []
 
 
-def _is_key(table: str, columns: list[str]) -> bool:
+def _is_key(table: str | None, columns: list[str]) -> bool:
     """Return whether a key is one that another writer can take: of Chinook, or of the ledger."""
-    return table.startswith("chinooksim") or columns == [f"{table}id"]
+    return (table or "").startswith("chinook_sim_") or any(
+        _is(it, table, columns)
+        for of in CHINOOK_TABLES
+        if len(of.primary_key.columns) == 1
+        for it in of.primary_key.columns
+    )
 
 
-def _plain(name: str | None) -> str:
-    """Return a name in which both spellings of Chinook are the same."""
-    return re.sub(r"\W|_", "", name or "").lower()
+def _is(column: Column[Any], table: str | None, columns: list[str]) -> bool:
+    """Return whether a key is that of one column, by the names that it may have."""
+    return (
+        folded(table or "") in table_names(column.table)
+        and len(columns) == 1
+        and folded(columns[0]) in column_names(column.table, column.name)
+    )
 
 
 def _is_a_drivers(error: BaseException) -> bool:

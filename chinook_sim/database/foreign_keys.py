@@ -95,5 +95,5 @@ def referring_tables(connection: Connection) -> list[tuple[str, str]]:
 
 def _foreign_keys(connection: Connection) -> Sequence[Row[Any]]:
     """Return the columns of all foreign keys that point at sales, as rows."""
-    invoice, line = (quoted(connection, model.__table__) for model in (Invoice, InvoiceLine))
-    return backend_for(connection).foreign_keys_to(connection, invoice, line)
+    backend = backend_for(connection)
+    return backend.foreign_keys_to(connection, Invoice.__table__, InvoiceLine.__table__)

@@ -1,50 +1,39 @@
-"""Names as SQL: the spelling of a database, its schema, and quoting.
+"""Names as SQL: those of the database, its schema, and quoting.
 
 If the names of a database differ from those in `models`, or its tables are off the search path,
-`apply_spelling` makes the engine render them as the database has them. So `select(Invoice)`
-and the unit of work of any session of that engine work.
+`apply_names` makes the engine render them as the database has them. So `select(Invoice)` and the
+unit of work of any session of that engine work.
 
-The engine gets a copy of its dialect, whose identifier preparer renders each `ChinookName` in the
-spelling of the database and puts the schema before our tables. It is a copy because SQLAlchemy
-caches compiled statements by dialect: nothing that was compiled for the old spelling can be used
-again. Only this engine changes, and on it only names of ours.
+The engine gets a copy of its dialect, whose identifier preparer looks each `ChinookName` up in the
+`NameMap` of the database and puts the schema before our tables. It is a copy because SQLAlchemy
+caches compiled statements by dialect: nothing that was compiled for other names can be used again.
+Only this engine changes, and on it only names of ours.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
+from chinook_sim.database.names import SPELLINGS, NameMap
 from chinook_sim.models import Base, ChinookName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Dialect, TextClause
 
-__all__ = [
-    "SPELLING_NAMES",
-    "Spelling",
-    "apply_spelling",
-    "printing",
-    "quoted",
-    "spell",
-    "sql_text",
-]
-
-
-Spelling = Literal["camel", "snake"]
-
-
-SPELLING_NAMES: dict[Spelling, str] = {"camel": "CamelCase", "snake": "snake_case"}
-"""What people call the spellings."""
+__all__ = ["apply_names", "json_value", "literal", "plain", "printing", "quoted", "sql_text"]
 
 
 def quoted(connection: Connection, *names: Table | str) -> str:
-    """Render tables and column names as SQL in the connection's spelling, joined by commas.
+    """Render tables and column names as SQL, as the database has them, joined by commas.
 
     The result is plain SQL, as the server reads it. Pass a statement that contains it to `sql_text`
     or, through psycopg's own cursor, to a call without parameters. Do not pass it to `text`.
@@ -56,6 +45,40 @@ def quoted(connection: Connection, *names: Table | str) -> str:
     )
     # The preparer doubles percent signs for drivers that use them for parameters. So does `text`.
     return rendered.replace("%%", "%") if preparer._double_percents else rendered
+
+
+def plain(connection: Connection, name: str) -> str:
+    """Return the name that the database has for a table or column, without quotes."""
+    preparer = connection.dialect.identifier_preparer
+    return preparer.actual(name) if isinstance(preparer, _ChinookPreparer) else name
+
+
+def literal(text: str) -> str:
+    """Return a text as a string in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def json_value(document: str, *path: str | int) -> str:
+    """Return SQLite's expression for a value in a JSON document.
+
+    Args:
+        document: an expression.
+        path: names and positions; the last is a name, which may be any.
+    """
+    *steps, name = path
+    if '"' in str(name):
+        # SQLite before 3.45 reads no escaped quote in a path.
+        found = f"json_each({document}, {_json_path(steps)})"
+        return f"(SELECT value FROM {found} WHERE key = {literal(str(name))})"  # noqa: S608
+    return f"json_extract({document}, {_json_path(path)})"
+
+
+def _json_path(path: Sequence[str | int]) -> str:
+    steps = [
+        f"[{it}]" if isinstance(it, int) else "." + json.dumps(it, ensure_ascii=False)
+        for it in path
+    ]
+    return literal("$" + "".join(steps))
 
 
 _QUOTED = re.compile(
@@ -96,20 +119,34 @@ def printing(dialect: Dialect) -> Dialect:
     return printed
 
 
-def apply_spelling(
-    connection: Connection, spelling: Spelling, schema: str | None, ledger_schema: str | None
+def apply_names(
+    connection: Connection,
+    names: NameMap,
+    schema: str | None,
+    ledger_schema: str | None,
+    *,
+    zoned: bool = False,
 ) -> None:
-    """Make a connection's engine render names of Chinook in a spelling, and in schemas if given."""
+    """Make a connection's engine render names of Chinook by a map.
+
+    Args:
+        connection: to the database.
+        names: of the database.
+        schema: before Chinook's tables; None for none.
+        ledger_schema: before the tables of the ledger; None for none.
+        zoned: whether dates of invoices have a time zone; see `models.base.Timestamp`.
+    """
     current = connection.dialect.identifier_preparer
     applied = (
-        (current.spelling, current.schema, current.ledger_schema)
+        (current.names, current.schema, current.ledger_schema, current.zoned)
         if isinstance(current, _ChinookPreparer)
-        else ("camel", None, None)
+        else (SPELLINGS["camel"], None, None, False)
     )
-    if applied == (spelling, schema, ledger_schema):
+    wanted = (names, schema, ledger_schema, zoned)
+    if applied == wanted:
         return
     dialect = copy.copy(connection.dialect)
-    dialect.identifier_preparer = _preparer_for(current, spelling, schema, ledger_schema)
+    dialect.identifier_preparer = _preparer_for(current, *wanted)
     # The connection took its dialect from the engine when it was opened: both, or they disagree.
     connection.engine.dialect = connection.dialect = dialect
 
@@ -117,12 +154,17 @@ def apply_spelling(
 class _ChinookPreparer(IdentifierPreparer):
     """Mixed into a dialect's own preparer; see the module's docstring."""
 
-    spelling: Spelling
+    names: NameMap
     schema: str | None
     ledger_schema: str | None
+    zoned: bool
+
+    def actual(self, ident: str) -> str:
+        """Return a name as the database has it; names that are not Chinook's stay as they are."""
+        return self.names[ident] if isinstance(ident, ChinookName) else ident
 
     def quote(self, ident: str) -> str:
-        return super().quote(spell(ident, self.spelling))
+        return super().quote(self.actual(ident))
 
     def schema_for_object(self, obj: Any) -> str | None:  # type: ignore[override]
         schema: str | None = obj.schema
@@ -146,7 +188,11 @@ class _ChinookPreparer(IdentifierPreparer):
 
 
 def _preparer_for(
-    current: IdentifierPreparer, spelling: Spelling, schema: str | None, ledger_schema: str | None
+    current: IdentifierPreparer,
+    names: NameMap,
+    schema: str | None,
+    ledger_schema: str | None,
+    zoned: bool,
 ) -> IdentifierPreparer:
     own = type(current)
     if not issubclass(own, _ChinookPreparer):
@@ -154,14 +200,10 @@ def _preparer_for(
     preparer = own.__new__(own)
     preparer.__dict__.update(
         current.__dict__,
-        spelling=spelling,
+        names=names,
         schema=schema,
         ledger_schema=ledger_schema,
+        zoned=zoned,
         _strings={},
     )
     return preparer
-
-
-def spell(name: str, spelling: Spelling) -> str:
-    """Return a name in a spelling; names that are not Chinook's stay as they are."""
-    return name.snake if spelling == "snake" and isinstance(name, ChinookName) else name

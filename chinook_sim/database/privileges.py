@@ -13,7 +13,7 @@ from sqlalchemy import text
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.foreign_keys import referring_tables
 from chinook_sim.database.identifiers import quoted
-from chinook_sim.database.schema import SALE_TABLES
+from chinook_sim.database.names import SALE_TABLES
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
 
 if TYPE_CHECKING:

@@ -1,57 +1,36 @@
-"""The Chinook of a database: its tables, its spelling, and where its ids come from."""
+"""The Chinook of a database: its tables, their names, and where its ids come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chinook_sim.database.identifiers import Spelling, spell
-from chinook_sim.models import (
-    Base,
-    Change,
-    ChinookName,
-    Customer,
-    Invoice,
-    InvoiceLine,
-    Run,
-    RunInvoices,
-    Track,
-)
+from chinook_sim.dates import zone_of
+from chinook_sim.errors import InvalidInput
+from chinook_sim.models import Change, Run, RunInvoices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import date
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date, tzinfo
 
     from sqlalchemy import Table
 
+    from chinook_sim.database.names import NameMap, Spelling
 
 __all__ = [
-    "CHINOOK_TABLES",
     "LARGEST_ID",
     "LEDGER_MARK",
     "LEDGER_TABLES",
     "MARK",
-    "SALE_TABLES",
+    "TIMESTAMPTZ",
     "VERSION_TABLE",
     "Chinook",
+    "ColumnType",
     "IdSource",
     "SchemaCandidate",
     "TableRow",
-    "chinook_names",
-    "is_chinook_name",
     "ledger_state",
-    "spellings_of",
 ]
-
-
-SALE_TABLES = tuple(model.__table__ for model in (Customer, Track, Invoice, InvoiceLine))
-"""The tables without which no sale can be made."""
-
-CHINOOK_TABLES: tuple[Table, ...] = tuple(
-    table for table in Base.metadata.sorted_tables if isinstance(table.name, ChinookName)
-)
-"""The eleven tables of Chinook, each after those it refers to."""
 
 
 LEDGER_TABLES = tuple(str(model.__table__.name) for model in (Run, RunInvoices, Change))
@@ -62,6 +41,9 @@ LARGEST_ID = 2**63 - 1
 
 VERSION_TABLE = "chinook_sim_version"
 """Not Alembic's default name: the database may be under migrations of its owner's as well."""
+
+TIMESTAMPTZ = "timestamp with time zone"
+"""The type of dates that are kept with a time zone, as PostgreSQL writes it."""
 
 MARK = "made by chinook_sim"
 """How the comment begins that PostgreSQL keeps with what a revision made."""
@@ -130,7 +112,7 @@ class Chinook:
     """What one database's Chinook is like.
 
     Attributes:
-        spelling: `camel` for `"Invoice"."InvoiceId"`, `snake` for `invoice.invoice_id`.
+        names: what it calls the tables and columns of Chinook.
         schema: the PostgreSQL schema it is in; None on SQLite.
         visible: whether its tables are found without naming the schema.
         invoice_ids: where the ids of Invoice come from.
@@ -146,9 +128,11 @@ class Chinook:
             those that sales need, and of the ledger.
         today: the database's CURRENT_DATE when it was looked at.
         unusual_settings: whether session settings have to be pinned; see `session_settings`.
+        timezone: the time zone of the sales, if InvoiceDate is a timestamptz: the one that is
+            recorded in the ledger, or the session's without a ledger; None otherwise.
     """
 
-    spelling: Spelling
+    names: NameMap
     schema: str | None
     visible: bool
     invoice_ids: IdSource
@@ -161,6 +145,20 @@ class Chinook:
     row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
+    timezone: str | None
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone as a tzinfo, or None if Python does not know it."""
+        try:
+            return None if self.timezone is None else zone_of(self.timezone)
+        except InvalidInput:
+            return None
+
+    @property
+    def spelling(self) -> Spelling | None:
+        """`camel` for `"Invoice"."InvoiceId"`, `snake` for `invoice.invoice_id`, or None."""
+        return self.names.spelling
 
     @property
     def unusable_ledger(self) -> bool:
@@ -187,31 +185,78 @@ class Chinook:
         return any(ids.default and not ids.usable for ids in (self.invoice_ids, self.line_ids))
 
 
+class ColumnType(NamedTuple):
+    """The type of a column.
+
+    Attributes:
+        name: of the type, of a domain that of the type that it is made of; in SQLite as declared.
+        scale: digits after the point of a numeric type that has a limit.
+        needed: whether an insert must give it a value.
+        generated: whether it is computed from other columns, so that no value can be given.
+    """
+
+    name: str
+    scale: int | None
+    needed: bool
+    generated: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A table that has a name of Chinook's, as the database's catalogue has it."""
+    """A table with a name that one of Chinook's may have, as the database's catalogue has it.
+
+    Attributes:
+        columns: its columns, by name.
+        foreign_keys: by column, the tables in the same schema that it refers to; None for a table
+            in another schema.
+        ids: by column that may be its key, where its ids come from.
+        on_path: whether its schema is on the search path.
+        visible: whether it, and the ledger, are found without naming the schema.
+        hides_rows: whether row-level security may hide rows of it from the current role.
+        hidden_ledger: tables of the ledger for which it may.
+
+    The others are those of `Chinook`.
+    """
 
     schema: str | None
     table: str
-    columns: frozenset[str]
+    columns: Mapping[str, ColumnType]
+    foreign_keys: Mapping[str, frozenset[str | None]]
+    ids: Mapping[str, IdSource]
     on_path: bool
     visible: bool
     ledger_schema: str | None
     ledger: bool
     outdated_ledger: bool
     stray_ledger: str | None
-    row_security: tuple[str, ...]
+    hides_rows: bool
+    hidden_ledger: tuple[str, ...]
     today: date
     unusual_settings: bool
-    ids: IdSource | None
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaCandidate:
-    """A schema that holds tables with names of Chinook's, in one spelling."""
+    """A schema that holds tables of a Chinook.
+
+    Attributes:
+        names: of what was found.
+        ids: where the ids of the tables come from, by their names in `models`.
+        types: the types of the columns that were found, by their keys in `names`.
+        needed: by table, the user's NOT NULL columns that have no default.
+        unclear: by key, the columns that match equally well.
+        conflict: the foreign key that rules a complete set of sale tables out, for messages.
+
+    The others are those of `Chinook`.
+    """
 
     schema: str | None
-    spelling: Spelling
+    names: NameMap
+    ids: Mapping[str, IdSource]
+    types: Mapping[str, ColumnType]
+    needed: Mapping[str, Sequence[str]]
+    unclear: Mapping[str, Sequence[str]]
+    conflict: str | None
     on_path: bool
     visible: bool
     ledger_schema: str | None
@@ -221,62 +266,34 @@ class SchemaCandidate:
     row_security: tuple[str, ...]
     today: date
     unusual_settings: bool
-    columns: dict[str, frozenset[str]]
-    ids: dict[str, IdSource]
-
-    def spell(self, name: str) -> str:
-        """Return a name of Chinook's in the spelling of this schema."""
-        return spell(name, self.spelling)
 
     @property
     def separate_ledger(self) -> str | None:
         """The schema of the ledger, if it is not the shop's."""
         return None if self.ledger_schema == self.schema else self.ledger_schema
 
-    def has(self, table: Table) -> bool:
-        """Return whether a table is there, whatever its columns."""
-        return self.spell(table.name) in self.columns
+    def has(self, table: str) -> bool:
+        """Return whether a table of Chinook's is there, whatever its columns."""
+        return table in self.names
 
     def missing(self, tables: Iterable[Table]) -> tuple[str, ...]:
         """Name the tables, and columns of tables that are there, that are not found here."""
         absent = []
         for table in tables:
-            present = self.columns.get(self.spell(table.name))
-            if present is None:
-                absent.append(self.spell(table.name))
-            else:
+            name = self.names.completed[table.name]
+            if self.has(table.name):
                 absent += [
-                    f"{self.spell(table.name)}.{self.spell(column.name)}"
+                    f"{name}.{self.names.completed[column.name]}"
                     for column in table.columns
-                    if self.spell(column.name) not in present
+                    if column.name not in self.names
                 ]
+            else:
+                absent.append(name)
         return tuple(absent)
 
-    def ids_of(self, table: Table) -> IdSource:
-        """Return where the ids of a table come from; it has all its columns."""
-        return self.ids[self.spell(table.name)]
-
-
-@cache
-def spellings_of(table: str) -> list[Spelling]:
-    """Return the spellings in which Chinook has a table of this name."""
-    return [
-        spelling
-        for spelling in get_args(Spelling)
-        if any(table == spell(known.name, spelling) for known in CHINOOK_TABLES)
-    ]
-
-
-def is_chinook_name(table: str) -> bool:
-    """Return whether Chinook has a table of this name, in one of its spellings."""
-    return table in chinook_names()
-
-
-def chinook_names() -> set[str]:
-    """Return the names of Chinook's tables in every spelling."""
-    return {
-        spell(table.name, spelling) for table in CHINOOK_TABLES for spelling in get_args(Spelling)
-    }
+    def ids_of(self, table: str) -> IdSource:
+        """Return where the ids of a table of Chinook's come from; it has all its columns."""
+        return self.ids[table]
 
 
 def ledger_state(tables: str | None) -> tuple[bool, bool]:

@@ -3,7 +3,9 @@
 Rows are stored in the ledger as JSON, in which intervals, date ranges and numbers are written as
 these settings say. psycopg reads no timestamp with time zone in another DateStyle than ISO. A role
 or a database may have any of them. They are set for a transaction only, since behind a pooler the
-next transaction belongs to another client. If the transaction is the caller's, they are restored.
+next transaction belongs to another client. Where dates have a time zone, TimeZone is set as well,
+to the one that the shop keeps: see `Chinook.timezone`. If the transaction is the caller's, they are
+restored.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ UNUSUAL = f"EXISTS (SELECT 1 {_DIFFERENT})"
 
 _PIN_AND_RETURN_OLD = text(
     "SELECT s.name, current_setting(s.name) AS before, set_config(s.name, s.value, true) "
-    + _DIFFERENT
+    f"{_DIFFERENT} UNION ALL SELECT 'TimeZone', current_setting('TimeZone'), "
+    "set_config('TimeZone', CAST(:timezone AS text), true) "
+    "WHERE current_setting('TimeZone') <> CAST(:timezone AS text)"
 )
 
 
@@ -63,9 +67,10 @@ def pin(connection: Connection, chinook: Chinook) -> dict[str, str]:
     Returns:
         The values before, of those that were changed.
     """
-    if not chinook.unusual_settings:
+    if not chinook.unusual_settings and chinook.timezone is None:
         return {}
-    return {row.name: row.before for row in connection.execute(_PIN_AND_RETURN_OLD)}
+    rows = connection.execute(_PIN_AND_RETURN_OLD, {"timezone": chinook.timezone})
+    return {row.name: row.before for row in rows}
 
 
 @contextmanager

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from psycopg import ConnectionInfo
     from sqlalchemy import URL
 
+    from chinook_sim.database.names import NameMap
+
 __all__ = ["EMBEDDED", "Location", "find_database", "scrub"]
 
 EMBEDDED = "chinook.db"
@@ -42,6 +44,7 @@ class Location:
         environment: the libpq variables that say what the URL leaves open.
         secrets: every form in which its password may turn up in somebody's message.
         server: what the last connection was made to; None before the first, and for SQLite.
+        names: names of tables and columns that a file states.
     """
 
     url: URL
@@ -50,6 +53,7 @@ class Location:
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     server: str | None = None
+    names: NameMap | None = None
 
     @property
     def path(self) -> Path | None:
@@ -129,7 +133,11 @@ def _server(parameters: Mapping[str, str]) -> str:
 
 
 def find_database(
-    environ: Mapping[str, str], *, option: str | None = None, directory: Path
+    environ: Mapping[str, str],
+    *,
+    option: str | None = None,
+    names_file: str | None = None,
+    directory: Path,
 ) -> Location:
     """Return the first database that is named: option, URL, libpq, Neon, or else the embedded one.
 
@@ -138,12 +146,24 @@ def find_database(
     Args:
         environ: the environment, `.env` included.
         option: what the command line says.
+        names_file: the file of `--map`; by default that of its variable.
         directory: where the embedded default is.
 
     Raises:
-        InvalidInput: a URL cannot be read or names no database that we know.
+        InvalidInput: a URL cannot be read or names no database that we know; or the file of names
+            cannot be read.
         DatabaseUnavailable: neonctl could not be asked.
     """
+    location = _find(environ, option, directory)
+    names_file = names_file or environ.get("CHINOOK_SIM_MAP")
+    if names_file:
+        from chinook_sim.database.name_file import load_names
+
+        location = replace(location, names=load_names(names_file))
+    return location
+
+
+def _find(environ: Mapping[str, str], option: str | None, directory: Path) -> Location:
     # The option's value may come from its variable, which is the first of these.
     if option and option != environ.get(URL_VARIABLES[0]):
         return _locate(option, "--database-url", environ)

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, literal, select
 
 from chinook_sim.database.connections import check_connection, refuse_autocommit
 from chinook_sim.database.expressions import in_range
-from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.identifiers import plain
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.schema import LARGEST_ID
 from chinook_sim.database.session_settings import pinned
@@ -135,7 +135,8 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
 
     Raises:
         InvalidInput: the id is not an integer from 0 to 2**63 - 1; or the connection is in
-            AUTOCOMMIT mode, and a setting such as DateStyle has to be changed for a transaction.
+            AUTOCOMMIT mode, and a setting such as DateStyle or TimeZone has to be changed for a
+            transaction.
         NoLedger: the database was not migrated.
         NotAChinook: the database holds no Chinook.
     """
@@ -143,7 +144,7 @@ def invoice_history(connection: Connection, invoice_id: int) -> InvoiceHistory:
     invoice_id = check_integer("an invoice id", invoice_id, 0, LARGEST_ID)
     chinook = recognise(connection)
     require_ledger(chinook)
-    if chinook.unusual_settings:
+    if chinook.unusual_settings or chinook.timezone is not None:
         # They are pinned for a transaction.
         refuse_autocommit(connection)
     with pinned(connection, chinook):
@@ -215,7 +216,7 @@ def _changes(connection: Connection, invoice_id: int) -> tuple[InvoiceChange, ..
         .order_by(Change.change_id)
     )
     # As the database spells it, which is how the JSON does.
-    name = quoted(connection, Invoice.__table__.c.Total.name).strip('"')
+    name = plain(connection, Invoice.__table__.c.Total.name)
     return tuple(
         InvoiceChange(row.change, _run(row), _total(row.before, name), _total(row.after, name))
         for row in rows

@@ -1,8 +1,8 @@
-"""The declarative base, names in both spellings, and the column types."""
+"""The declarative base, the names of Chinook, and the column types."""
 
 from __future__ import annotations
 
-import re
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Interval,
     Numeric,
     Table,
     TypeDecorator,
@@ -22,10 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Dialect
     from sqlalchemy.orm import InstanceState
     from sqlalchemy.types import TypeEngine
@@ -49,22 +52,32 @@ LONGEST_SHOWN = 40
 
 
 class ChinookName(quoted_name):
-    """A name of a table, column, key or index of Chinook, in both its spellings.
+    """The name of a table or column of Chinook.
 
-    It is the CamelCase name as far as SQLAlchemy knows; `snake` is the other one. Names of any
-    other table on the same engine are no `ChinookName` and so are never respelled.
+    It is the CamelCase name as far as SQLAlchemy knows. An engine that has been recognised renders
+    it as the database has it; see `chinook_sim.database.identifiers`. Names of any other table on
+    the same engine are no `ChinookName`, and are rendered as they are.
+
+    Attributes:
+        table: of a column, the name of its table; of a table, None.
     """
 
-    snake: str
+    table: str | None
 
-    def __new__(cls, camel: str, snake: str | None = None) -> ChinookName:
-        """Pair a CamelCase name with its snake_case form, which is derived unless given."""
-        self = super().__new__(cls, camel, None)
-        self.snake = snake or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", camel).lower()
+    def __new__(cls, name: str, table: str | None = None) -> ChinookName:
+        """Make a name; a column that is declared in a class gets its table there."""
+        # Of another ChinookName it would return the same object.
+        self = super().__new__(cls, str(name), None)
+        self.table = table
         return self
 
+    @property
+    def key(self) -> str:
+        """The name, of a column with that of its table: `Invoice.InvoiceId`."""
+        return str(self) if self.table is None else f"{self.table}.{self}"
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return ChinookName, (str(self), self.snake)
+        return ChinookName, (str(self), self.table)
 
 
 class Money(TypeDecorator[Decimal]):
@@ -113,14 +126,48 @@ def _declared(*_: Any, **__: Any) -> str:
     return "INTEGER"
 
 
-# SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
-# comparisons with the text that is there.
-Timestamp = DateTime().with_variant(
-    sqlite.DATETIME(  # type: ignore[no-untyped-call]
-        storage_format="%(year)04d-%(month)02d-%(day)02d %(hour)02d:%(minute)02d:%(second)02d"
-    ),
-    "sqlite",
-)
+class _LocalTime(FunctionElement[datetime]):
+    """A timestamp without its time zone."""
+
+    inherit_cache = True
+    name = "local_time"
+
+    def __init__(self, column: ColumnElement[datetime]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(_LocalTime)
+def _in_session_zone(element: _LocalTime, compiler: Any, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    zoned = getattr(compiler.preparer, "zoned", False)
+    return f"CAST({column} AS TIMESTAMP)" if zoned else str(column)
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """A date and time without a time zone.
+
+    If the column has one (timestamptz), it is the time in the time zone of the session, on an
+    engine that has been recognised.
+    """
+
+    # SQLAlchemy's default for SQLite appends microseconds, which no Chinook has and which break
+    # comparisons with the text that is there.
+    impl: Any = DateTime().with_variant(
+        sqlite.DATETIME(  # type: ignore[no-untyped-call]
+            storage_format="%(year)04d-%(month)02d-%(day)02d %(hour)02d:%(minute)02d:%(second)02d"
+        ),
+        "sqlite",
+    )
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[datetime]) -> ColumnElement[datetime]:
+        """Let the server convert it: not all drivers return the time zone of the session."""
+        return _LocalTime(column)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Let an interval be one, and compare with anything else as a timestamp."""
+        return Interval() if isinstance(value, timedelta) else self
 
 
 class Base(DeclarativeBase):
@@ -130,6 +177,16 @@ class Base(DeclarativeBase):
 
     _shown: ClassVar[tuple[str, ...]] = ()
     """Attributes that `repr` shows after the id; several in one string are joined by spaces."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Map the class, and tell the names of its columns which table they are of."""
+        super().__init_subclass__(**kwargs)
+        table: Table | None = getattr(cls, "__table__", None)
+        # A class without a table is a base of others.
+        if table is not None:
+            for column in table.columns:
+                if isinstance(column.name, ChinookName):
+                    column.name.table = table.name
 
     def __repr__(self) -> str:
         """Show what is loaded, and load nothing: no query, and no error where it is detached."""
@@ -172,16 +229,9 @@ def primary_key(name: str) -> MappedColumn[Any]:
 
 def foreign_key(name: str, target: str, *, of: str, nullable: bool = False) -> MappedColumn[Any]:
     """Declare a column that refers to another table of Chinook."""
-    constraint = ChinookName(f"FK_{of}{name}", f"{_snake(of)}_{_snake(name)}_fkey")
-    return chinook_column(name, ForeignKey(target, name=constraint), nullable=nullable)
+    return chinook_column(name, ForeignKey(target, name=f"FK_{of}{name}"), nullable=nullable)
 
 
 def foreign_key_index(table: str, column: str) -> Index:
     """Declare the index of such a column."""
-    return Index(
-        ChinookName(f"IFK_{table}{column}", f"{_snake(table)}_{_snake(column)}_idx"), column
-    )
-
-
-def _snake(name: str) -> str:
-    return ChinookName(name).snake
+    return Index(f"IFK_{table}{column}", column)

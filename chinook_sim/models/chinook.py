@@ -1,4 +1,4 @@
-"""The eleven tables of Chinook as SQLAlchemy classes, on CamelCase and on snake_case databases."""
+"""The eleven tables of Chinook as SQLAlchemy classes, in the CamelCase names."""
 
 from __future__ import annotations
 
@@ -90,19 +90,13 @@ playlist_track = Table(
     ChinookName("PlaylistTrack"),
     Base.metadata,
     Column(
-        ChinookName("PlaylistId"),
-        ForeignKey(
-            "Playlist.PlaylistId",
-            name=ChinookName("FK_PlaylistTrackPlaylistId", "playlist_track_playlist_id_fkey"),
-        ),
+        ChinookName("PlaylistId", "PlaylistTrack"),
+        ForeignKey("Playlist.PlaylistId", name="FK_PlaylistTrackPlaylistId"),
         primary_key=True,
     ),
     Column(
-        ChinookName("TrackId"),
-        ForeignKey(
-            "Track.TrackId",
-            name=ChinookName("FK_PlaylistTrackTrackId", "playlist_track_track_id_fkey"),
-        ),
+        ChinookName("TrackId", "PlaylistTrack"),
+        ForeignKey("Track.TrackId", name="FK_PlaylistTrackTrackId"),
         primary_key=True,
     ),
     foreign_key_index("PlaylistTrack", "PlaylistId"),

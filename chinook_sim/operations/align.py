@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import aliased
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.clock import d1
+from chinook_sim.database.clock import now
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.transactions import all_or_nothing
 from chinook_sim.dates import check_timezone
@@ -98,7 +98,9 @@ def align(session: Session, *, timezone: str | None = None, dry_run: bool = Fals
         done = find_active_run(connection, RunKind.ALIGN, KEY)
         if done is not None:
             return _from_row(done)
-        target = d1(connection, timezone) - timedelta(days=1)
+        # Without a time zone, D-1 is that of CURRENT_DATE, as for `generate_d1`.
+        today = chinook.today if timezone is None else now(connection, timezone).date()
+        target = today - timedelta(days=2)
         history = _history(connection)
         start, end = connection.execute(
             select(func.min(Invoice.invoice_date), func.max(Invoice.invoice_date)).where(*history)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chinook_sim.database.connections import check_session, connection_of
 from chinook_sim.database.introspection import recognise
+from chinook_sim.database.session_settings import pinned
 from chinook_sim.database.transactions import (
     all_or_nothing,
     check_visible_rows,
@@ -261,7 +262,7 @@ class SaleFactory:
             with translated():
                 connection = connection_of(self._session)
                 # What is chosen is looked up with SQLite's write lock: nobody deletes it meanwhile.
-                with writing(connection):
+                with writing(connection), pinned(connection, known):
                     invoice = self._make(connection, day, moment, choices)
                     self._flush(invoice, connection, known, given=given)
         self._made[day] += 1

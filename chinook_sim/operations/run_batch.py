@@ -106,7 +106,7 @@ def run_batch(
         if options.changes or chinook.unusable_ledger:
             require_ledger(chinook)
         catalogue = context.catalogue or read_catalogue(connection, changes=chinook.ledger)
-        plan = _plan(request, options, catalogue)
+        plan = _plan(request, options, chinook, catalogue)
         if live:
             plan = replace(plan, timestamps=live.timestamps)
         logger.debug(
@@ -156,7 +156,7 @@ def plan_batch(session: Session, n: int, options: BatchOptions) -> BatchSummary:
             return found
         if options.changes or chinook.unusable_ledger:
             require_ledger(chinook)
-        plan = _plan(request, options, read_catalogue(connection))
+        plan = _plan(request, options, chinook, read_catalogue(connection))
         catalogue, wanted = plan.catalogue, options.changes
         chosen = choose_changes(connection, catalogue, wanted, plan.seed, plan.day)
         changed = replace(
@@ -227,7 +227,9 @@ def _found(
     return made_already(connection, request, locked=locked)
 
 
-def _plan(request: RunRequest, options: BatchOptions, catalogue: Catalogue) -> SalePlan:
+def _plan(
+    request: RunRequest, options: BatchOptions, chinook: Chinook, catalogue: Catalogue
+) -> SalePlan:
     seed = draw_seed() if request.seed is None else request.seed
     return SalePlan(
         catalogue,
@@ -237,6 +239,7 @@ def _plan(request: RunRequest, options: BatchOptions, catalogue: Catalogue) -> S
         request.count,
         backdating=options.backdating,
         profile=options.profile,
+        zone=chinook.zone,
     )
 
 

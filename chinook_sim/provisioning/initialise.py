@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import inspect, literal, select
+from sqlalchemy import literal, select
 
 from chinook_sim.database.backends import backend_for
 from chinook_sim.database.clock import d1
@@ -24,12 +24,11 @@ from chinook_sim.database.connections import (
     refuse_translation,
 )
 from chinook_sim.database.engine import make_engine
-from chinook_sim.database.identifiers import SPELLING_NAMES
 from chinook_sim.database.introspection import find_candidate, recognise
-from chinook_sim.database.schema import CHINOOK_TABLES
+from chinook_sim.database.names import CHINOOK_TABLES, SPELLING_NAMES
 from chinook_sim.database.transactions import translated
 from chinook_sim.dates import check_day
-from chinook_sim.errors import DatabaseUnavailable, InvalidInput, NotAChinook
+from chinook_sim.errors import DatabaseUnavailable, InvalidInput
 from chinook_sim.integers import check_integer
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import set_baseline
@@ -45,6 +44,7 @@ from chinook_sim.provisioning.revision_context import (
     check_upgrade_privileges,
     lock,
     prepare,
+    refuse_others,
 )
 from chinook_sim.provisioning.sample_data import EARLIEST, MAX_SCALE
 from chinook_sim.provisioning.sample_loader import fill
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.names import Spelling
     from chinook_sim.database.schema import Chinook
     from chinook_sim.database.settings import Location
 
@@ -179,7 +179,7 @@ def _make(
             "this file exists already; to copy a source, name a file that does not exist"
         )
     if find_candidate(connection) is None:
-        _refuse_others(connection)
+        refuse_others(connection)
         _refuse_other_drivers(connection)
         if source is not None:
             if kind(source) == "file":
@@ -197,10 +197,14 @@ def _make(
         # Before anything is made: an upgrade would complete an incomplete Chinook.
         _check_spelling(recognise(connection), spelling)
     upgrade(connection, spelling=spelling or "camel", ledger_schema=ledger_schema)
-    require_ledger(recognise(connection))
+    chinook = recognise(connection)
+    require_ledger(chinook)
     # Customers first: where there are any, a role need not be allowed to read the other tables.
-    tables = (Customer.__table__, *CHINOOK_TABLES)
+    tables = [it for it in (Customer.__table__, *CHINOOK_TABLES) if it.name in chinook.names]
     if any(connection.scalar(select(literal(1)).select_from(table)) for table in tables):
+        return "nothing"
+    if len(tables) <= len(CHINOOK_TABLES):
+        # Those with other names than the usual ones are not completed.
         return "nothing"
     _refuse_other_drivers(connection)
     fill_tables()
@@ -267,22 +271,7 @@ def _check_spelling(chinook: Chinook, wanted: Spelling | None) -> None:
     """Refuse a Chinook of another spelling than the one that was asked for."""
     if wanted not in (None, chinook.spelling):
         raise InvalidInput(
-            f"this Chinook is spelled {SPELLING_NAMES[chinook.spelling]}, not "
+            f"this Chinook is spelled {chinook.names.description}, not "
             f"{SPELLING_NAMES[wanted]}, and names are never changed; leave the spelling out, or "
             "make a stand-in in an empty database"
-        )
-
-
-def _refuse_others(connection: Connection) -> None:
-    """Refuse a database in which there is something, and nothing of it is a Chinook."""
-    others = [
-        name
-        for name in inspect(connection).get_table_names()
-        if not name.startswith("chinook_sim_")
-    ]
-    if others:
-        shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
-        raise NotAChinook(
-            f"this database is neither empty nor a Chinook: it has {shown}; "
-            "use an empty one; nothing was changed"
         )

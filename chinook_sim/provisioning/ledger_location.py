@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, MetaData, String, Table, inspect, select
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.backends.postgresql_catalogue import LEFT_LEDGER, RENAMED_SHOP
+from chinook_sim.database.backends.postgresql_ledger import RENAMED_SHOP, left_ledger
 from chinook_sim.database.identifiers import quoted
 from chinook_sim.database.introspection import find_candidate
+from chinook_sim.database.names import SALE_TABLES, stated_names
 from chinook_sim.database.schema import (
     LEDGER_MARK,
     MARK,
-    SALE_TABLES,
     VERSION_TABLE,
 )
 from chinook_sim.errors import InvalidInput, MigrationRefused
@@ -94,7 +94,7 @@ def _refuse_lost_ledger(connection: Connection, schema: str | None) -> None:
 def _refuse_ledger_left_behind(connection: Connection, schema: str | None) -> None:
     """Refuse to make a second ledger where the shop's tables were moved to another schema."""
     known = {"mark": LEDGER_MARK, "ours": MARK, "schema": schema}
-    for left, moves in connection.execute(LEFT_LEDGER, known):
+    for left, moves in connection.execute(left_ledger(stated_names(connection)), known):
         raise MigrationRefused(
             f"the schema {left} has a ledger without a Chinook. If this shop was there before, "
             f"run: {moves}; then run it again. If not, drop {left}.{VERSION_TABLE}"

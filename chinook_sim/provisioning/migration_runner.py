@@ -19,8 +19,8 @@ from chinook_sim.database.connections import (
     refuse_autocommit,
     refuse_translation,
 )
-from chinook_sim.database.identifiers import SPELLING_NAMES
-from chinook_sim.database.schema import is_chinook_name
+from chinook_sim.database.matching import may_be_chinooks
+from chinook_sim.database.names import SPELLING_NAMES
 from chinook_sim.database.transactions import translated
 from chinook_sim.errors import InvalidInput, MigrationRefused
 from chinook_sim.models import ChinookName
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.names import Spelling
 
 __all__ = [
     "SqlFunction",
@@ -148,7 +148,9 @@ def include_object(
         return True
     if (name or "").startswith(PREFIX) or isinstance(thing.name, ChinookName):
         return False
-    return not reflected or compare_to is not None or not is_chinook_name(name or "")
+    if not reflected or compare_to is not None:
+        return True
+    return not may_be_chinooks(name or "", [str(column.name) for column in thing.columns])
 
 
 def refresh_functions(here: RevisionContext) -> None:

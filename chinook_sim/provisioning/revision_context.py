@@ -11,29 +11,26 @@ from alembic import op
 from sqlalchemy import Table, inspect, text
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.backends.postgresql_catalogue import (
-    COMMENTS,
-    LEDGER_OWNER,
-    SEARCHED_SCHEMAS,
-)
-from chinook_sim.database.identifiers import apply_spelling, quoted, sql_text
-from chinook_sim.database.introspection import find_candidate
+from chinook_sim.database.backends.postgresql_catalogue import COMMENTS, SEARCHED_SCHEMAS
+from chinook_sim.database.backends.postgresql_ledger import LEDGER_OWNER
+from chinook_sim.database.column_types import check_types
+from chinook_sim.database.identifiers import apply_names, quoted, sql_text
+from chinook_sim.database.introspection import find_candidate, incomplete
 from chinook_sim.database.locks import MIGRATION_LOCK
+from chinook_sim.database.names import CHINOOK_TABLES, SALE_TABLES, SPELLINGS, stated_names
 from chinook_sim.database.privileges import missing_grants
 from chinook_sim.database.schema import (
-    CHINOOK_TABLES,
     MARK,
-    SALE_TABLES,
     VERSION_TABLE,
 )
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import MigrationRefused, NotAChinook
 from chinook_sim.models import Customer, Invoice, InvoiceLine
 from chinook_sim.provisioning.ledger_location import place_ledger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from chinook_sim.database.identifiers import Spelling
+    from chinook_sim.database.names import NameMap, Spelling
     from chinook_sim.database.privileges import Privilege
     from chinook_sim.database.schema import SchemaCandidate
 
@@ -49,6 +46,7 @@ __all__ = [
     "marked",
     "new_schema",
     "prepare",
+    "refuse_others",
 ]
 
 
@@ -63,13 +61,13 @@ class RevisionContext:
         connection: to the database; it renders names as the Chinook has them.
         schema: where the Chinook is, and our sequences and functions; None on SQLite.
         ledger_schema: where the ledger is: beside the Chinook, or in a schema of its own.
-        spelling: of the Chinook that exists, or that an empty database gets.
+        names: of the tables of Chinook that exist, and those that missing ones would get.
     """
 
     connection: Connection
     schema: str | None
     ledger_schema: str | None
-    spelling: Spelling
+    names: NameMap
 
     @cached_property
     def place(self) -> SchemaCandidate | None:
@@ -97,14 +95,12 @@ class RevisionContext:
         name = quoted(self.connection, name)
         return f"{quoted(self.connection, schema)}.{name}" if schema else name
 
-    def sequence_of(self, table: Table) -> str | None:
-        """Return the sequence that makes a table's ids, as SQL; None where nothing does."""
+    def sequence_of(self, table: str) -> str | None:
+        """Return the sequence that makes the ids of a table of Chinook's, as SQL; None for none."""
         if self.place is not None and self.place.has(table):
             return self.place.ids_of(table).sequence
         # Made by the first revision, as an identity column; named by PostgreSQL's rule.
-        (key,) = table.primary_key.columns
-        spell = self.place.spell if self.place else str
-        return self.ours(f"{spell(table.name)}_{spell(key.name)}_seq")
+        return self.ours(f"{self.names[table]}_{self.names[f'{table}.{table}Id']}_seq")
 
 
 def current_context() -> RevisionContext:
@@ -130,8 +126,8 @@ def check_init_privileges(connection: Connection, ledger_schema: str | None) -> 
     if migrated:
         ledger_schema = None
     ledger_schema = ledger_schema or place.ledger_schema
-    here = RevisionContext(connection, place.schema, ledger_schema, place.spelling)
-    apply_spelling(connection, here.spelling, here.schema, here.ledger_schema)
+    here = RevisionContext(connection, place.schema, ledger_schema, place.names)
+    apply_names(connection, here.names, here.schema, here.ledger_schema)
     needed = [("SELECT", here.spell(Customer.__table__))]
     needed += [("SELECT", here.ledgers(VERSION_TABLE))] if migrated else _needs(here)
     _refuse_missing(missing_grants(connection, needed))
@@ -162,9 +158,9 @@ def _needs(here: RevisionContext) -> list[Privilege]:
     if new_schema(here):
         database = here.connection.scalar(text("SELECT quote_ident(current_database())"))
         needed.append(("CREATE", f"DATABASE {database}"))
-    needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table)]
-    if place and any(not place.has(table) for table in CHINOOK_TABLES):
-        there = [table for table in CHINOOK_TABLES if place.has(table)]
+    needed += [("SELECT", here.spell(table)) for table in tables if place and place.has(table.name)]
+    if place and any(not place.has(table.name) for table in CHINOOK_TABLES):
+        there = [table for table in CHINOOK_TABLES if place.has(table.name)]
         needed += [("REFERENCES", here.spell(table)) for table in there]
     return needed
 
@@ -207,6 +203,7 @@ def prepare(
     Raises:
         InvalidInput: a ledger schema is given, and the database is SQLite.
         MigrationRefused: there is no schema to make tables in, or what is there is no Chinook.
+        NotAChinook: a Chinook with other names is incomplete, or a stated name is not there.
     """
     place = find_candidate(connection)
     schema = place.schema if place else None
@@ -228,9 +225,11 @@ def prepare(
         )
     _refuse_what_is_no_chinook(connection, place)
     ledger_schema = place_ledger(connection, place, schema, ledger_schema)
-    spelling = place.spelling if place else spelling
-    apply_spelling(connection, spelling, schema, ledger_schema)
-    return RevisionContext(connection, schema, ledger_schema, spelling)
+    names = place.names.completed if place else SPELLINGS[spelling]
+    apply_names(connection, names, schema, ledger_schema)
+    if place is not None and not place.missing(SALE_TABLES):
+        check_types(connection, place)
+    return RevisionContext(connection, schema, ledger_schema, names)
 
 
 def new_schema(here: RevisionContext) -> str | None:
@@ -245,6 +244,10 @@ def new_schema(here: RevisionContext) -> str | None:
 
 def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | None) -> None:
     """Refuse to make a Chinook, or to complete one, where that is hardly what is meant."""
+    stated = stated_names(connection)
+    if stated and (place is None or place.missing(SALE_TABLES)):
+        # What is stated is there, or the file is wrong: nothing is made beside it.
+        raise incomplete([] if place is None else [place], stated)
     if place is None:
         grant = backend_for(connection).grant_on_closed_schema(connection)
         if grant is not None:
@@ -254,14 +257,35 @@ def _refuse_what_is_no_chinook(connection: Connection, place: SchemaCandidate | 
         return
     if not place.missing(SALE_TABLES):
         return
-    there = [table for table in CHINOOK_TABLES if place.has(table)]
+    if place.names.spelling is None or place.unclear or place.conflict:
+        raise incomplete([place], stated)
+    there = [table for table in CHINOOK_TABLES if place.has(table.name)]
     lacking = place.missing(there)
     if lacking or not place.on_path:
-        named = ", ".join(quoted(connection, place.spell(table.name)) for table in there)
+        named = ", ".join(quoted(connection, place.names[table.name]) for table in there)
         why = f"without {', '.join(lacking)}" if lacking else "off the search path"
         raise MigrationRefused(
             f"not a Chinook: there is {named} {why}; use another database, or set the search_path "
             "to a schema for the Chinook"
+        )
+
+
+def refuse_others(connection: Connection) -> None:
+    """Refuse a database in which there is something, and nothing of it is a Chinook.
+
+    Raises:
+        NotAChinook: it names what there is.
+    """
+    others = [
+        name
+        for name in inspect(connection).get_table_names()
+        if not name.startswith("chinook_sim_")
+    ]
+    if others:
+        shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+        raise NotAChinook(
+            f"this database is neither empty nor a Chinook: it has {shown}; "
+            "use an empty one; nothing was changed"
         )
 
 

@@ -71,7 +71,7 @@ def _advance_sequences(connection: Connection) -> None:
         Artist, Album, Genre, MediaType, Track, Playlist, Employee, Customer, Invoice, InvoiceLine,
     ):  # fmt: skip
         table = model.__table__
-        sequence = place.ids_of(table).sequence
+        sequence = place.ids_of(table.name).sequence
         if sequence is not None:
             (key,) = table.primary_key.columns
             highest = connection.scalar(select(func.max(key)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from chinook_sim.dates import DAY_SECONDS
+from chinook_sim.dates import DAY_SECONDS, skip_gaps
 from chinook_sim.sales.digest import Digest
 from chinook_sim.sales.weights import cumulative_weights_of
 from chinook_sim.sampling.draws import sample_sales
@@ -17,7 +17,7 @@ from chinook_sim.sampling.selections import sample_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date
+    from datetime import date, tzinfo
 
     from numpy.typing import NDArray
 
@@ -188,6 +188,8 @@ class SalePlan:
         backdating: which sales are late.
         profile: the distribution of the sales.
         timestamps: shape (count,), int64: seconds of the day, if they are not drawn.
+        zone: the time zone whose clocks date the sales, if the database keeps it with the dates.
+            Times that the clocks skip are moved on.
     """
 
     catalogue: Catalogue
@@ -199,6 +201,7 @@ class SalePlan:
     backdating: BackdatingRule = NO_BACKDATING
     profile: Profile = UNIFORM
     timestamps: NDArray[np.int64] | None = None
+    zone: tzinfo | None = None
 
     def slices(self) -> Iterator[SaleBatch]:
         """Make the sales in order, `CHUNK_SALES` at a time. Every call makes the same ones."""
@@ -216,6 +219,10 @@ class SalePlan:
             )
             if self.timestamps is not None:
                 seconds = self.timestamps[first - self.start : last - self.start]
+                drawn = replace(drawn, seconds=seconds)
+            if self.zone is not None:
+                back = self.backdating.days if self.backdating.parts else 0
+                seconds = skip_gaps(drawn.seconds, self.day, self.zone, days_before=back)
                 drawn = replace(drawn, seconds=seconds)
             yield self._with_buyers(drawn, first)
 

@@ -14,6 +14,7 @@ from chinook_sim.dates import bounds
 from chinook_sim.verification import statements
 from chinook_sim.verification.as_made import check_runs
 from chinook_sim.verification.changes import check_changes
+from chinook_sim.verification.hours import hours_on
 from chinook_sim.verification.query import Check, CheckQuery, begun
 
 if TYPE_CHECKING:
@@ -92,8 +93,12 @@ def _checks_of_day(
         _totals(query),
         *_rules_of_day(connection, chinook, scope, times, baseline),
         *_orphans(query),
-        _whole_seconds(query),
-        _spread(query, found, _declared(connection, day) if chinook.ledger else []),
+        _spread(
+            query,
+            found,
+            hours_on(day, chinook.zone, [1 / 24] * 24),
+            _declared(connection, day) if chinook.ledger else [],
+        ),
         *(check_changes(connection, baseline, day) if chinook.ledger else []),
     ]
 
@@ -172,6 +177,7 @@ def _rules_of_day(
             "invoice with another quantity",
             "invoices with another quantity",
         ),
+        _whole_seconds(newer),
         *remarks,
     ]
 
@@ -300,20 +306,24 @@ def _whole_seconds(query: CheckQuery) -> Check:
     )
 
 
-def _spread(query: CheckQuery, found: int, declared: Sequence[str]) -> Check:
+def _spread(
+    query: CheckQuery, found: int, shares: Sequence[float], declared: Sequence[str]
+) -> Check:
     rows = query.rows(
         "SELECT {hour} AS hour, count(*) AS sales FROM {invoice} i WHERE {scope} GROUP BY {hour}"
     )
-    name, hours = "distribution over the hours", f"{len(rows)} of 24 hours"
+    there = [hour for hour, share in enumerate(shares) if share]
+    name, hours = "distribution over the hours", f"{len(rows)} of {len(there)} hours"
     measured: dict[str, float] = {"hours": len(rows)}
     if declared:
         said = " and ".join(dict.fromkeys(declared))
         return Check(name, True, f"{hours}; {said}", measured=measured)
     if found < MIN_FOR_SPREAD:
         return Check(name, True, f"{hours}; too few sales to judge", measured=measured)
-    expected = found / 24
-    seen = [int(row.sales) for row in rows] + [0] * (24 - len(rows))
-    chi_square = sum((count - expected) ** 2 / expected for count in seen)
+    seen = {int(row.hour): int(row.sales) for row in rows}
+    # No sale can be in an hour that the clocks skip.
+    expected = {hour: shares[hour] * found for hour in there}
+    chi_square = sum((seen.get(hour, 0) - it) ** 2 / it for hour, it in expected.items())
     return Check(
         name,
         chi_square <= SPREAD_LIMIT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chinook_sim.database.backends import backend_for
+from chinook_sim.database.identifiers import json_value, literal
 from chinook_sim.verification.sale_columns import UNKNOWN
 
 if TYPE_CHECKING:
@@ -143,7 +144,9 @@ class _PostgreSQL:
         )
 
     def billing(self, columns: Sequence[str]) -> Iterable[str]:
-        fields = " || ".join(f"coalesce({column}, chr(30)) || chr(31)" for column in columns)
+        fields = " || ".join(
+            f"coalesce(CAST({column} AS text), chr(30)) || chr(31)" for column in columns
+        )
         digest = f"encode(substring(sha256(convert_to({fields}, 'UTF8')) FROM 1 FOR 4), 'hex')"
         return [f"CAST(CAST('x' || {digest} AS bit(32)) AS bigint)"]
 
@@ -151,23 +154,23 @@ class _PostgreSQL:
         return f"CAST({date} AS timestamptz)"
 
     def kept_value(self, kept: str, part: str, key: str) -> str:
-        return f"CAST({self._row(kept, part)} ->> '{key}' AS numeric)"
+        return f"CAST({self._row(kept, part)} ->> {literal(key)} AS numeric)"
 
     def kept_timestamp(self, kept: str, part: str, key: str) -> str:
-        return f"CAST({self._row(kept, part)} ->> '{key}' AS timestamp)"
+        return f"CAST({self._row(kept, part)} ->> {literal(key)} AS timestamp)"
 
     def kept_instant(self, kept: str, part: str, key: str) -> str:
-        return f"CAST({self._row(kept, part)} ->> '{key}' AS timestamptz)"
+        return f"CAST({self._row(kept, part)} ->> {literal(key)} AS timestamptz)"
 
     def kept_lines(self, kept: str) -> str:
         return f"jsonb_array_elements(CAST({kept} AS jsonb) -> 'InvoiceLine') e"
 
     def line_value(self, key: str) -> str:
-        return f"CAST(e.value ->> '{key}' AS numeric)"
+        return f"CAST(e.value ->> {literal(key)} AS numeric)"
 
     def same(self, row: str, kept: str, part: str, columns: Mapping[str, str]) -> str:
         # Both as JSON, in which NULL equals NULL; taken apart once, not once a column.
-        pairs = ", ".join(f"'{key}', {row}.{column}" for key, column in columns.items())
+        pairs = ", ".join(f"{literal(key)}, {row}.{column}" for key, column in columns.items())
         return f"{self._row(kept, part)} @> jsonb_build_object({pairs})"
 
     def _row(self, kept: str, part: str) -> str:
@@ -193,13 +196,15 @@ class _SQLite:
         return f"substr({date}, 12, 2)"
 
     def at_midnight(self, date: str) -> str:
-        return f"substr({date}, 12) = '00:00:00'"
+        # Some databases have the day alone, or fractions of a second.
+        return f"trim(substr({date}, 11), 'T :.0') = ''"
 
     def in_whole_seconds(self, date: str) -> str:
         return f"{date} GLOB '????-??-?? [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'"
 
     def timestamp_text(self, date: str) -> str:
-        return date
+        midnight = f"substr({date}, 1, 10) || ' 00:00:00'"
+        return f"CASE WHEN {self.at_midnight(date)} THEN {midnight} ELSE {date} END"
 
     def seconds(self, date: str) -> str:
         return f"coalesce(CAST(strftime('%s', {date}) AS INTEGER), {UNKNOWN})"
@@ -219,7 +224,7 @@ class _SQLite:
         return date
 
     def kept_value(self, kept: str, part: str, key: str) -> str:
-        return f"json_extract({kept}, '$.{part}[0].{key}')"
+        return json_value(kept, part, 0, key)
 
     kept_timestamp = kept_instant = kept_value
 
@@ -227,7 +232,7 @@ class _SQLite:
         return f"json_each({kept}, '$.InvoiceLine') e"
 
     def line_value(self, key: str) -> str:
-        return f"json_extract(e.value, '$.{key}')"
+        return json_value("e.value", key)
 
     def same(self, row: str, kept: str, part: str, columns: Mapping[str, str]) -> str:
         return " AND ".join(

@@ -17,6 +17,7 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.sampling.profile import REALISTIC, UNIFORM
 from chinook_sim.sampling.profile_file import load_profile
 from chinook_sim.verification.expected_sales import factor_of, scrambled
+from chinook_sim.verification.hours import hours_on_days
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.verification.recorded_runs import date_of
 from chinook_sim.verification.statistics import MOST_CELLS, chi2_survival, is_rounded, merged_cells
@@ -176,7 +177,7 @@ class _DistributionChecker:
     def __init__(
         self, connection: Connection, chinook: Chinook, declared: Declared, day: date | None
     ) -> None:
-        self._profile = declared.profile
+        self._profile, self._zone = declared.profile, chinook.zone
         self._by_runs = chinook.ledger and declared.sales == _MADE
         parameters: dict[str, Any] = {"profile": declared.profile.name}
         if day is not None:
@@ -200,7 +201,15 @@ class _DistributionChecker:
             "SELECT {hour} AS hour, count(*) AS sales FROM {sales} AND {dated} GROUP BY {hour}"
         )
         seen = {int(row.hour): row.sales for row in rows}
-        return self._check("hours of the day", seen, dict(enumerate(self._profile.hours)))
+        weights: list[float] = list(self._profile.hours)
+        if self._zone is not None:
+            # Each day has those hours that the clocks have on it.
+            days = self._query.rows(
+                "SELECT CAST(i.{date} AS date) AS day, count(*) AS sales FROM {sales} AND {dated} "
+                "GROUP BY CAST(i.{date} AS date)"
+            )
+            weights = hours_on_days({row.day: row.sales for row in days}, self._zone, weights)
+        return self._check("hours of the day", seen, dict(enumerate(weights)))
 
     def baskets(self) -> Check:
         """Judge of how many tracks the sales were, when they were made."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chinook_sim.database.connections import check_connection, refuse_autocommit
-from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.identifiers import plain, quoted
 from chinook_sim.database.introspection import recognise
 from chinook_sim.database.privileges import lacking
 from chinook_sim.database.session_settings import pinned
@@ -183,6 +183,7 @@ class CheckQuery:
             "price": line.UnitPrice.name,
             "quantity": line.Quantity.name,
             "track_id": Track.__table__.c.TrackId.name,
+            "track_price": Track.__table__.c.UnitPrice.name,
             "customer_id": Customer.__table__.c.CustomerId.name,
             "line_id": line.InvoiceLineId.name,
             "run": Run.__table__,
@@ -251,7 +252,7 @@ class CheckQuery:
 
 
 def _key(connection: Connection, column: Column[Any]) -> str:
-    return quoted(connection, column.name).strip('"')
+    return plain(connection, column.name)
 
 
 def _kept(connection: Connection) -> dict[str, str]:
@@ -289,6 +290,6 @@ def _same(
     connection: Connection, row: str, kept: str, model: type[Base], names: Sequence[str]
 ) -> str:
     """Return the condition that a row holds in some columns what the ledger has kept."""
-    columns = [quoted(connection, model.__table__.c[name].name) for name in names]
-    by_key = {column.strip('"'): column for column in columns}
+    columns = [model.__table__.c[name].name for name in names]
+    by_key = {plain(connection, name): quoted(connection, name) for name in columns}
     return dialect_of(connection).same(row, kept, model.__name__, by_key)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.identifiers import plain, quoted, sql_text
 from chinook_sim.models import Invoice, InvoiceLine
 from chinook_sim.verification.dialect import dialect_of
 from chinook_sim.verification.sale_columns import Sales, integers
@@ -212,7 +212,7 @@ def kept_sales(connection: Connection, kept: Sequence[str]) -> Sales:
 
 def _key(connection: Connection, name: str) -> str:
     """Return a column's name as a key of the JSON that the ledger keeps."""
-    return quoted(connection, name).strip('"')
+    return plain(connection, name)
 
 
 def _billing(known: dict[tuple[str | None, ...], int], fields: Sequence[str | None]) -> int:

@@ -72,7 +72,7 @@ PRICES_NOW = (
     "SELECT DISTINCT i.{invoice_id} AS id FROM {line} l "
     "JOIN {invoice} i ON i.{invoice_id} = l.{line_invoice} "
     "JOIN {track} t ON t.{track_id} = l.{line_track} WHERE {scope} "
-    "AND coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2)"
+    "AND coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{track_price} * 100), -2)"
 )
 
 PRICES_THEN = (
@@ -96,16 +96,16 @@ PRICES_THEN = (
     "JOIN {track} t ON t.{track_id} = l.{line_track} LEFT JOIN written w ON w.id = l.{line_id} "
     "WHERE {scope} AND CASE WHEN l.{line_track} NOT IN "
     "(SELECT p.subject_id FROM {change} p WHERE p.subject = 'track') "
-    "THEN coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{price} * 100), -2) "
+    "THEN coalesce(round(l.{price} * 100), -1) <> coalesce(round(t.{track_price} * 100), -2) "
     # Of a sale that no run recorded any price will do that the track ever had.
-    "WHEN w.as_of IS NULL THEN round(l.{price} * 100) <> round(t.{price} * 100) "
+    "WHEN w.as_of IS NULL THEN round(l.{price} * 100) <> round(t.{track_price} * 100) "
     "AND NOT EXISTS (SELECT 1 FROM {change} c WHERE c.subject = 'track' "
     "AND c.subject_id = l.{line_track} AND round(l.{price} * 100) "
     "IN (round({price_before} * 100), round({price_after} * 100))) "
     # What it was before the first change that was not known yet, or what it is.
     "ELSE round(l.{price} * 100) <> coalesce((SELECT round({price_before} * 100) FROM {change} c "
     "WHERE c.subject = 'track' AND c.subject_id = l.{line_track} AND c.change_id > w.as_of "
-    "ORDER BY c.change_id LIMIT 1), round(t.{price} * 100)) END"
+    "ORDER BY c.change_id LIMIT 1), round(t.{track_price} * 100)) END"
 )
 
 _LATE_OF = (
@@ -214,5 +214,5 @@ ADDRESS_DIFFERS = (
 
 PRICE_DIFFERS = (
     "NOT EXISTS (SELECT 1 FROM {track} t WHERE t.{track_id} = c.subject_id "
-    "AND round(t.{price} * 100) = round({price_after} * 100))"
+    "AND round(t.{track_price} * 100) = round({price_after} * 100))"
 )

@@ -8,9 +8,8 @@ What it made is written down in chinook_sim_created_table, and only that is ever
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,9 +20,14 @@ from chinook_sim.provisioning.revision_context import (
     RevisionContext,
     current_context,
     execute,
+    leave_out,
     mark,
     marked,
+    refuse_others,
 )
+
+if TYPE_CHECKING:
+    from chinook_sim.database.names import NameMap
 
 revision = "0001"
 down_revision = None
@@ -113,11 +117,22 @@ column refers to. A table without an `ID` has all its columns as the key.
 def upgrade() -> None:
     here = current_context()
     tables = chinook(here)
+    if here.place is None:
+        refuse_others(here.connection)
     missing = {
         name: table
         for name, table in tables.items()
-        if here.place is None or not here.place.has(table)
+        if here.place is None or not here.place.has(name)
     }
+    if missing and here.place is not None and here.place.names.spelling is None:
+        # Nobody could tell what they should be called.
+        leave_out(f"{', '.join(missing)}, as the names of the other tables are not the usual ones")
+        missing = {}
+    inspector = sa.inspect(here.connection)
+    for name, table in list(missing.items()):
+        if here.place is not None and inspector.has_table(table.name, schema=here.schema):
+            leave_out(f"{name}, as {here.spell(table)} is another table")
+            del missing[name]
     op.create_table(
         CREATED,
         sa.Column("name", sa.String(63), primary_key=True),
@@ -142,7 +157,9 @@ def downgrade() -> None:
     noted = created(here)
     made = set(here.connection.scalars(sa.select(noted.c.name).where(noted.c.revision == revision)))
     known = chinook(here)
-    tables = [table for name, table in known.items() if name in made and _is_ours(here, table)]
+    tables = [
+        table for name, table in known.items() if name in made and _is_ours(here, name, table)
+    ]
     if tables and op.get_context().as_sql:
         raise MigrationRefused(
             f"no script is written that drops {here.spell(*tables)}: whether they are empty is "
@@ -171,32 +188,35 @@ def chinook(here: RevisionContext) -> dict[str, sa.Table]:
     The keys of the columns are CamelCase too. Later revisions take names from here, and not from
     `chinook_sim.models`: a change of the models must not change what a revision does.
     """
-    return _chinook(here.schema, here.spelling)
+    return _chinook(here.schema, here.names)
 
 
 @lru_cache(maxsize=4)
-def _chinook(schema: str | None, spelling: str) -> dict[str, sa.Table]:
+def _chinook(schema: str | None, names: NameMap) -> dict[str, sa.Table]:
     metadata = sa.MetaData(schema=schema)
     tables: dict[str, sa.Table] = {}
     for name, columns in TABLES.items():
         key = [column for column, kind in columns.items() if kind == ID] or list(columns)
         tables[name] = sa.Table(
-            spelled(spelling, name),
+            names[name],
             metadata,
-            *(_column(spelling, column, kind, column in key) for column, kind in columns.items()),
+            *(
+                _column(names[f"{name}.{column.rstrip('?')}"], column, kind, column in key)
+                for column, kind in columns.items()
+            ),
         )
         for column, kind in columns.items():
             if kind in TABLES:
-                _refer(spelling, name, column.rstrip("?"), tables[name], tables[kind])
+                _refer(names, name, column.rstrip("?"), tables[name], tables[kind])
     return tables
 
 
-def _column(spelling: str, name: str, kind: Any, key: bool) -> sa.Column[Any]:
+def _column(spelled: str, name: str, kind: Any, key: bool) -> sa.Column[Any]:
     bare = name.rstrip("?")
     if isinstance(kind, int):
         kind = sa.String(kind)
     return sa.Column(
-        spelled(spelling, bare),
+        spelled,
         sa.Integer if isinstance(kind, str) else kind,
         *([sa.Identity()] if kind == ID else []),
         key=bare,
@@ -205,22 +225,18 @@ def _column(spelling: str, name: str, kind: Any, key: bool) -> sa.Column[Any]:
     )
 
 
-def _refer(spelling: str, name: str, column: str, table: sa.Table, target: sa.Table) -> None:
+def _refer(names: NameMap, name: str, column: str, table: sa.Table, target: sa.Table) -> None:
     """Let a column refer to the key of a table, and give it an index."""
-    if spelling == "snake":
-        names = [f"{table.name}_{table.c[column].name}_{what}" for what in ("fkey", "idx")]
+    if names.spelling == "camel":
+        foreign_key, index = (f"{what}_{name}{column}" for what in ("FK", "IFK"))
     else:
-        names = [f"{what}_{name}{column}" for what in ("FK", "IFK")]
-    foreign_key, index = names
+        foreign_key, index = (
+            f"{table.name}_{table.c[column].name}_{what}" for what in ("fkey", "idx")
+        )
     table.append_constraint(
         sa.ForeignKeyConstraint([column], list(target.primary_key), name=foreign_key)
     )
     sa.Index(index, table.c[column])
-
-
-def spelled(spelling: str, name: str) -> str:
-    """Return a CamelCase name of Chinook's in a spelling."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if spelling == "snake" else name
 
 
 def created(here: RevisionContext) -> sa.TableClause:
@@ -229,9 +245,9 @@ def created(here: RevisionContext) -> sa.TableClause:
     return sa.table(CREATED, *columns, schema=here.ledger_schema)
 
 
-def _is_ours(here: RevisionContext, table: sa.Table) -> bool:
+def _is_ours(here: RevisionContext, name: str, table: sa.Table) -> bool:
     """Return whether a table is the one that was made, and not another of its name."""
-    if here.place is None or not here.place.has(table):
+    if here.place is None or not here.place.has(name):
         return False
     if here.postgresql:
         return marked(here, "pg_class", here.spell(table)) is not None

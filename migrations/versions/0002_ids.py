@@ -44,9 +44,9 @@ def create(here: RevisionContext) -> None:
     chinook, created = first.chinook(here), first.created(here)
     for name, owner in SEQUENCES.items():
         table = chinook[owner]
-        if here.place is None or here.place.ids_of(table).kind != "none":
+        if here.place is None or here.place.ids_of(owner).kind != "none":
             continue
-        size = "integer" if here.place.ids_of(table).limit < 2**31 else "bigint"
+        size = "integer" if here.place.ids_of(owner).limit < 2**31 else "bigint"
         (key,) = table.primary_key.columns
         sequence = here.ours(name)
         literal = sequence.replace("'", "''")

@@ -106,10 +106,10 @@ def other_defaults(here: RevisionContext) -> str:
     """Say which ids the functions cannot take, as a column has a default of the owner's."""
     found = []
     chinook = revision_of("0001").chinook(here)
-    for table in (chinook["Invoice"], chinook["InvoiceLine"]):
-        ids = here.place.ids_of(table) if here.place and here.place.has(table) else None
+    for name in ("Invoice", "InvoiceLine"):
+        ids = here.place.ids_of(name) if here.place and here.place.has(name) else None
         if ids and ids.expression:
-            found.append(f"the ids of {here.spell(table)} are {ids.expression}")
+            found.append(f"the ids of {here.spell(chinook[name])} are {ids.expression}")
     return " and ".join(found)
 
 
@@ -208,8 +208,8 @@ def objects_of(here: RevisionContext) -> dict[str, str]:
         "invoice": here.spell(invoice),
         "line": here.spell(line),
         "run": here.ledgers("chinook_sim_run"),
-        "invoice_sequence": here.sequence_of(invoice) or here.ours("invoice_id_seq"),
-        "line_sequence": here.sequence_of(line) or here.ours("invoice_line_id_seq"),
+        "invoice_sequence": here.sequence_of("Invoice") or here.ours("invoice_id_seq"),
+        "line_sequence": here.sequence_of("InvoiceLine") or here.ours("invoice_line_id_seq"),
     }
 
 
@@ -255,6 +255,10 @@ def names_in(here: RevisionContext) -> dict[str, str]:
         "billing": ", ".join(address),
         "invoice_text": quote(objects["invoice"]),
         "line_text": quote(objects["line"]),
+        # For strings that hold SQL.
+        "invoice_id_text": quote(names["invoice_id"]),
+        "invoice_date_text": quote(names["invoice_date"]),
+        "line_invoice_text": quote(names["line_invoice"]),
         "invoices_left": _left(
             objects["invoice_sequence"], objects["invoice"], names["invoice_id"]
         ),

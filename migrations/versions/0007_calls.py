@@ -12,6 +12,8 @@ another.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import text
 
 from chinook_sim.provisioning.migration_runner import SqlFunction, read_functions, revision_of
@@ -21,6 +23,9 @@ from chinook_sim.provisioning.revision_context import (
     execute,
     marked,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 revision = "0007"
 down_revision = "0006"
@@ -78,11 +83,14 @@ def downgrade() -> None:
     first.install(here, earlier.FUNCTIONS, earlier.names_in(here))
 
 
-def refresh_functions() -> None:
+def refresh(functions: Callable[[RevisionContext], list[tuple[SqlFunction, str]]]) -> None:
     """Write the functions anew that have names in them which are no longer the database's.
 
     Where ids come from a default that the functions cannot take, they are dropped; where they no
     longer do, they are created. One that was changed since it was installed is left alone.
+
+    Args:
+        functions: of the newest revision, which returns all functions as they are from it on.
     """
     here = current_context()
     if not here.postgresql:
@@ -116,14 +124,23 @@ def added(here: RevisionContext) -> list[str]:
     return [first.signature_of(here, function) for function in made][::-1]
 
 
-def functions(here: RevisionContext) -> list[tuple[SqlFunction, str]]:
-    """Return all functions as they are from this revision on, in the order of their making.
+def functions(
+    here: RevisionContext,
+    replaced: dict[str, SqlFunction] = REPLACED,
+    names: dict[str, str] | None = None,
+) -> list[tuple[SqlFunction, str]]:
+    """Return all functions, in the order of their making.
 
     Each is in the names of the database, with the settings that it runs with.
+
+    Args:
+        here: the database.
+        replaced: those that differ from revision 0006.
+        names: what stands in braces; as of this revision if None.
     """
     first, earlier = revision_of("0004"), revision_of("0006")
-    names = names_in(here)
-    made = (INTERNAL | earlier.FUNCTIONS | REPLACED).values()
+    names = names or names_in(here)
+    made = (INTERNAL | earlier.FUNCTIONS | replaced).values()
     return [
         *((function.render(names), first.settings_of(here, function.name)) for function in made),
         *((function.render(names), PATH) for function in OVERLOADS.values()),

@@ -32,7 +32,7 @@ from chinook_sim.cli.param_types import (
     TextType,
     TimeZone,
 )
-from chinook_sim.database.identifiers import SPELLING_NAMES
+from chinook_sim.database.names import SPELLING_NAMES
 from chinook_sim.errors import InvalidInput
 from chinook_sim.sampling.profile import REALISTIC
 from chinook_sim.sampling.profile_file import KNOWN_PROFILES

@@ -10,7 +10,7 @@ from alembic import command as alembic
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from chinook_sim.errors import MigrationRefused
+from chinook_sim.errors import MigrationRefused, NotAChinook
 from chinook_sim.provisioning.migration_runner import upgrade
 from support.alembic_commands import alembic_process, config, downgrade
 from support.cases import (
@@ -34,6 +34,14 @@ OTHERS = {
         "CREATE TABLE invoice (id integer); CREATE TABLE invoice_line (id integer)",
         "not a Chinook",
     ),
+    "another application": (
+        "CREATE TABLE stock (id integer)",
+        "neither empty nor a Chinook: it has stock",
+    ),
+    "plural names of another application": (
+        "CREATE TABLE invoices (id integer); CREATE TABLE customers (id integer)",
+        "neither empty nor a Chinook: it has",
+    ),
 }
 
 
@@ -45,7 +53,7 @@ def test_what_is_no_chinook_is_not_made_one(server: Server, others: str) -> None
     before = server.dump(database)
     with (
         create_engine(server.url(database), poolclass=NullPool).begin() as connection,
-        pytest.raises(MigrationRefused, match=said),
+        pytest.raises((MigrationRefused, NotAChinook), match=said),
     ):
         upgrade(connection)
     assert server.dump(database) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,16 @@ from chinook_sim import (
 )
 from chinook_sim.database.clock import d1
 from chinook_sim.provisioning.migration_runner import upgrade
-from support.cases import on_each_shape, on_three_shapes, on_three_shapes_unmigrated
+from support.cases import (
+    on_each_shape,
+    on_each_sqlite_shape_unmigrated,
+    on_three_shapes,
+    on_three_shapes_unmigrated,
+)
 from support.runs import make, take_back
 
 if TYPE_CHECKING:
+    from support.command import Command
     from support.databases import ChinookDatabase
 
 DAY = date(2026, 1, 31)
@@ -69,6 +76,42 @@ def test_the_history_is_moved_up_and_back(shop: ChinookDatabase) -> None:
     assert dates(shop)[sold.invoice_ids[0]][:10] == str(DAY)
     with Session(shop.engine) as session, session.begin():
         assert not align(session).existed
+
+
+@on_each_sqlite_shape_unmigrated
+@pytest.mark.parametrize(
+    "form", ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%f", "mixed"]
+)
+def test_midnights_are_moved_however_they_are_written(
+    form: str, shop: ChinookDatabase, command: Command
+) -> None:
+    if form == "mixed":
+        shop.execute(
+            "UPDATE [Invoice] SET [InvoiceDate] = date([InvoiceDate]) WHERE [InvoiceId] % 2 = 0"
+        )
+    else:
+        shop.execute(f"UPDATE [Invoice] SET [InvoiceDate] = strftime('{form}', [InvoiceDate])")
+    assert command("init", DATABASE_URL=shop.text).returncode == 0
+    before = shop.snapshot()
+    done = command("align", "--json", DATABASE_URL=shop.text)
+    moved = json.loads(done.stdout)
+    assert moved["invoices"] == 30
+    assert shop.value("SELECT max(date([InvoiceDate])) FROM [Invoice]") == moved["target"]
+    generated = command("generate", "10", "--updates", "3", "--json", DATABASE_URL=shop.text)
+    done = command("verify", "--all", DATABASE_URL=shop.text)
+    assert done.returncode == 0, done.stdout
+    for run in (json.loads(generated.stdout)["run"], moved["run"]):
+        done = command("undo", run, DATABASE_URL=shop.text)
+        assert done.returncode == 0, done.stderr
+    assert shop.snapshot() == before
+
+
+@on_three_shapes
+def test_the_reason_why_nothing_is_moved_is_named(shop: ChinookDatabase, command: Command) -> None:
+    shop.execute("DELETE FROM [InvoiceLine]", "DELETE FROM [Invoice]")
+    done = command("align", DATABASE_URL=shop.text)
+    assert done.returncode == 0
+    assert "no invoice from before the ledger is dated at midnight" in done.stdout
 
 
 @on_three_shapes_unmigrated

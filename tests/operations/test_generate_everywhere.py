@@ -156,7 +156,8 @@ def test_a_built_sale_is_transient_and_a_created_one_is_kept(shop: ChinookDataba
         assert created.customer.customer_id == created.customer_id
         assert created.lines[0].track.unit_price == created.lines[0].unit_price
     stored = shop.rows(f"SELECT [InvoiceDate] FROM [Invoice] WHERE [InvoiceId] = {number}")
-    assert str(stored[0][0]) == "2026-01-31 23:59:59"
+    # Of a column with a time zone, which is UTC in the tests, too.
+    assert str(stored[0][0]).removesuffix("+00:00") == "2026-01-31 23:59:59"
     if shop.shape.gives_ids:
         assert shop.insert_by_default() > number
 
@@ -376,11 +377,12 @@ def test_a_database_without_a_table_is_no_chinook(shop: ChinookDatabase) -> None
 
 
 def test_a_full_id_range_is_refused_before_any_id_is_taken(shop: ChinookDatabase) -> None:
+    narrow = shop.shape.postgresql and shop.shape.integer != "bigint"
     if shop.shape.ids not in ("", "PRIMARY KEY AUTOINCREMENT"):
         sequence = f"pg_get_serial_sequence('{shop.shape.spell('Invoice')}', 'invoice_id')"
         shop.execute(f"SELECT setval({sequence}, 2147483640)")
     else:
-        top = 2**31 - 8 if shop.shape.postgresql else 2**63 - 8
+        top = (2**31 if narrow else 2**63) - 8
         shop.execute(
             "INSERT INTO [Invoice] SELECT " + str(top) + ", [CustomerId], [InvoiceDate], "
             "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], "
@@ -388,7 +390,7 @@ def test_a_full_id_range_is_refused_before_any_id_is_taken(shop: ChinookDatabase
         )
     with pytest.raises(BatchFailed, match="has 7 ids left and the batch needs 8") as caught:
         generate(shop, 8)
-    assert ("BIGINT" in str(caught.value)) == shop.shape.postgresql
+    assert ("BIGINT" in str(caught.value)) == narrow
     assert generate(shop, 7).count == 7
 
 

@@ -41,7 +41,7 @@ from chinook_sim import (
 from chinook_sim.database.clock import d1
 from chinook_sim.sampling.arrivals import CANCELLATION, SALE, UPDATE, Arrivals
 from chinook_sim.verification import verify_all, verify_day
-from support.cases import alternating_versions, parameters
+from support.cases import VARIANTS, alternating_versions, parameters
 
 if TYPE_CHECKING:
     from chinook_sim.sales.summary import BatchSummary
@@ -499,7 +499,16 @@ class ShopMachine(RuleBasedStateMachine):
         assert [check for check in checks if not check.passed] == []
 
 
-@pytest.mark.parametrize("case", parameters(alternating_versions(migrated=True)))
+@pytest.mark.parametrize(
+    "case",
+    parameters(
+        [
+            *alternating_versions(migrated=True),
+            VARIANTS["sqlite-tutorial-migrated"],
+            VARIANTS["postgres-lower-pg18-migrated"],
+        ]
+    ),
+)
 def test_any_sequence_of_operations_matches_the_model(
     templates: DatabaseTemplates, case: DatabaseVariant, pytestconfig: pytest.Config
 ) -> None:

@@ -13,7 +13,7 @@ def test_each_file_is_the_text_of_a_revision() -> None:
         (path.parent.name, path.stem): read_functions(path.parent.name, path.stem)[path.stem]
         for path in (MIGRATIONS / "functions").glob("*/*.sql")
     }
-    first, second, third = (revision_of(name) for name in ("0004", "0006", "0007"))
+    first, second, third, last = (revision_of(name) for name in ("0004", "0006", "0007", "0010"))
 
     assert files == {
         **{("0004", name): function for name, function in first.FUNCTIONS.items()},
@@ -22,16 +22,19 @@ def test_each_file_is_the_text_of_a_revision() -> None:
             ("0007", name): function
             for name, function in (third.INTERNAL | third.REPLACED | third.OVERLOADS).items()
         },
+        **{("0010", name): function for name, function in last.FUNCTIONS.items()},
     }
 
 
 def test_a_replaced_function_keeps_parameters_and_result() -> None:
-    first, second, third = (revision_of(name) for name in ("0004", "0006", "0007"))
+    first, second, third, last = (revision_of(name) for name in ("0004", "0006", "0007", "0010"))
 
+    assert set(last.FUNCTIONS) < set(second.FUNCTIONS)
     assert set(third.REPLACED) < set(second.FUNCTIONS) == set(first.FUNCTIONS)
     for earlier, later in (
         (first.FUNCTIONS, second.FUNCTIONS),
         (second.FUNCTIONS, third.REPLACED),
+        (second.FUNCTIONS, last.FUNCTIONS),
     ):
         for name, function in later.items():
             assert function[:3] == earlier[name][:3]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.chinook_variants import REAL, SHAPES, Shape
+from support.chinook_variants import OTHER_NAMES, REAL, SHAPES, Shape
 from support.postgres_server import MAJORS
 
 
@@ -26,11 +26,13 @@ class DatabaseVariant:
         return f"{self.shape.name}{server}{'-migrated' if self.migrated else ''}"
 
 
-def cases(*, migrated: bool = False, real: bool = False) -> list[DatabaseVariant]:
+def cases(
+    *, migrated: bool = False, real: bool = False, shapes: tuple[Shape, ...] = SHAPES
+) -> list[DatabaseVariant]:
     """Return every shape, on every server that it can be on."""
     return [
         DatabaseVariant(shape, major, migrated, real)
-        for shape in SHAPES
+        for shape in shapes
         for major in (MAJORS if shape.postgresql else (None,))
     ]
 
@@ -51,9 +53,25 @@ def parameters(chosen: list[DatabaseVariant], *marks: pytest.MarkDecorator) -> l
     return [pytest.param(case, id=case.id, marks=marks) for case in chosen]
 
 
-ALL = [*cases(), *cases(migrated=True)]
+OTHERS = [
+    case
+    for case in (*cases(shapes=OTHER_NAMES), *cases(migrated=True, shapes=OTHER_NAMES))
+    if case.major in (None, 18)
+]
+"""The Chinooks with other names than the usual ones."""
 
-VARIANTS = {case.id: case for case in ALL}
+# Without a ledger, one on each database: tests/database/test_other_names.py has all of them.
+ALL = [
+    *cases(),
+    *cases(migrated=True),
+    *(
+        case
+        for case in OTHERS
+        if case.migrated or case.shape.name in ("sqlite-tutorial", "postgres-lower")
+    ),
+]
+
+VARIANTS = {case.id: case for case in (*ALL, *OTHERS)}
 """Id → variant, as `postgres-neon-pg16-migrated`."""
 
 DRIVERS = {True: ("postgresql+psycopg", "postgresql+pg8000"), False: ("sqlite",)}

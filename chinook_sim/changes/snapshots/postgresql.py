@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ARRAY, BigInteger, String, bindparam, cast, func
 
 from chinook_sim.changes.snapshots.tables import Part, parts_of
-from chinook_sim.database.identifiers import quoted, sql_text
+from chinook_sim.database.identifiers import plain, quoted, sql_text
 from chinook_sim.models import Change, Invoice
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PostgresqlSnapshots:
         """See `Snapshots.customer_before`."""
         from sqlalchemy.dialects.postgresql import JSONB  # with all its drivers: not for SQLite
 
-        name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
+        name = plain(self._connection, Invoice.__table__.c.CustomerId.name)
         kept = cast(Change.before, JSONB)
         return cast(func.jsonb_extract_path_text(kept, "Invoice", "0", name), BigInteger)
 
@@ -244,7 +244,7 @@ class PostgresqlSnapshots:
 
     def _name(self, name: str) -> str:
         """Return the name of a column of Chinook's as it is spelled, without quotes."""
-        return quoted(self._connection, name).strip('"')
+        return plain(self._connection, name)
 
     def _columns(self, part: Part, runs: Sequence[str], subject: Subject) -> list[str]:
         """Return the columns of a table that a snapshot holds and that can be written, quoted."""

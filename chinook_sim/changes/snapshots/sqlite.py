@@ -6,13 +6,13 @@ import json
 import math
 from collections import defaultdict
 from itertools import islice
-from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func
+from sqlalchemy import Integer, literal_column
 
 from chinook_sim.changes.snapshots.tables import Part, parts_of
-from chinook_sim.database.identifiers import quoted
+from chinook_sim.database.identifiers import json_value, plain, quoted
+from chinook_sim.database.names import lowered
 from chinook_sim.models import Change, Invoice
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class SqliteSnapshots:
 
     def customer_before(self) -> ColumnElement[int]:
         """See `Snapshots.customer_before`."""
-        name = quoted(self._connection, Invoice.__table__.c.CustomerId.name).strip('"')
-        found: ColumnElement[int] = func.json_extract(Change.before, f"$.Invoice[0].{name}")
+        name = plain(self._connection, Invoice.__table__.c.CustomerId.name)
+        kept = quoted(self._connection, Change.__table__.c.before.name)
+        found: ColumnElement[int] = literal_column(json_value(kept, "Invoice", 0, name), Integer)
         return found
 
     def capture_before(self, run_id: str, kind: ChangeKind, ids: Sequence[int]) -> None:
@@ -166,7 +167,7 @@ class SqliteSnapshots:
                     insert = f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})"  # noqa: S608
                     statements[insert].append(tuple(known.values()))
                 elif not _same_row(there[number], row, compared):
-                    names = [it for it in row if it in columns and _folded(it) in compared]
+                    names = [it for it in row if it in columns and lowered(it) in compared]
                     assigned = ", ".join(f"{_quote(name)} = ?" for name in names)
                     update = f"UPDATE {table} SET {assigned} WHERE {key} = ?"  # noqa: S608
                     statements[update].append((*(row[name] for name in names), number))
@@ -188,9 +189,7 @@ class SqliteSnapshots:
 
     def _is(self, name: str, known: str | None) -> bool:
         """Return whether a column is the one that Chinook knows by that name."""
-        return known is not None and _folded(name) == _folded(
-            quoted(self._connection, known).strip('"')
-        )
+        return known is not None and lowered(name) == lowered(plain(self._connection, known))
 
     def _compared(self, part: Part) -> set[str]:
         """Return Chinook's columns of a table, folded, without those that are left alone.
@@ -200,7 +199,7 @@ class SqliteSnapshots:
         names = (
             column.name for column in part.table.columns if column.name != part.unrestored_column
         )
-        return {_folded(quoted(self._connection, name).strip('"')) for name in names}
+        return {lowered(plain(self._connection, name)) for name in names}
 
     def _now(self, subject: Subject, ids: Sequence[int]) -> dict[int, Document]:
         """Return the rows of those that are there."""
@@ -251,14 +250,14 @@ class SqliteSnapshots:
 
     def _columns(self, part: Part) -> list[str]:
         """Return the columns of a table that can be written, Chinook's as we spell them."""
-        name = quoted(self._connection, part.table).strip('"')
-        ours = (quoted(self._connection, column.name) for column in part.table.columns)
+        name = plain(self._connection, part.table.name)
+        ours = (plain(self._connection, column.name) for column in part.table.columns)
         # Keys of a JSON object have a case.
-        known = {_folded(name): name for name in (name.strip('"') for name in ours)}
+        known = {lowered(name): name for name in ours}
         found = self._connection.exec_driver_sql(
             "SELECT name FROM pragma_table_info(?) ORDER BY cid", (name,)
         )
-        return [known.get(_folded(name), name) for name in found.scalars()]
+        return [known.get(lowered(name), name) for name in found.scalars()]
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         if rows:
@@ -269,7 +268,7 @@ def _same_row(there: dict[str, Any], kept: dict[str, Any], compared: set[str]) -
     """Return whether the compared columns are equal; one may have been dropped since."""
     return all(
         name not in there
-        or _folded(name) not in compared
+        or lowered(name) not in compared
         or (type(there[name]) is type(value) and there[name] == value)
         for name, value in kept.items()
     )
@@ -310,14 +309,6 @@ def _value(found: dict[str, Any]) -> Any:
     if found.keys() == {"blob"}:
         return bytes.fromhex(found["blob"])
     return float(found["real"]) if found.keys() == {"real"} else found
-
-
-_ASCII = str.maketrans(ascii_uppercase, ascii_lowercase)
-
-
-def _folded(name: str) -> str:
-    """Return a name as SQLite compares it, which ignores the case of ASCII letters only."""
-    return name.translate(_ASCII)
 
 
 def _quote(name: str) -> str:

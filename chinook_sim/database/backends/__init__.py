@@ -96,20 +96,26 @@ class Backend(Protocol):
         """Return the name of the database, for messages; None where it is a file."""
 
     def chinook_tables(self, connection: Connection) -> Iterable[TableRow]:
-        """Return all tables that have a name of Chinook's, in all schemas."""
+        """Return all tables with a name that one of Chinook's may have, in all schemas."""
+
+    def unreadable_date(self, connection: Connection) -> Any:
+        """Return a date of an invoice that cannot be compared with ours; None if none is found.
+
+        Only the invoices with the lowest and the highest ids are looked at.
+        """
 
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Return the GRANT that shows a schema with tables of Chinook, if one is closed to us."""
 
     def foreign_keys_to(
-        self, connection: Connection, invoice: str, line: str
+        self, connection: Connection, invoice: Table, line: Table
     ) -> Sequence[Row[Any]]:
         """Return the columns of all foreign keys that point at sales.
 
         Args:
             connection: to the database.
-            invoice: the table of invoices, as SQL.
-            line: the table of invoice lines, as SQL.
+            invoice: the table of invoices.
+            line: the table of invoice lines.
 
         Returns:
             Rows of `table_name` and its `schema`, a `key` that is the same for all columns of a
@@ -144,7 +150,7 @@ class Backend(Protocol):
         """Return the day of a timestamp, in a form that can be compared with other days."""
 
     def is_midnight(self, moment: Any) -> ColumnElement[bool]:
-        """Return the condition that a timestamp is a midnight that `shift_days` can move back."""
+        """Return the condition that a timestamp is a midnight."""
 
     def shift_days(self, moment: Any, days: int) -> ColumnElement[Any]:
         """Return a timestamp moved by whole days."""

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Integer,
+    Numeric,
     String,
+    Text,
     bindparam,
+    cast,
     func,
     literal_column,
     null,
@@ -25,18 +29,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType
 
 from chinook_sim.database.backends.postgresql_catalogue import (
-    CLOSED_SCHEMA,
     FOREIGN_KEYS,
     chinook_tables,
+    closed_schema,
 )
 from chinook_sim.database.copying import copying
-from chinook_sim.database.identifiers import quoted, sql_text
-from chinook_sim.database.schema import chinook_names
+from chinook_sim.database.identifiers import plain, quoted, sql_text
+from chinook_sim.database.names import stated_names
 from chinook_sim.database.session_settings import PIN
 from chinook_sim.database.skipped_rows import check_written
 from chinook_sim.dates import EPOCH
 from chinook_sim.errors import MigrationRefused
 from chinook_sim.models import RunInvoices
+from chinook_sim.models.base import Money
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +68,7 @@ def _as_arrays(value: Select[Any], *tables: Sequence[Any]) -> Select[Any]:
     first, *others = (
         select(
             *(
-                type_coerce(func.array_agg(column), NullType()).label(f"column{place}")
+                type_coerce(func.array_agg(_plain(column)), NullType()).label(f"column{place}")
                 for place, column in enumerate(columns)
             )
         ).subquery()
@@ -73,6 +78,14 @@ def _as_arrays(value: Select[Any], *tables: Sequence[Any]) -> Select[Any]:
     for other in others:
         together = together.join(other, true())
     return select(value.scalar_subquery(), first, *others).select_from(together)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column as a type whose arrays every driver reads, and not as a domain or an enum."""
+    types = {String: Text, Integer: BigInteger, Money: Numeric}
+    return next(
+        (cast(column, to) for of, to in types.items() if isinstance(column.type, of)), column
+    )
 
 
 @lru_cache(maxsize=64)
@@ -164,17 +177,22 @@ class PostgreSQL:
         """Ask for all in one query, together with the ledger, sequences and settings."""
         return chinook_tables(connection)
 
+    def unreadable_date(self, connection: Connection) -> Any:
+        """Return None: columns have types."""
+        return None
+
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Look for tables in schemas without USAGE."""
-        schema = connection.scalar(CLOSED_SCHEMA, {"names": list(chinook_names())})
+        schema = connection.scalar(closed_schema(stated_names(connection)))
         role = connection.scalar(text("SELECT quote_ident(current_user)"))
         return None if schema is None else f"GRANT USAGE ON SCHEMA {schema} TO {role} may show it"
 
     def foreign_keys_to(
-        self, connection: Connection, invoice: str, line: str
+        self, connection: Connection, invoice: Table, line: Table
     ) -> Sequence[Row[Any]]:
         """Read them from the catalogue, whatever the role may do with the tables."""
-        return connection.execute(FOREIGN_KEYS, {"invoice": invoice, "line": line}).all()
+        tables = {"invoice": quoted(connection, invoice), "line": quoted(connection, line)}
+        return connection.execute(FOREIGN_KEYS, tables).all()
 
     def last_given_ids(
         self, connection: Connection, sources: Sequence[tuple[Table, IdSource]]
@@ -278,8 +296,8 @@ def _execute_with_rows(
     rest: str = "",
 ) -> None:
     """Execute a statement that ends in FROM, with the rows as `k` after it."""
-    spelled = {name: quoted(connection, name).strip('"') for name in rows[0]}
-    records = [{spelled[name]: value for name, value in row.items()} for row in rows]
+    names = {name: plain(connection, name) for name in rows[0]}
+    records = [{names[name]: value for name, value in row.items()} for row in rows]
     of = quoted(connection, table)
     result = connection.execute(
         sql_text(

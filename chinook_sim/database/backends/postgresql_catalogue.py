@@ -3,84 +3,61 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import date
-from typing import TYPE_CHECKING, Any, get_args
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy import Connection, Row, text
 
-from chinook_sim.database.identifiers import Spelling, spell
-from chinook_sim.database.schema import (
+from chinook_sim.database.backends.postgresql_ledger import ledger_without_shop
+from chinook_sim.database.backends.postgresql_names import is_key, is_one_of, literals, which
+from chinook_sim.database.identifiers import sql_text
+from chinook_sim.database.names import (
     CHINOOK_TABLES,
+    SALE_TABLES,
+    NameMap,
+    stated_names,
+)
+from chinook_sim.database.schema import (
     LEDGER_MARK,
     LEDGER_TABLES,
-    SALE_TABLES,
     VERSION_TABLE,
+    ColumnType,
     IdSource,
     TableRow,
-    chinook_names,
     ledger_state,
 )
 from chinook_sim.database.session_settings import UNUSUAL
+from chinook_sim.models import Invoice, InvoiceLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy import TextClause
 
 __all__ = [
-    "CLOSED_SCHEMA",
     "COMMENTS",
     "FOREIGN_KEYS",
-    "LEDGER_OWNER",
-    "LEFT_LEDGER",
-    "RENAMED_SHOP",
     "SEARCHED_SCHEMAS",
     "chinook_tables",
+    "closed_schema",
 ]
-
-
-def _literals(names: Iterable[str]) -> str:
-    """Return names of ours as a list in SQL."""
-    return ", ".join(f"'{name}'" for name in names)
-
-
-_SPELLINGS = get_args(Spelling)
-
-_NAMES = _literals(sorted(chinook_names()))
-
-_SALE_NAMES = _literals(spell(table.name, it) for table in SALE_TABLES for it in _SPELLINGS)
-
-_KEYS = _literals(
-    f"{spell(table.name, it)}.{spell(table.primary_key.columns[0].name, it)}"
-    for table in CHINOOK_TABLES
-    for it in _SPELLINGS
-    if len(table.primary_key.columns) == 1
-)
-
-
-LEDGER_WITHOUT_SHOP = f"""
-    pg_catalog.pg_class m JOIN pg_catalog.pg_namespace h ON h.oid = m.relnamespace
-     WHERE m.relname = '{VERSION_TABLE}' AND m.relkind = 'r' AND left(h.nspname, 3) <> 'pg_'
-       -- in the schema of the ledger, or in the one that it is for
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_class s
-                         JOIN pg_catalog.pg_namespace o ON o.oid = s.relnamespace
-                        WHERE s.relname IN ({_NAMES}) AND s.relkind IN ('r', 'p')
-                          AND (o.oid = h.oid OR pg_catalog.obj_description(m.oid, 'pg_class')
-                                                = '{LEDGER_MARK}' || o.nspname))
-"""
-"""What follows FROM for the version tables `m` of ledgers, and their schemas `h`, whose shop is not
-there: batches refuse a shop without a ledger then, and migrations refuse to make it another one."""
 
 
 # Every batch runs it. Planning takes longer than the rest, and grows fast with the number of tables
 # that are joined: so the tables, their schemas and their keys are queries of their own, which
 # MATERIALIZED and LIMIT keep apart. All that is compared is constant, and is no parameter.
-_TABLES = text(
-    f"""
+@lru_cache(maxsize=8)
+def _tables(stated: NameMap) -> TextClause:
+    """Return the query for the tables of all Chinooks."""
+    return sql_text(f"""
     WITH found AS MATERIALIZED (
         SELECT c.oid, c.relname, n.oid AS schema, n.nspname
           FROM pg_catalog.pg_class c
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p') AND c.relname IN ({_NAMES})
+         WHERE c.relkind IN ('r', 'p') AND {is_one_of(CHINOOK_TABLES, "c", stated)}
            AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
            AND has_schema_privilege(n.oid, 'USAGE')),
     apart AS MATERIALIZED (
@@ -102,30 +79,53 @@ _TABLES = text(
                                         OR apart.oid IS NOT NULL), true) AS visible
                  FROM pg_catalog.pg_class l
                 WHERE l.relnamespace = coalesce(apart.oid, n.schema) AND l.relkind = 'r'
-                  AND l.relname IN ({_literals(LEDGER_TABLES)})) ledger)
-    SELECT c.nspname AS schema, c.relname AS table_name,
-           (SELECT json_agg(a.attname) FROM pg_catalog.pg_attribute a
+                  AND l.relname IN ({literals(LEDGER_TABLES)})) ledger)
+    SELECT c.oid, c.nspname AS schema, c.relname AS table_name,
+           (SELECT json_agg(json_build_array(
+                       a.attname, format_type(y.base, NULL),
+                       CASE WHEN y.base = 'numeric'::regtype AND y.modifier > 0
+                            THEN ((y.modifier - 4) & 2047 # 1024) - 1024 END,
+                       (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity = ''
+                       AND y.typdefault IS NULL AND NOT filled.by_trigger, a.attgenerated <> ''))
+              FROM pg_catalog.pg_attribute a
+             CROSS JOIN LATERAL (
+                   SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS base, t.typnotnull,
+                          t.typdefault,
+                          CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier
+                     FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) y
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
+           (SELECT json_agg(json_build_array(a.attname, CASE WHEN t.relnamespace = c.schema
+                                                             THEN t.relname END))
+              FROM pg_catalog.pg_constraint k
+              JOIN pg_catalog.pg_class t ON t.oid = k.confrelid
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+             WHERE k.conrelid = c.oid AND k.contype = 'f' AND cardinality(k.conkey) = 1)::text
+               AS foreign_keys,
            c.nspname = ANY (current_schemas(false)) AS on_path,
            pg_catalog.pg_table_is_visible(c.oid) AND place.visible AS visible,
            place.ledger_schema, place.tables AS ledger_tables,
            -- asked once, and only where a shop has no ledger
            CASE WHEN place.tables IS NULL THEN (
-               SELECT quote_ident(h.nspname) FROM {LEDGER_WITHOUT_SHOP}
+               SELECT quote_ident(h.nspname) FROM {ledger_without_shop(stated)}
                   AND EXISTS (SELECT FROM pg_catalog.pg_class r
                                WHERE r.relnamespace = h.oid AND r.relname = '{LEDGER_TABLES[0]}'
                                  AND r.relkind = 'r')
                 ORDER BY 1 LIMIT 1) END AS stray_ledger,
-           concat_ws(',', CASE WHEN row_security_active(c.oid) AND c.relname IN ({_SALE_NAMES})
-                               THEN c.relname END, place.hidden) AS row_security,
+           row_security_active(c.oid) AS hides_rows, place.hidden AS hidden_ledger,
            to_char(CAST(CURRENT_DATE AS timestamp), 'YYYY-MM-DD') AS today,
            {UNUSUAL} AS unusual_settings,
            has_table_privilege(c.oid, 'SELECT') AS readable,
            has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable,
            key.*
       FROM found c JOIN place ON place.schema = c.schema
+     CROSS JOIN LATERAL (
+           -- before each row that is inserted
+           SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger g
+                           WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
+                             AND g.tgenabled <> 'D')
+                  AS by_trigger) filled
       LEFT JOIN LATERAL (
-           SELECT a.attidentity = 'a' AS always,
+           SELECT a.attname AS key, a.attidentity = 'a' AS always,
                   CASE coalesce(nullif(y.typbasetype, 0), y.oid)
                        WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
                        ELSE 9223372036854775807 END AS column_limit,
@@ -174,27 +174,27 @@ _TABLES = text(
                          SELECT beside.oid FROM pg_catalog.pg_class beside
                           WHERE beside.relkind = 'S' AND beside.relnamespace = c.schema
                             AND beside.relname = CASE
-                                WHEN c.relname IN ('Invoice', 'invoice') THEN 'invoice_id_seq'
-                                WHEN c.relname IN ('InvoiceLine', 'invoice_line')
+                                WHEN {is_one_of([Invoice.__table__], "c", stated)}
+                                THEN 'invoice_id_seq'
+                                WHEN {is_one_of([InvoiceLine.__table__], "c", stated)}
                                 THEN 'invoice_line_id_seq' END) END)
                   LIMIT 1) maker ON true
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-              AND c.relname || '.' || a.attname IN ({_KEYS})
-            LIMIT 1) key ON true
+              AND {is_key("c", "a", stated)}) key ON true
      ORDER BY array_position(current_schemas(false), c.nspname) NULLS LAST, c.nspname, c.oid
-    """  # noqa: S608
-)
+    """)  # noqa: S608
 
 
-CLOSED_SCHEMA = text(
-    """
+def closed_schema(stated: NameMap) -> TextClause:
+    """Return the query for a schema with the sale tables that is closed to the role."""
+    return sql_text(f"""
     SELECT quote_ident(n.nspname) FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p') AND c.relname IN :names
+     WHERE c.relkind IN ('r', 'p') AND {is_one_of(CHINOOK_TABLES, "c", stated)}
        AND NOT has_schema_privilege(n.oid, 'USAGE')
-     GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
-    """
-).bindparams(bindparam("names", expanding=True))
+     GROUP BY 1 HAVING count(DISTINCT {which(SALE_TABLES, "c", stated)}) = 4
+     ORDER BY count(*) DESC LIMIT 1
+    """)  # noqa: S608
 
 
 FOREIGN_KEYS = text(
@@ -220,61 +220,6 @@ FOREIGN_KEYS = text(
 )
 
 
-RENAMED_SHOP = text(
-    f"""
-    SELECT quote_ident(h.nspname)
-      FROM pg_class m JOIN pg_namespace h ON h.oid = m.relnamespace
-     WHERE m.relname = '{VERSION_TABLE}' AND starts_with(obj_description(m.oid, 'pg_class'), :mark)
-       AND NOT EXISTS (SELECT FROM pg_namespace n
-                        WHERE obj_description(m.oid, 'pg_class')
-                              = CAST(:mark AS text) || n.nspname)
-       AND EXISTS (SELECT FROM pg_description d JOIN pg_proc p ON p.oid = d.objoid
-                     JOIN pg_namespace n ON n.oid = p.pronamespace
-                    WHERE d.classoid = 'pg_proc'::regclass AND starts_with(d.description, :ours)
-                      AND n.nspname = :schema)
-    """  # noqa: S608
-)
-"""The schemas of ledgers whose shop's schema was renamed, if a schema has our functions."""
-
-
-LEFT_LEDGER = text(
-    """
-    SELECT quote_ident(n.nspname), string_agg(
-               format('ALTER %s SET SCHEMA %I', ours.thing, CAST(:schema AS text)), '; '
-               ORDER BY ours.thing)
-      FROM (SELECT h.oid, h.nspname FROM """  # noqa: S608
-    + LEDGER_WITHOUT_SHOP
-    + """
-            -- one in a schema of its own says of which shop it is
-            AND starts_with(obj_description(m.oid, 'pg_class'), :mark) IS NOT TRUE) n
-     CROSS JOIN LATERAL (
-           SELECT format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         n.nspname, c.relname) AS thing
-             FROM pg_class c
-            WHERE c.relnamespace = n.oid
-              AND (c.relkind = 'r' AND starts_with(c.relname, 'chinook_sim_')
-                   OR c.relkind = 'S' AND starts_with(obj_description(c.oid, 'pg_class'), :ours))
-           UNION ALL
-           SELECT 'FUNCTION ' || CAST(CAST(p.oid AS regprocedure) AS text)
-             FROM pg_proc p
-            WHERE p.pronamespace = n.oid
-              AND starts_with(obj_description(p.oid, 'pg_proc'), :ours)) ours
-     GROUP BY n.oid, n.nspname ORDER BY n.nspname LIMIT 1
-    """
-)
-"""A schema that has a ledger without its shop, and the statements that move it to a schema."""
-
-
-LEDGER_OWNER = text(
-    """
-    SELECT quote_ident(pg_get_userbyid(c.relowner))
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = :schema AND c.relname = :marker AND NOT pg_has_role(c.relowner, 'USAGE')
-    """
-)
-"""The owner of the ledger in a schema, if the current role has not the owner's privileges."""
-
-
 SEARCHED_SCHEMAS = text(
     """
     SELECT quote_ident(nspname) FROM pg_namespace
@@ -293,28 +238,36 @@ COMMENTS = {
 
 
 def chinook_tables(connection: Connection) -> Iterable[TableRow]:
-    """Return all tables that have a name of Chinook's, in all schemas."""
-    for row in connection.execute(_TABLES):
+    """Return all tables with a name that one of Chinook's may have, in all schemas."""
+    # A row for each column that may be the key of a table.
+    for _, rows in groupby(
+        connection.execute(_tables(stated_names(connection))), lambda row: row.oid
+    ):
+        row, *others = rows
+        foreign_keys = defaultdict(set)
+        for column, table in json.loads(row.foreign_keys or "[]"):
+            foreign_keys[column].add(table)
+        ids = {it.key: _id_source(it) for it in (row, *others) if it.key is not None}
         yield TableRow(
             row.schema,
             row.table_name,
-            frozenset(json.loads(row.columns or "[]")),
+            {name: ColumnType(*rest) for name, *rest in json.loads(row.columns or "[]")},
+            {column: frozenset(tables) for column, tables in foreign_keys.items()},
+            ids,
             row.on_path,
             row.visible,
             row.ledger_schema,
             *ledger_state(row.ledger_tables),
             row.stray_ledger,
-            tuple(row.row_security.split(",")) if row.row_security else (),
+            row.hides_rows,
+            tuple(row.hidden_ledger.split(",")) if row.hidden_ledger else (),
             date.fromisoformat(row.today),
             row.unusual_settings,
-            _id_source(row),
         )
 
 
-def _id_source(row: Row[Any]) -> IdSource | None:
-    """Return where the ids of a table come from, None if it has no key column."""
-    if row.column_limit is None:
-        return None
+def _id_source(row: Row[Any]) -> IdSource:
+    """Return where the ids of a column come from."""
     if row.expression is not None:
         return IdSource(
             "expression", row.column_limit, expression=row.expression, always=row.always

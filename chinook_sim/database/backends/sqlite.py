@@ -7,17 +7,17 @@ from collections import defaultdict
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, String, bindparam, func, null, select, text, type_coerce
 
 from chinook_sim.database.expressions import in_range
-from chinook_sim.database.identifiers import Spelling, quoted, spell
+from chinook_sim.database.identifiers import plain, quoted, sql_text
+from chinook_sim.database.names import CHINOOK_TABLES, lowered, stated_names, table_names
 from chinook_sim.database.schema import (
-    CHINOOK_TABLES,
     LARGEST_ID,
     LEDGER_TABLES,
+    ColumnType,
     IdSource,
     TableRow,
     ledger_state,
@@ -35,23 +35,37 @@ if TYPE_CHECKING:
 __all__ = ["SQLite"]
 
 
-# SQLite compares names without regard to case, so a table is looked for in lower case and reported
-# as Chinook spells it.
 _TABLES = text(
     """
     SELECT t.name AS table_name,
-           (SELECT json_group_array(c.name) FROM pragma_table_info(t.name) c) AS columns,
+           (SELECT json_group_array(json_array(
+                       c.name, c.type, NULL,
+                       c."notnull" AND c.dflt_value IS NULL AND c.pk = 0 AND c.hidden = 0,
+                       c.hidden > 1))
+              FROM pragma_table_xinfo(t.name) c) AS columns,
+           (SELECT json_group_array(json_array(f."from", f."table"))
+              FROM pragma_foreign_key_list(t.name) f) AS foreign_keys,
            (SELECT group_concat(l.name) FROM sqlite_master l
              WHERE l.type = 'table' AND l.name IN :ledger) AS ledger_tables,
            CURRENT_DATE AS today
       FROM sqlite_master t
-     WHERE t.type = 'table' AND lower(t.name) IN :names ORDER BY t.name
+     WHERE t.type = 'table'
+       AND (replace(lower(t.name), '_', '') IN :names OR lower(t.name) IN :stated)
+     ORDER BY t.name
     """
 ).bindparams(
     bindparam("names", expanding=True),
+    bindparam("stated", expanding=True),
     bindparam("ledger", LEDGER_TABLES, expanding=True),
 )
 
+_NAMES = sorted(name for table in CHINOOK_TABLES for name in table_names(table))
+
+
+LOOKED_AT = 50
+"""How many invoices from either end are looked at for their dates."""
+
+ISO_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 _FOREIGN_KEYS = text(
     """
@@ -141,20 +155,45 @@ class SQLite:
         return None
 
     def chinook_tables(self, connection: Connection) -> Iterable[TableRow]:
-        """Report a name that is right in both spellings in each."""
+        """Read the declarations of all tables."""
         return _chinook_tables(connection)
+
+    def unreadable_date(self, connection: Connection) -> Any:
+        """Look for what is no text in an ISO form, as dates are compared as text."""
+        table, key, moment = (
+            quoted(connection, it)
+            for it in (
+                Invoice.__table__,
+                Invoice.__table__.c.InvoiceId.name,
+                Invoice.__table__.c.InvoiceDate.name,
+            )
+        )
+        some = [
+            f"SELECT * FROM (SELECT i.{moment} AS moment FROM {table} i ORDER BY i.{key} {order} "  # noqa: S608
+            f"LIMIT {LOOKED_AT})"
+            for order in ("ASC", "DESC")
+        ]
+        statement = sql_text(
+            f"SELECT moment FROM ({' UNION ALL '.join(some)}) "  # noqa: S608
+            f"WHERE moment IS NOT NULL AND (typeof(moment) <> 'text' "
+            f"OR moment NOT GLOB '{ISO_DATE}*' OR datetime(moment) IS NULL "
+            # SQLite reads the 31st of any month, and 24 hours.
+            "OR date(substr(moment, 1, 10), '+0 days') <> substr(moment, 1, 10) "
+            "OR substr(moment, 12, 2) >= '24') LIMIT 1"
+        )
+        return connection.scalar(statement)
 
     def grant_on_closed_schema(self, connection: Connection) -> str | None:
         """Return None."""
         return None
 
     def foreign_keys_to(
-        self, connection: Connection, invoice: str, line: str
+        self, connection: Connection, invoice: Table, line: Table
     ) -> Sequence[Row[Any]]:
-        """Read them of all tables, whose names differ in upper and lower case only."""
-        lowered = {"invoice": invoice, "line": line}
-        lowered = {key: name.strip('"').lower() for key, name in lowered.items()}
-        return connection.execute(_FOREIGN_KEYS, lowered).all()
+        """Read them of all tables; declarations may have names in another case."""
+        names = {"invoice": invoice.name, "line": line.name}
+        names = {it: lowered(plain(connection, name)) for it, name in names.items()}
+        return connection.execute(_FOREIGN_KEYS, names).all()
 
     def last_given_ids(
         self, connection: Connection, sources: Sequence[tuple[Table, IdSource]]
@@ -165,7 +204,7 @@ class SQLite:
         )
         if not recorded:
             return [null() for _ in sources]
-        return [_last_rowid(quoted(connection, table).strip('"').lower()) for table, _ in sources]
+        return [_last_rowid(lowered(plain(connection, table.name))) for table, _ in sources]
 
     def in_values(self, column: Any, values: Iterable[int] | Iterable[str]) -> ColumnElement[bool]:
         """Compare with the elements of a JSON array."""
@@ -188,12 +227,16 @@ class SQLite:
         return func.substr(type_coerce(moment, String), 1, 10)
 
     def is_midnight(self, moment: Any) -> ColumnElement[bool]:
-        """Compare the text: dates written in any other way could not be moved back exactly."""
-        return type_coerce(moment, String).like("____-__-__ 00:00:00")
+        """Look for anything but zeros after the day; some databases have the day alone."""
+        written = type_coerce(moment, String)
+        condition: ColumnElement[bool] = func.trim(func.substr(written, 11), "T :.0") == ""
+        return written.like("____-__-__%") & condition
 
     def shift_days(self, moment: Any, days: int) -> ColumnElement[Any]:
-        """Write the text anew."""
-        return func.strftime("%Y-%m-%d %H:%M:%S", moment, f"{days:+d} days")
+        """Replace the day, and keep the rest of the text."""
+        written = type_coerce(moment, String)
+        moved: ColumnElement[Any] = func.date(func.substr(written, 1, 10), f"{days:+d} days")
+        return moved.concat(func.substr(written, 11))
 
     def sum_of_lines(self, price: Any, quantity: Any) -> ColumnElement[Any]:
         """Add up whole cents, as amounts are floating-point numbers."""
@@ -261,37 +304,29 @@ def _in_transaction(connection: Connection) -> bool:
     return bool(driver.in_transaction)
 
 
-@cache
-def _lowered() -> dict[str, list[str]]:
-    """Return the names of Chinook's tables and columns in every spelling, by lower case."""
-    known: dict[str, set[str]] = defaultdict(set)
-    for table in CHINOOK_TABLES:
-        for name in (table.name, *(column.name for column in table.columns)):
-            for spelling in get_args(Spelling):
-                spelled = spell(name, spelling)
-                known[spelled.lower()].add(spelled)
-    return {lower: sorted(names) for lower, names in known.items()}
-
-
 def _chinook_tables(connection: Connection) -> Iterable[TableRow]:
     """Return the tables that have a name of Chinook's."""
-    known = _lowered()
     ids = IdSource("rowid", LARGEST_ID)
-    # One name may be right in both spellings (Album, album): it is reported in each.
-    for row in connection.execute(_TABLES, {"names": list(known)}):
-        columns = [known.get(name.lower(), [name]) for name in json.loads(row.columns)]
-        for name in known[row.table_name.lower()]:
-            yield TableRow(
-                None,
-                name,
-                frozenset(chain.from_iterable(columns)),
-                True,
-                True,
-                None,
-                *ledger_state(row.ledger_tables),
-                None,
-                (),
-                date.fromisoformat(row.today),
-                False,
-                ids,
-            )
+    stated = stated_names(connection)
+    names = [lowered(name) for table in CHINOOK_TABLES if (name := stated.get(table.name))]
+    for row in connection.execute(_TABLES, {"names": _NAMES, "stated": names}):
+        columns = {name: ColumnType(*rest) for name, *rest in json.loads(row.columns)}
+        foreign_keys = defaultdict(set)
+        for column, table in json.loads(row.foreign_keys):
+            foreign_keys[column].add(table)
+        yield TableRow(
+            None,
+            row.table_name,
+            columns,
+            {column: frozenset(tables) for column, tables in foreign_keys.items()},
+            dict.fromkeys(columns, ids),
+            True,
+            True,
+            None,
+            *ledger_state(row.ledger_tables),
+            None,
+            False,
+            (),
+            date.fromisoformat(row.today),
+            False,
+        )

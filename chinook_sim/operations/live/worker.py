@@ -324,6 +324,7 @@ class Worker:
             made.count,
             profile=self._profile,
             timestamps=live.timestamps,
+            zone=schema.chinook.zone,
         )
         return PendingCommit(made, plan, len(arrivals), None)
 

@@ -6,7 +6,7 @@ LANGUAGE plpgsql AS $function$
 #variable_conflict use_variable
 DECLARE
     condition text := {schema}.chinook_sim_referred();
-    referred text := 'SELECT ' || condition || ' FROM {invoice_text} i WHERE i.{invoice_id} = $1';
+    referred text := 'SELECT ' || condition || ' FROM {invoice_text} i WHERE i.{invoice_id_text} = $1';
     lowest bigint;
     highest bigint;
     candidate bigint;
@@ -27,8 +27,8 @@ BEGIN
         SELECT array_agg(i.{invoice_id}) INTO rest FROM {invoice} i
          WHERE i.{invoice_date} BETWEEN p_from AND p_to;
     ELSE
-        EXECUTE 'SELECT array_agg(i.{invoice_id}) FROM {invoice_text} i '
-            || 'WHERE i.{invoice_date} BETWEEN $1 AND $2 AND NOT (' || condition || ')'
+        EXECUTE 'SELECT array_agg(i.{invoice_id_text}) FROM {invoice_text} i '
+            || 'WHERE i.{invoice_date_text} BETWEEN $1 AND $2 AND NOT (' || condition || ')'
            INTO rest USING p_from, p_to;
     END IF;
     WHILE cardinality(rest) > 0 LOOP

@@ -30,7 +30,7 @@ BEGIN
     SELECT string_agg(
                'EXISTS (SELECT 1 FROM ' || CASE WHEN k.to_line THEN
                    '{line_text} s JOIN ' || k.referring || ' r ON ' || k.same
-                   || ' WHERE s.{line_invoice} = i.{invoice_id})'
+                   || ' WHERE s.{line_invoice_text} = i.{invoice_id_text})'
                ELSE k.referring || ' r WHERE ' || k.same || ')' END, ' OR ')
       INTO condition
       FROM (SELECT f.conrelid::regclass::text AS referring, f.confrelid = {line_oid} AS to_line,
