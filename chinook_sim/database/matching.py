@@ -186,6 +186,8 @@ class _Matcher:
     def _best(self, sets: list[_Chosen]) -> list[_Chosen]:
         """Return the best of several sets of tables, without those that foreign keys rule out."""
         linked = [(links, it) for it in sets if (links := self._links(it)) is not None]
+        if len(linked) < 2:
+            return [it for _, it in linked]
         # Foreign keys decide first, then that names are in a usual spelling, then the columns.
         ranks = [
             (links, self._usually_spelled(it), sum(len(one.names) for one in it.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,11 +53,14 @@ _ALIASES = {
 _ASCII = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
+# Every batch compares the same few hundred names.
+@lru_cache(maxsize=4096)
 def lowered(name: str) -> str:
     """Return a name as SQLite compares it, which ignores the case of ASCII letters only."""
     return name.translate(_ASCII)
 
 
+@lru_cache(maxsize=4096)
 def folded(name: str) -> str:
     """Return a name without case and underscores."""
     return lowered(name).replace("_", "")
