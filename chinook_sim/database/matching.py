@@ -73,6 +73,12 @@ class _Found(NamedTuple):
 _Chosen = dict[str, _Found]
 """Tables, by the names in `models`."""
 
+_Link = tuple[_Found, str, frozenset[str | None], _Found]
+"""A foreign key that should refer to a table: its table and column, what it refers to, the table.
+
+What it refers to may be several tables; None is a table in another schema.
+"""
+
 
 def match_tables(rows: Sequence[TableRow], stated: NameMap, *, ignore_case: bool) -> list[Match]:
     """Return the ways of reading the tables of one schema as a Chinook.
@@ -197,13 +203,12 @@ class _Matcher:
 
     def _links(self, chosen: _Chosen) -> int | None:
         """Return how many foreign keys link the tables; None if one is to another table."""
-        if any(self._wrong_links(chosen)):
-            return None
-        return sum(1 for _ in self._foreign_keys(chosen))
+        links = list(self._foreign_keys(chosen))
+        return None if any(self._wrong(links)) else len(links)
 
-    def _wrong_links(self, chosen: _Chosen) -> Iterator[tuple[str, str, str]]:
+    def _wrong(self, links: Iterable[_Link]) -> Iterator[tuple[str, str, str]]:
         """Yield columns that refer to another table: column, what it refers to, Chinook's table."""
-        for found, column, referred, target in self._foreign_keys(chosen):
+        for found, column, referred, target in links:
             tables = {self._same(it) for it in referred if it is not None}
             # What the user has stated is right in any case.
             stated = self._stated.get(target.table.name) is not None
@@ -211,10 +216,8 @@ class _Matcher:
                 others = " and ".join(sorted(it or "another schema" for it in referred))
                 yield f"{found.row.table}.{column}", others, target.row.table
 
-    def _foreign_keys(
-        self, chosen: _Chosen
-    ) -> Iterator[tuple[_Found, str, frozenset[str | None], _Found]]:
-        """Yield what refers to one of the tables: table, column, what it refers to, the table."""
+    def _foreign_keys(self, chosen: _Chosen) -> Iterator[_Link]:
+        """Yield what refers to one of the tables."""
         for found in chosen.values():
             for key in found.table.foreign_keys:
                 target = chosen.get(key.column.table.name)
@@ -240,7 +243,7 @@ class _Matcher:
         whole = [[it for it in found[table.name] if it.complete] for table in SALE_TABLES]
         for some in product(*whole):
             candidates = {str(it.table.name): it for it in some}
-            for column, referred, target in self._wrong_links(candidates):
+            for column, referred, target in self._wrong(self._foreign_keys(candidates)):
                 return f"{column} refers to {referred}, not to {target}"
         # A table that is not found has another name, if a sale table refers to another one.
         for it in (chosen[table.name] for table in SALE_TABLES if table.name in chosen):

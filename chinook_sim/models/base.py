@@ -60,21 +60,26 @@ class ChinookName(quoted_name):
 
     Attributes:
         table: of a column, the name of its table; of a table, None.
+        key: the name, of a column with that of its table: `Invoice.InvoiceId`.
     """
 
     table: str | None
+    key: str
 
     def __new__(cls, name: str, table: str | None = None) -> ChinookName:
         """Make a name; a column that is declared in a class gets its table there."""
         # Of another ChinookName it would return the same object.
         self = super().__new__(cls, str(name), None)
-        self.table = table
+        self.table, self.key = None, str(name)
+        if table is not None:
+            self.belong_to(table)
         return self
 
-    @property
-    def key(self) -> str:
-        """The name, of a column with that of its table: `Invoice.InvoiceId`."""
-        return str(self) if self.table is None else f"{self.table}.{self}"
+    def belong_to(self, table: str) -> None:
+        """Make it the name of a column of a table."""
+        self.table = table
+        # Made once, for every batch compares it some hundred times.
+        self.key = f"{table}.{self}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChinookName, (str(self), self.table)
@@ -186,7 +191,7 @@ class Base(DeclarativeBase):
         if table is not None:
             for column in table.columns:
                 if isinstance(column.name, ChinookName):
-                    column.name.table = table.name
+                    column.name.belong_to(table.name)
 
     def __repr__(self) -> str:
         """Show what is loaded, and load nothing: no query, and no error where it is detached."""

@@ -48,7 +48,8 @@ __all__ = [
 
 # Every batch runs it. Planning takes longer than the rest, and grows fast with the number of tables
 # that are joined: so the tables, their schemas and their keys are queries of their own, which
-# MATERIALIZED and LIMIT keep apart. All that is compared is constant, and is no parameter.
+# MATERIALIZED and LIMIT keep apart. LIMIT also makes PostgreSQL look types up, where it would read
+# all of them. All that is compared is constant, and is no parameter.
 @lru_cache(maxsize=8)
 def _tables(stated: NameMap) -> TextClause:
     """Return the query for the tables of all Chinooks."""
@@ -92,7 +93,7 @@ def _tables(stated: NameMap) -> TextClause:
                    SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS base, t.typnotnull,
                           t.typdefault,
                           CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier
-                     FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) y
+                     FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid LIMIT 1) y
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
            (SELECT json_agg(json_build_array(a.attname, CASE WHEN t.relnamespace = c.schema
                                                              THEN t.relname END))
