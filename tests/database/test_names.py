@@ -106,6 +106,9 @@ def add_columns(shop: ChinookDatabase, names: list[str]) -> None:
                 f"SET sql = replace(sql, ', CONSTRAINT', ', {columns}, CONSTRAINT') "
                 f"WHERE type = 'table' AND name = '{table}'",
             )
+            # As an ALTER TABLE would: other connections read the schema again.
+            version = shop.value("PRAGMA schema_version")
+            execute(shop, f"PRAGMA schema_version = {version + 1}")
         else:
             columns = ", ".join(f"ADD COLUMN {quote(name)} text" for name in free)
             execute(shop, f"ALTER TABLE {of} {columns}")

@@ -104,9 +104,7 @@ class ChinookDatabase:
         """Return an engine with another driver."""
         # The server speaks no TLS; to ask for it, pg8000 reads every certificate there is.
         given = {"ssl_context": False} if driver.endswith("pg8000") else {}
-        engine = create_engine(
-            self.url.set(drivername=driver), poolclass=NullPool, connect_args=given
-        )
+        engine = create_engine(self.url.set(drivername=driver), connect_args=given)
         self._engines.append(engine)
         return engine
 
@@ -169,9 +167,11 @@ class ChinookDatabase:
         with self._connected() as other:
             for statement in statements:
                 other.execute(self.sql(statement))
-        if any("ALTER DATABASE" in it for it in statements):
+        if any(it.startswith(("ALTER DATABASE", "ALTER ROLE")) for it in statements):
             # A session keeps the settings that it began with.
             self._disconnect()
+            for engine in self._engines:
+                engine.dispose()
 
     def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table as it is kept, with the types that SQLite gave it."""
