@@ -47,8 +47,8 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # No test fails because of the time that it takes: the machine may be busy.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("full", deadline=None)
 
 SETTINGS = ("PG", "NEON", "DATABASE_URL", "CHINOOK_SIM")
 
@@ -87,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN] = opened.enter_context(SharedRun.opened())
         config.add_cleanup(opened.close)
     full = config.getoption("--full")
+    hypothesis.settings.load_profile("full" if full else "default")
     if config.option.kills is None:
         config.option.kills = 4 if full else 1
     if config.option.steps is None:

@@ -234,7 +234,8 @@ def incomplete(places: Sequence[SchemaCandidate], stated: NameMap) -> NotAChinoo
         missing = tuple(str(table.name) for table in SALE_TABLES)
         return NotAChinook(
             f"no Chinook in this database: it has no table {', '.join(missing)}; "
-            "`chinook-sim init` makes one in an empty database",
+            "`chinook-sim init` makes one in an empty database; if the tables have other names, "
+            "state these in a file for --map",
             missing=missing,
         )
     place = min(places, key=lambda place: len(place.missing(SALE_TABLES)))

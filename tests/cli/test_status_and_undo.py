@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.command import Answer, Command
     from support.databases import ChinookDatabase
 
+pytestmark = pytest.mark.one_database
+
 DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)
 

@@ -114,7 +114,7 @@ def test_all_agree_whatever_the_time_zone_of_the_session(
     statuses: dict[str, str] = {}
     changed = run("Asia/Tokyo", "generate", "0", "--day", str(day), "--updates", "5",
                   "--cancellations", "5", "--moves", "2", "--price-changes", "2")  # fmt: skip
-    for zone in (PARIS, ANGELES, "Asia/Tokyo", "UTC"):
+    for zone in (ANGELES, "Asia/Tokyo"):
         run(zone, "verify", "--day", str(day), "--expect", "500")
         run(zone, "verify", "--all", "--shape")
         shown = run(zone, "status", "--timezone", "UTC")
@@ -125,7 +125,10 @@ def test_all_agree_whatever_the_time_zone_of_the_session(
 
 
 @on_lower
-@pytest.mark.parametrize("zone", ["UTC-3", "<+0230>-02:30"])
+@pytest.mark.parametrize(
+    "zone",
+    [pytest.param("UTC-3", marks=pytest.mark.slow(reason="one is enough")), "<+0230>-02:30"],
+)
 def test_a_zone_that_python_does_not_know(
     zone: str, shop: ChinookDatabase, command: Command
 ) -> None:
@@ -236,23 +239,18 @@ def test_align_and_generate_take_the_same_day_for_yesterday(
     assert date.fromisoformat(made["day"]) - date.fromisoformat(moved["target"]) == timedelta(1)
 
 
-CALLS = {
-    "timestamp": "SELECT generated_invoice_id FROM "
-    "simulate_new_sale('2026-03-29 12:00'::timestamp)",
-    "text": "SELECT generated_invoice_id FROM simulate_new_sale('2026-03-29 12:00')",
-    "timestamptz": "SELECT generated_invoice_id FROM "
-    "simulate_new_sale('2026-03-29 10:00+00'::timestamptz)",
-}
-
-
 @on_lower
-@pytest.mark.parametrize("call", CALLS)
 def test_the_sql_functions_date_by_the_clock_of_the_shop(
-    call: str, shop: ChinookDatabase, command: Command
+    shop: ChinookDatabase, command: Command
 ) -> None:
     assert command("init", DATABASE_URL=shop.text, PGTZ=PARIS).returncode == 0
-    number = shop.value(CALLS[call])
-    assert dated(shop, number) == "2026-03-29 12:00:00"
+    for moment in (
+        "'2026-03-29 12:00'::timestamp",
+        "'2026-03-29 12:00'",
+        "'2026-03-29 10:00+00'::timestamptz",
+    ):
+        number = shop.value(f"SELECT generated_invoice_id FROM simulate_new_sale({moment})")
+        assert dated(shop, number) == "2026-03-29 12:00:00", moment
 
 
 @on_lower

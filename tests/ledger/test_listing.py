@@ -19,6 +19,8 @@ from support.selections import change, fill, history, take_back
 if TYPE_CHECKING:
     from support.databases import ChinookDatabase
 
+pytestmark = pytest.mark.one_database
+
 DAY = date(2026, 1, 31)
 START = DAY - timedelta(days=4)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from chinook_sim.models import Base
     from support.databases import ChinookDatabase
 
+pytestmark = pytest.mark.one_database
+
 DAY = date(2026, 1, 31)
 
 NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001

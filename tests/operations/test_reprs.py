@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 1, 31)
 
-pytestmark = on_both_databases
+pytestmark = [on_both_databases, pytest.mark.one_database]
 
 
 @pytest.fixture

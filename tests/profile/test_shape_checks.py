@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from chinook_sim.verification import Check
     from support.databases import ChinookDatabase
 
+pytestmark = pytest.mark.one_database
+
 DAY = date(2026, 1, 31)
 
 
@@ -157,6 +159,8 @@ def test_a_history_has_the_shape_of_its_years(shop: ChinookDatabase) -> None:
         assert failed(judged(shop, flat, None)) == ["sales of each day"]
 
 
+SLOW = pytest.mark.slow(reason="another test has each part of a calendar, with greater differences")
+
 ORDINARY = Profile(
     "ordinary",
     weekdays=(1, 1, 1, 1, 1.1, 1.2, 1.1),
@@ -168,7 +172,13 @@ ORDINARY = Profile(
 
 
 @on_both_databases
-@pytest.mark.parametrize("part", CALENDAR)
+@pytest.mark.parametrize(
+    "part",
+    [
+        part if part in ("weekdays", "peaks") else pytest.param(part, marks=SLOW)
+        for part in CALENDAR
+    ],
+)
 def test_what_is_missing_of_an_ordinary_calendar_is_missed(
     shop: ChinookDatabase, part: str
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.cases import ALL, DRIVERS, alternating_versions, cases
+from support.cases import ALL, DRIVERS, alternating_versions, cases, one_of_each
 from support.chinook_variants import OTHER_NAMES, SHAPES
 from support.postgres_server import MAJORS
 from support.tiers import by_default, cover
@@ -51,7 +51,9 @@ def test_every_shape_is_there_and_servers_migrations_and_drivers_meet() -> None:
     everything = [(case, driver) for case in ALL for driver in DRIVERS[case.shape.postgresql]]
     items = [Item("t.py::t[]", shop=case, driver=driver) for case, driver in everything]
     found = [(it.callspec.params["shop"], it.callspec.params["driver"]) for it in choose(*items)]
-    assert {case.shape for case, _ in found} == {*SHAPES, *OTHER_NAMES}
+    shapes = {case.shape for case, _ in found}
+    assert shapes > {*SHAPES}
+    assert len(shapes) == len(SHAPES) + 1
     kinds = [(case.major, case.migrated, driver) for case, driver in found]
     wanted = [(case.major, case.migrated, driver) for case, driver in everything]
     for places in combinations(range(3), 2):
@@ -70,9 +72,24 @@ def test_of_chosen_shops_both_databases_are_there(of: list[DatabaseVariant]) -> 
     assert len(found) == 2
 
 
+def test_of_tests_on_one_database_half_run_on_each() -> None:
+    mark = pytest.mark.one_database.mark
+    items = [
+        Item(f"t.py::{name}[]", OWN, mark, shop=case) for name in "abcd" for case in one_of_each()
+    ]
+    found = [it.callspec.params["shop"] for it in choose(*items)]
+    assert Counter(found) == dict.fromkeys(one_of_each(), 2)
+
+
 def test_the_tests_of_a_file_take_shops_by_turns() -> None:
     items = [Item(f"t.py::{name}[]", OWN, shop=case) for name in "abcdefgh" for case in cases()]
     assert {it.callspec.params["shop"] for it in choose(*items)} == {*cases()}
+
+
+def test_the_tests_of_a_file_take_shapes_with_other_names_by_turns() -> None:
+    items = [Item(f"t.py::{name}[]", shop=case) for name in "abcdefgh" for case in ALL]
+    shapes = [it.callspec.params["shop"].shape for it in choose(*items)]
+    assert {*shapes} >= {*OTHER_NAMES}
 
 
 def test_the_tests_of_a_file_take_servers_by_turns() -> None:

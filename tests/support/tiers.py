@@ -1,9 +1,10 @@
 """Which cases of a test run by default, and which only with `--full`.
 
 A test that takes a shop of any kind has a case for each combination of shape, server, migration and
-driver. By default each shape is there, and every two of server, migration and driver meet. Of a
-test that chooses its shops or has other parameters, each value of each parameter is there, and
-PostgreSQL and SQLite; the tests of a file take shapes and servers by turns. A test with the fixture
+driver. By default each shape with usual names is there, one with other names, and every two of
+server, migration and driver meet. Of a test that chooses its shops or has other parameters, each
+value of each parameter is there, and PostgreSQL and SQLite; one of the two if it is marked
+`one_database`. The tests of a file take shapes and servers by turns. A test with the fixture
 `server` and no shop runs on one of the servers; the tests of a file take them by turns. Tests
 marked `slow` run with `--full` only; the mark says why.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.chinook_variants import OTHER_NAMES
 from support.postgres_server import MAJORS
 
 if TYPE_CHECKING:
@@ -105,10 +107,13 @@ def traits(item: pytest.Item) -> set[Hashable]:
     if case is None:
         return others
     if chooses_shops(item):
-        return others | {("PostgreSQL", case.shape.postgresql), ("migrated", case.migrated)}
+        if item.get_closest_marker("one_database") is None:
+            others.add(("PostgreSQL", case.shape.postgresql))
+        return others | {("migrated", case.migrated)}
     three = [*others, ("server", case.major), ("migrated", case.migrated)]
     pairs = map(frozenset, combinations(three, 2))
-    return {("shape", case.shape.name), *pairs}
+    shape = "other names" if case.shape in OTHER_NAMES else case.shape.name
+    return {("shape", shape), *pairs}
 
 
 def chooses_shops(item: pytest.Item) -> bool:
