@@ -189,6 +189,15 @@ def test_foreign_keys_decide_between_copies(shop: ChinookDatabase) -> None:
         assert recognise(connection).names["Customer"] == "customers"
 
 
+@plural
+def test_a_column_is_found_by_its_other_usual_name(shop: ChinookDatabase) -> None:
+    shop.execute("ALTER TABLE [Invoice] RENAME COLUMN [BillingPostalCode] TO billing_postal")
+    with Session(shop.engine) as session, session.begin():
+        assert generate_d1(session, 20, day=DAY).count == 20
+        assert recognise(session).names["Invoice.BillingPostalCode"] == "billing_postal"
+    assert shop.value("SELECT count(billing_postal) FROM [Invoice] WHERE [InvoiceId] > 30") > 0
+
+
 @tutorial
 def test_between_two_that_fit_equally_none_is_chosen(shop: ChinookDatabase) -> None:
     shop.execute(
