@@ -14,19 +14,16 @@ A section for each table that has an unusual name, or columns with one:
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING
 
 from chinook_sim.database.names import CHINOOK_TABLES, NameMap
 from chinook_sim.errors import InvalidInput
+from chinook_sim.toml_file import read_toml, why_unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["load_names"]
-
-FILE_LIMIT = 100_000
-"""Bytes; a larger file was given by mistake."""
 
 
 def load_names(path: str | Path) -> NameMap:
@@ -39,20 +36,13 @@ def load_names(path: str | Path) -> NameMap:
         InvalidInput: it cannot be read, or names a table or column that Chinook does not have, or
             two columns of a table by the same name.
     """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a slash at the end stays an error
-            content = file.read(FILE_LIMIT + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "no such file"
-        raise InvalidInput(f"the map {str(path)[:100]!r} cannot be read: {why}") from None
     where = f"the map {str(path)[-100:]!r}"
-    if len(content) > FILE_LIMIT:
-        raise InvalidInput(f"{where} is larger than {FILE_LIMIT:,} bytes")
     try:
-        # Some editors begin UTF-8 with a byte order mark, which TOML does not know.
-        sections = tomllib.loads(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{where} is not a TOML file: {error}") from None
+        sections = read_toml(path, where)
+    except InvalidInput:
+        raise
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{where} cannot be read: {why_unreadable(error)}") from None
     tables = {str(table.name): table for table in CHINOOK_TABLES}
     names: dict[str, str] = {}
     for table, section in sections.items():

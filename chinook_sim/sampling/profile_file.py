@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.sampling.profile import NAME_LENGTH, REALISTIC, UNIFORM, Profile
+from chinook_sim.toml_file import read_toml, why_unreadable
 
 if TYPE_CHECKING:
     import os
@@ -32,9 +32,6 @@ __all__ = ["KNOWN_PROFILES", "load_profile"]
 
 HASH_LENGTH = 12
 """Hexadecimal digits of the hash in the name of a file's profile."""
-
-FILE_LIMIT = 100_000
-"""Bytes of a profile's file; a larger one was given by mistake."""
 
 KNOWN_PROFILES = {profile.name: profile for profile in (UNIFORM, REALISTIC)}
 
@@ -58,29 +55,19 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         )
     try:
         path = Path(given)
-        # Unlike Path.open this keeps a slash at the end, which no file has.
-        with open(given, "rb") as file:  # noqa: PTH123
-            text = file.read(FILE_LIMIT + 1)
+        where = f"{path.name[:100]!r}"
+        content = read_toml(given, f"invalid profile {where}")
     except TypeError:
         raise InvalidInput(
             f"a profile must be {', '.join(KNOWN_PROFILES)} or a TOML file, got {given!r:.40}"
         ) from None
-    # A name with a NUL byte is a ValueError.
+    except InvalidInput:
+        raise
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "no such file"
         raise InvalidInput(
             f"unknown profile {str(given)[:100]!r}: use {', '.join(KNOWN_PROFILES)} or a TOML file "
-            f"({why})"
+            f"({why_unreadable(error)})"
         ) from None
-    where = f"{path.name[:100]!r}"
-    if len(text) > FILE_LIMIT:
-        raise InvalidInput(f"invalid profile {where}: larger than {FILE_LIMIT:,} bytes")
-    try:
-        # Some editors begin UTF-8 with a byte order mark, which TOML does not know.
-        content = tomllib.loads(text.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InvalidInput(f"invalid profile {where}: not TOML: {said}") from None
     keys = [field.name for field in fields(Profile) if field.name != "name"]
     wrong = [key for key in content if key not in keys]
     if wrong:
