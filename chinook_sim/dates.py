@@ -22,8 +22,8 @@ __all__ = [
     "bounds",
     "check_day",
     "check_timezone",
+    "move_out_of_gaps",
     "parse_day",
-    "skip_gaps",
     "zone_of",
 ]
 
@@ -45,7 +45,7 @@ def parse_day(text: str) -> date:
     """Parse a day written as YYYY-MM-DD.
 
     Raises:
-        InvalidInput: it is not written so, or there is no such day.
+        InvalidInput: it does not have this form, or there is no such day.
     """
     # fromisoformat also reads 20260131 and 2026-W05-6, which no other part of a pipeline does.
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
@@ -54,7 +54,7 @@ def parse_day(text: str) -> date:
         except ValueError as error:
             if isinstance(error, InvalidInput):
                 raise
-    raise InvalidInput(f"{text!r} is not a day; write it as YYYY-MM-DD, such as 2026-01-31")
+    raise InvalidInput(f"a day must be YYYY-MM-DD, such as 2026-01-31, got {text!r}")
 
 
 def check_day(day: date) -> date:
@@ -95,7 +95,7 @@ def zone_of(name: str) -> ZoneInfo:
         ) from None
 
 
-def skip_gaps(
+def move_out_of_gaps(
     seconds: NDArray[np.int64], day: date, zone: tzinfo | None, *, days_before: int = 0
 ) -> NDArray[np.int64]:
     """Return times, with those in a gap of daylight saving time moved forward, as PostgreSQL does.
@@ -127,7 +127,7 @@ def skip_gaps(
 
 @lru_cache(maxsize=16)
 def _gaps(zone: tzinfo, first: date, last: date) -> list[tuple[datetime, int]]:
-    """Return when on its clocks a zone skips time, and how many seconds.
+    """Return the local times at which a zone skips time, and how many seconds it skips.
 
     Args:
         zone: the zone. Its clocks are taken to be set no more than once a day.
@@ -135,7 +135,7 @@ def _gaps(zone: tzinfo, first: date, last: date) -> list[tuple[datetime, int]]:
         last: another one. Gaps of the days around them may be returned as well.
     """
     gaps = []
-    # From the years in which there is standard time, and in which a moment has a time anywhere.
+    # No zone has standard time before 1850, and near 9999-12-31 some moments have no local time.
     begin = max(datetime.combine(first, time(), UTC), _FIRST_ZONES) - timedelta(days=1)
     end = min(datetime.combine(last, time(), UTC), _LAST_ZONES) + timedelta(days=2)
     while begin < end:

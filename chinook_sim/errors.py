@@ -101,8 +101,9 @@ class NotAChinook(DatabaseUnavailable):
     """The database holds no Chinook that sales can be added to.
 
     Attributes:
-        missing: names of the tables or columns that were not found, as they would be written in
-            SQL; empty if something else is wrong.
+        missing: the tables and columns that were not found, such as `Invoice` or
+            `Invoice.InvoiceId`: in the names of the database, or in Chinook's where a file for
+            `--map` states them; empty if something else is wrong.
     """
 
     def __init__(self, message: str, *, missing: tuple[str, ...] = ()) -> None:

@@ -48,9 +48,9 @@ def cli(_: CliContext) -> None:
     """Add simulated sales to a Chinook database: yesterday's, a range of days, or a live stream.
 
     The database is the first that is set of: --database-url, CHINOOK_SIM_DATABASE_URL,
-    DATABASE_URL, libpq's PGHOST or PGSERVICE, NEON_PROJECT_ID. The default is chinook.db, a SQLite
-    file that is made on first use. A file .env in the working directory is read too; it does not
-    override the environment.
+    DATABASE_URL, libpq's PGHOST, PGHOSTADDR, PGPORT, PGSERVICE or PGDATABASE, NEON_PROJECT_ID. The
+    default is chinook.db, a SQLite file that is made on first use. A file .env in the working
+    directory is read too; it does not override the environment.
 
     Exit status: 0 done; 1 a check failed; 2 wrong usage or input; 3 the database could not be
     reached, or refused the request; 4 the batch failed and was rolled back, or the result could

@@ -53,7 +53,7 @@ LONG = 20_000
 @timezone_option
 @option("--seed", type=Seed(), metavar="NUMBER", help="Random seed. [default: drawn at random]")
 @option("--once", is_flag=True, help="Make the sales of a day exactly once.")
-@option("--key", type=Key(), metavar="KEY", help="Like --once, by a key such as a job's run id.")
+@option("--key", type=Key(), metavar="KEY", help="Like --once, under a key such as a job ID.")
 @option(
     "--late",
     type=Share(),

@@ -75,7 +75,7 @@ def init(
     An existing Chinook is migrated; its own tables are not changed. An empty database gets the
     stand-in Chinook, with invented artists and customers, or the real one that --from names: a
     SQLite file, or an SQL script, for SQLite; a plain SQL dump for PostgreSQL. With --spelling, a
-    Chinook of the other spelling is refused. With --ledger-schema, publications of the shop's
+    Chinook with other names is refused. With --ledger-schema, publications of the shop's
     schema do not contain the ledger; the other commands find it without the option.
     """
     from tempfile import TemporaryDirectory

@@ -74,7 +74,9 @@ class Command(click.Command):
         """Explain the environment variables, and name the options without one."""
         options = [it for it in self.get_params(ctx) if isinstance(it, Option)]
         without = [it.opts[0] for it in options if it.envvar is None]
-        but = f" except {', '.join(without)}" if without else ""
+        # "--key, --day and --backfill"
+        named = " and ".join(filter(None, [", ".join(without[:-1]), *without[-1:]]))
+        but = f" except {named}" if named else ""
         formatter.write_paragraph()
         formatter.write_text(
             f"Each option{but} can be set by an environment variable, such as --database-url by "
@@ -155,7 +157,7 @@ timezone_option = option(
     "--timezone",
     type=TimeZone(),
     metavar="ZONE",
-    help="Time zone of the shop, such as Europe/Paris.",
+    help="Time zone of the clock, such as Europe/Paris.",
 )
 
 

@@ -28,7 +28,7 @@ CHINOOK = {"customers": 59, "tracks": 3_503}
 
 @click.group()
 def profile() -> None:
-    """Show the profiles that --profile can name."""
+    """Show what a profile looks like."""
 
 
 @profile.command(cls=Command)

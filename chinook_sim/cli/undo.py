@@ -54,10 +54,11 @@ def undo(
     day: date | None,
     backfill: tuple[date, date] | None,
 ) -> None:
-    """Undo RUN, or all runs of a day or of a backfill: their sales, and what they changed.
+    """Undo a run, or all runs of a day or of a backfill.
 
-    RUN is a run's id or its first characters, its key, or the name of a stream, such as
-    live-3f9a1c2e; `status` lists them. The alignment of the history is undone only as RUN.
+    The sales that the runs made are deleted, and what they changed is restored. RUN is a run's id
+    or its first characters, its key, or the name of a stream, such as live-3f9a1c2e; `status` lists
+    them. --day and --backfill undo no alignment; use `undo align`.
 
     All runs are undone in one transaction. Only --backfill uses several transactions, of
     30 runs each, the latest first. If it is interrupted, run the same command again to continue.

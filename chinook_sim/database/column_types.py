@@ -31,12 +31,12 @@ class _Kind(NamedTuple):
     Attributes:
         holds: for messages.
         types: the types it may have on PostgreSQL.
-        cures: by another type, the type to change it to and the expression for the values.
+        conversions: by another type, the type to change it to and the expression for the values.
     """
 
     holds: str
     types: frozenset[str]
-    cures: Mapping[str, tuple[str, str]]
+    conversions: Mapping[str, tuple[str, str]]
 
 
 _TEXTS = ("text", "character varying", "character")
@@ -81,7 +81,7 @@ _KINDS = {
     "Invoice.InvoiceDate": _DATES,
 }
 
-_FILLED = (Invoice.__table__, InvoiceLine.__table__)
+_INSERTED_TABLES = (Invoice.__table__, InvoiceLine.__table__)
 """The tables that every batch inserts into."""
 
 
@@ -100,7 +100,7 @@ def check_types(connection: Connection, place: SchemaCandidate) -> None:
     if found is not None:
         problems.append(_date_problem(connection, found))
     if problems:
-        raise NotAChinook(f"unsupported types: {'; '.join(problems)}")
+        raise NotAChinook(f"unsupported columns: {'; '.join(problems)}")
 
 
 def _problems(connection: Connection, place: SchemaCandidate, table: Table) -> Iterator[str]:
@@ -109,57 +109,60 @@ def _problems(connection: Connection, place: SchemaCandidate, table: Table) -> I
         if key in _KINDS:
             found = place.types[key]
             yield from _column_problems(connection, table, column.name, found, _KINDS[key])
-    if table in _FILLED:
-        of = quoted(connection, table)
+    if table in _INSERTED_TABLES:
+        table_sql = quoted(connection, table)
         for column in table.columns:
             if place.types[key_of(column.name)].generated:
                 name = quoted(connection, column.name)
-                cure = f"Run: ALTER TABLE {of} ALTER COLUMN {name} DROP EXPRESSION"
+                fix = f"Run: ALTER TABLE {table_sql} ALTER COLUMN {name} DROP EXPRESSION"
                 if backend_for(connection).is_file:
-                    cure = "Create the table again without the expression"
-                yield f"{of}.{name} is a generated column, and must be an ordinary one. {cure}"
+                    fix = "Recreate the table without the expression"
+                yield f"{table_sql}.{name} is generated, but must be an ordinary column. {fix}"
         for needed in place.needed[table.name]:
             name = quoted(connection, needed)
-            cure = f"Run, with a value: ALTER TABLE {of} ALTER COLUMN {name} SET DEFAULT …"
+            fix = f"Run: ALTER TABLE {table_sql} ALTER COLUMN {name} SET DEFAULT <value>"
             if backend_for(connection).is_file:
-                cure = "Create the table again, with a default for it or without NOT NULL"
-            yield f"{of}.{name} is NOT NULL and has no default. {cure}"
+                fix = "Recreate the table, with a default for it or without NOT NULL"
+            yield f"{table_sql}.{name} is NOT NULL and has no default. {fix}"
 
 
 def _column_problems(
     connection: Connection, table: Table, name: str, found: ColumnType, kind: _Kind
 ) -> Iterator[str]:
-    of, column = quoted(connection, table), quoted(connection, name)
+    table_sql, column = quoted(connection, table), quoted(connection, name)
     if backend_for(connection).is_file:
-        # Columns take values of any type, but ids of other columns are no integers.
+        # SQLite stores a value of any type in a column, but ids must be integers.
         if kind is _IDS and "INT" not in found.name.upper():
-            yield f"{of}.{column} is {found.name or 'of no type'}, and must be INTEGER"
+            yield f"{table_sql}.{column} is {found.name or 'of no type'}, but must be INTEGER"
         return
     exact = kind is not _AMOUNTS or found.scale is None or found.scale >= 2
     if found.name in kind.types and exact:
         return
     shown = found.name if found.scale is None else f"{found.name} with scale {found.scale}"
-    line = f"{of}.{column} is {shown}, and must hold {kind.holds}"
-    wanted, values = kind.cures.get(found.name, ("", ""))
+    line = f"{table_sql}.{column} has the type {shown}, but must hold {kind.holds}"
+    wanted, values = kind.conversions.get(found.name, ("", ""))
     if kind is _AMOUNTS and found.name == "numeric":
         wanted, values = "numeric(10,2)", "{}"
     if not wanted:
         yield f"{line} ({', '.join(sorted(kind.types))})"
         return
-    note = " (if it holds cents)" if "100.0" in values else ""
+    advice = "Run (if it holds cents)" if "100.0" in values else "Run"
     if kind is _IDS:
-        note = " (without the foreign keys on it, on both sides)"
+        advice = "Drop the foreign keys on it, and run this for the columns on both sides"
     yield (
-        f"{line}. Run{note}: ALTER TABLE {of} ALTER COLUMN {column} TYPE {wanted} "
+        f"{line}. {advice}: ALTER TABLE {table_sql} ALTER COLUMN {column} TYPE {wanted} "
         f"USING {values.format(column)}"
     )
 
 
 def _date_problem(connection: Connection, found: Any) -> str:
-    """Say what is wrong with a date of an invoice in SQLite, and how to change all."""
-    of = quoted(connection, Invoice.__table__)
+    """Return what is wrong with an invoice date in SQLite, and the UPDATE that converts all."""
+    table_sql = quoted(connection, Invoice.__table__)
     column = quoted(connection, Invoice.__table__.c.InvoiceDate.name)
-    line = f"{of}.{column} holds {found!r:.40}, and must hold text such as '2026-01-31 14:30:00'"
+    line = (
+        f"{table_sql}.{column} holds {found!r:.40}, but must hold text such as "
+        "'2026-01-31 14:30:00'"
+    )
     if isinstance(found, str | bytes):
         return line
     # Numbers are days since 4714 BC, or seconds or milliseconds since 1970.
@@ -171,5 +174,5 @@ def _date_problem(connection: Connection, found: Any) -> str:
     for (low, high), expression in expressions.items():
         if low <= found < high:
             where = f"WHERE typeof({column}) <> 'text'"
-            return f"{line}. Run: UPDATE {of} SET {column} = {expression} {where}"  # noqa: S608
+            return f"{line}. Run: UPDATE {table_sql} SET {column} = {expression} {where}"  # noqa: S608
     return line

@@ -19,23 +19,23 @@ __all__ = ["UNTRANSLATABLE", "DriverError", "describe_driver_error"]
 ADVICE = {
     "22021": "the database contains text in another encoding; convert that text to UTF8",
     "22003": "a number does not fit its column; check the prices in the catalogue, and the ids",
-    "23502": "give the column a default, or let it be NULL",
+    "23502": "give the column a default, or drop its NOT NULL",
     "23503": "the catalogue changed meanwhile; run it again",
     "23505": "another writer took the same ids, or a sequence is behind its table; run it again",
     "23514": "the constraint does not allow simulated rows; change or drop it",
     "23P01": "the constraint does not allow simulated rows; change or drop it",
-    "25006": "the database takes no writes; use the primary, or a role that may write",
+    "25006": "the database is read-only; use the primary, or a role that may write",
     "25P01": "the connection is in autocommit mode, and a batch needs a transaction",
-    "40001": "another transaction came between; run it again",
-    "40P01": "another transaction came between; run it again",
+    "40001": "conflict with another transaction; run it again",
+    "40P01": "conflict with another transaction; run it again",
     "42501": "grant the missing privileges, or use another role",
-    "53100": "make room on the server's disk",
+    "53100": "free disk space on the server",
     "55P03": "another transaction holds the lock; run it again, or use a longer lock timeout",
     "57014": "a timeout or an administrator stopped it; run it again, or give it more time",
     "57P01": "the server was shut down; run it again when it is back",
     "P0001": "a trigger or a function in the database raised this; change or disable it",
     "SQLITE_CONSTRAINT_CHECK": "the constraint does not allow simulated rows; change or drop it",
-    "SQLITE_CONSTRAINT_NOTNULL": "give the column a default, or let it be NULL",
+    "SQLITE_CONSTRAINT_NOTNULL": "give the column a default, or drop its NOT NULL",
     "SQLITE_CONSTRAINT_TRIGGER": "a trigger raised this; change or drop it",
     "SQLITE_CONSTRAINT_UNIQUE": "a unique index of your own does not allow simulated rows; change "
     "or drop it",
@@ -43,7 +43,7 @@ ADVICE = {
     "or renumbers rows",
     "database is locked": "another program is writing to the file; run it again when it has ended",
     "attempt to write a readonly database": "make the file and its directory writable",
-    "database or disk is full": "make room on the disk",
+    "database or disk is full": "free disk space",
 }
 """By PostgreSQL's error code, by SQLite's, or by its message."""
 

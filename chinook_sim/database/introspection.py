@@ -47,8 +47,12 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
     Args:
         bind: a session, a connection, or an engine, on which a connection is opened for it.
 
+    Returns:
+        The Chinook: its names, its schema, where its ids come from, and its time zone.
+
     Raises:
-        NotAChinook: a table or column that sales need is missing, or there are several Chinooks
+        NotAChinook: a table or column that sales need is missing or ambiguous, has a type that is
+            not supported, or is not as a file for `--map` states; or there are several Chinooks
             and none comes first on the search path.
         DatabaseUnavailable: the database is neither PostgreSQL nor SQLite.
         InvalidInput: it is none of these, or its tables are renamed by `schema_translate_map`.
@@ -107,7 +111,7 @@ def recognise(bind: Session | scoped_session[Session] | Engine | Connection) -> 
 
 
 def find_candidate(connection: Connection) -> SchemaCandidate | None:
-    """Return where the Chinook is, or what there is of one, or None where there is nothing of it.
+    """Return the Chinook, complete or not; None if no table resembles one of its tables.
 
     Raises:
         NotAChinook: there are several, as for `recognise`.
@@ -176,12 +180,12 @@ def _choose(places: Sequence[SchemaCandidate], stated: NameMap) -> SchemaCandida
     complete = [place for place in places if not place.missing(SALE_TABLES)]
     if not complete:
         raise incomplete(places, stated)
-    # The search path decides, as it would for a statement; without it only one may be there.
+    # The first schema on the search path wins. If none is on it, there must be exactly one Chinook.
     schema = complete[0].schema
     first = [place for place in complete if place.on_path and place.schema == schema] or complete
     if len(first) > 1:
         raise _ambiguous(first)
-    absent = stated.absent_from(first[0].names)
+    absent = stated.first_missing_from(first[0].names)
     if absent is not None:
         raise _wrong_map(*absent)
     return first[0]
@@ -189,7 +193,7 @@ def _choose(places: Sequence[SchemaCandidate], stated: NameMap) -> SchemaCandida
 
 def _wrong_map(key: str, name: str) -> NotAChinook:
     return NotAChinook(
-        f"the file for --map states {key} = {name!r}, and this database has no such "
+        f"the file for --map names {name!r} as {key}, but this database has no such "
         f"{'column' if '.' in key else 'table'}; correct the file",
         missing=(key,),
     )
@@ -213,7 +217,7 @@ def _ambiguous(places: Sequence[SchemaCandidate]) -> NotAChinook:
         f"{place.schema or 'main'} ({place.names[Invoice.__table__.name]})" for place in places
     )
     advice = (
-        "set the search_path to the schema that holds the one you mean, alone"
+        "set the search_path to the schema of the one to use, and no other schema"
         if apart
         else "move one of them to another schema or database"
     )
@@ -227,7 +231,7 @@ def incomplete(places: Sequence[SchemaCandidate], stated: NameMap) -> NotAChinoo
         places: what there is of a Chinook.
         stated: names stated by the user.
     """
-    absent = stated.absent_from(*(place.names for place in places))
+    absent = stated.first_missing_from(*(place.names for place in places))
     if absent is not None:
         return _wrong_map(*absent)
     if not places:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chinook_sim.database.schema import ColumnType, IdSource, TableRow
 
-__all__ = ["Match", "match_tables", "may_be_chinooks"]
+__all__ = ["Match", "match_tables", "may_be_chinook_table"]
 
 
 class Match(NamedTuple):
@@ -74,16 +74,16 @@ _Chosen = dict[str, _Found]
 """Tables, by the names in `models`."""
 
 _Link = tuple[_Found, str, frozenset[str | None], _Found]
-"""A foreign key that should refer to a table: its table and column, what it refers to, the table.
+"""A foreign key: its table and column, the tables that it refers to, and the one that it should.
 
-What it refers to may be several tables; None is a table in another schema.
+None is a table in another schema.
 """
 
 
 def match_tables(rows: Sequence[TableRow], stated: NameMap, *, ignore_case: bool) -> list[Match]:
     """Return the ways of reading the tables of one schema as a Chinook.
 
-    There are several if nothing decides between them. Without a complete set of sale tables there
+    There are several if they rank equally. Without a complete set of sale tables there
     is one way, with what was found.
 
     Args:
@@ -94,7 +94,7 @@ def match_tables(rows: Sequence[TableRow], stated: NameMap, *, ignore_case: bool
     return _Matcher(stated, lowered if ignore_case else str).match(rows)
 
 
-def may_be_chinooks(name: str, columns: Iterable[str]) -> bool:
+def may_be_chinook_table(name: str, columns: Iterable[str]) -> bool:
     """Return whether a table is probably Chinook's: by its usual name, or by name and columns."""
     usual = {spelled[table.name] for table in CHINOOK_TABLES for spelled in SPELLINGS.values()}
     columns = list(columns)
@@ -124,7 +124,7 @@ class _Matcher:
         found = {str(it.name): list(self._candidates(it, rows)) for it in CHINOOK_TABLES}
         matches = []
         for chosen in self._sale_tables(found) or [{}]:
-            # Those that refer to others first: their foreign keys decide which these are.
+            # Tables that refer to others first: their foreign keys decide which ones.
             found_all = bool(chosen)
             for table in reversed(CHINOOK_TABLES):
                 if table.name not in chosen:
@@ -175,7 +175,7 @@ class _Matcher:
             if (folded(row.table) in known) if stated is None else (name == self._same(stated)):
                 columns, unclear = self.columns(table, row.columns)
                 names = {str(table.name): row.table, **columns}
-                # With an unusual name and without the key it belongs to another application.
+                # A table with an unusual name and without the key belongs to another application.
                 if stated is not None or name in usual or all(key in names for key in keys):
                     yield _Found(row, table, names, unclear)
 
@@ -281,7 +281,7 @@ class _Matcher:
             for table, it in chosen.items()
         }
         for spelling in SPELLINGS.values():
-            # Where case makes no difference, the ledger always has the same.
+            # Where names differ only in case, the ledger's JSON always has the usual ones.
             if all(self._same(spelling[key]) == self._same(name) for key, name in names.items()):
                 names = {key: spelling[key] for key in names}
         tables = {table: it.row for table, it in chosen.items()}

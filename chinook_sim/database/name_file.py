@@ -36,7 +36,7 @@ def load_names(path: str | Path) -> NameMap:
         InvalidInput: it cannot be read, or names a table or column that Chinook does not have, or
             two columns of a table by the same name.
     """
-    where = f"the map {str(path)[-100:]!r}"
+    where = f"the --map file {str(path)[-100:]!r}"
     try:
         sections = read_toml(path, where)
     except InvalidInput:
@@ -48,7 +48,7 @@ def load_names(path: str | Path) -> NameMap:
     for table, section in sections.items():
         if table not in tables:
             raise InvalidInput(
-                f"{where}: no table {table!r:.60}; the tables are {', '.join(tables)}"
+                f"{where}: unknown table {table!r:.60}; the tables are {', '.join(tables)}"
             )
         if not isinstance(section, dict):
             raise InvalidInput(f"{where}: {table} must be a section [{table}], got {section!r:.60}")
@@ -64,5 +64,8 @@ def load_names(path: str | Path) -> NameMap:
         columns_here = [value for name, value in section.items() if name != "table"]
         twice = {it for it in columns_here if columns_here.count(it) > 1}
         if twice:
-            raise InvalidInput(f"{where}: {table} has {min(twice)!r:.60} for two columns")
+            raise InvalidInput(
+                f"{where}: two columns of {table} have the name {min(twice)!r:.60}; each needs a "
+                "name of its own"
+            )
     return NameMap(names)

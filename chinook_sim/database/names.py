@@ -96,7 +96,7 @@ class NameMap:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The hash of a text is another one in each process.
+        # Hashes of strings differ between processes.
         return NameMap, (self._names,)
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ class NameMap:
 
     @cached_property
     def spelling(self) -> Spelling | None:
-        """The usual spelling that all names have, None if they have neither."""
+        """The spelling that all names follow; None if they follow neither."""
         for spelling, names in SPELLINGS.items():
             if self._names.items() <= names._names.items():
                 return spelling
@@ -147,8 +147,8 @@ class NameMap:
         """These names, and those that missing tables and columns would have."""
         return NameMap({**self._nearest._names, **self._names})
 
-    def absent_from(self, *others: NameMap) -> tuple[str, str] | None:
-        """Return a key and its name that none of some other maps has; None if all are there."""
+    def first_missing_from(self, *others: NameMap) -> tuple[str, str] | None:
+        """Return the first key, with its name, that no other map has; None if there is none."""
         for key, name in self._names.items():
             if all(it.get(key) is None for it in others):
                 return key, name
@@ -156,7 +156,10 @@ class NameMap:
 
     @property
     def unusual(self) -> dict[str, str]:
-        """The names of all tables, and those of columns that are not as usual; none if all are."""
+        """The names of all tables, and of the columns that differ from the usual spelling.
+
+        Empty if no name differs.
+        """
         if self.spelling is not None:
             return {}
         usual = self._nearest._names
@@ -166,7 +169,7 @@ class NameMap:
 
     @cached_property
     def _nearest(self) -> NameMap:
-        """The usual spelling that most names have; of equally many the first."""
+        """The usual spelling that most names have; on a tie, the first."""
         return max(
             SPELLINGS.values(), key=lambda names: len(names._names.items() & self._names.items())
         )

@@ -121,7 +121,7 @@ class Chinook:
         ledger: whether there is a ledger of ours for it.
         ledger_schema: the PostgreSQL schema of the ledger; None on SQLite.
         outdated_ledger: whether there is one that cannot be used, as some of its tables are
-            missing: it is of an earlier release, or somebody dropped them.
+            missing: it is at an earlier revision, or somebody dropped them.
         stray_ledger: a schema with a ledger but no Chinook, if there is no ledger here: the shop
             may have been moved out of it.
         row_security: tables for which row-level security may hide rows from the current role: of

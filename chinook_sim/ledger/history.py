@@ -20,6 +20,7 @@ from chinook_sim.kinds import ChangeKind
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.recording import baseline
 from chinook_sim.models import Change, Invoice, Run, RunInvoices
+from chinook_sim.models.base import CENT
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 __all__ = ["InvoiceAlignment", "InvoiceChange", "InvoiceHistory", "InvoiceRun", "invoice_history"]
-
-CENT = Decimal("0.01")
 
 
 State = Literal["exists", "cancelled", "undone", "deleted", "unknown"]

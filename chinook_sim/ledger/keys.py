@@ -53,7 +53,7 @@ def require_ledger(chinook: Chinook) -> None:
         )
     if chinook.outdated_ledger:
         raise NoLedger(
-            "the ledger of this database is of an earlier release, or incomplete; "
+            "the ledger of this database is at an earlier revision, or incomplete; "
             "run `chinook-sim init` or `alembic upgrade head`. If tables of the ledger were "
             "dropped, run `alembic downgrade 0002` first"
         )

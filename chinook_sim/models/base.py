@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
+    "CENT",
     "Base",
     "ChinookName",
     "LedgerMoney",

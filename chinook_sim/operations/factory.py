@@ -318,6 +318,6 @@ def _when(at: datetime | date) -> tuple[date, datetime | None]:
         return check_day(at), None
     if at.tzinfo is not None:
         raise InvalidInput(
-            f"{at} has a time zone, and invoice dates have none; pass the shop's local time"
+            f"at must be a datetime without a time zone, got {at}; pass the shop's local time"
         )
     return check_day(at.date()), at.replace(microsecond=0)

@@ -82,7 +82,7 @@ def generate_d1(
 
     Raises:
         InvalidInput: an argument is of the wrong type or out of range. Nothing was tried.
-        KeyTaken: the day or key was used before with another number, day or seed.
+        KeyTaken: the day or key was used before with other options.
         NoLedger: `once`, `key` or a change is requested, and the database has no ledger.
         NotAChinook: the database holds no Chinook.
         CatalogueUnusable: there are no customers, no tracks, or a price that is not an amount.

@@ -270,8 +270,9 @@ def make_file(
 def _check_spelling(chinook: Chinook, wanted: Spelling | None) -> None:
     """Refuse a Chinook of another spelling than the one that was asked for."""
     if wanted not in (None, chinook.spelling):
+        found = chinook.names.description
         raise InvalidInput(
-            f"this Chinook is spelled {chinook.names.description}, not "
-            f"{SPELLING_NAMES[wanted]}, and names are never changed; leave the spelling out, or "
-            "make a stand-in in an empty database"
+            f"this Chinook has {found}{' names' if chinook.spelling else ''}, not "
+            f"{SPELLING_NAMES[wanted]} names, and names are never changed; omit the spelling, or "
+            "use an empty database"
         )

@@ -19,7 +19,7 @@ from chinook_sim.database.connections import (
     refuse_autocommit,
     refuse_translation,
 )
-from chinook_sim.database.matching import may_be_chinooks
+from chinook_sim.database.matching import may_be_chinook_table
 from chinook_sim.database.names import SPELLING_NAMES
 from chinook_sim.database.transactions import translated
 from chinook_sim.errors import InvalidInput, MigrationRefused
@@ -150,7 +150,7 @@ def include_object(
         return False
     if not reflected or compare_to is not None:
         return True
-    return not may_be_chinooks(name or "", [str(column.name) for column in thing.columns])
+    return not may_be_chinook_table(name or "", [str(column.name) for column in thing.columns])
 
 
 def refresh_functions(here: RevisionContext) -> None:

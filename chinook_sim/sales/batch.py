@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from chinook_sim.dates import DAY_SECONDS, skip_gaps
+from chinook_sim.dates import DAY_SECONDS, move_out_of_gaps
 from chinook_sim.sales.digest import Digest
 from chinook_sim.sales.weights import cumulative_weights_of
 from chinook_sim.sampling.draws import sample_sales
@@ -222,7 +222,7 @@ class SalePlan:
                 drawn = replace(drawn, seconds=seconds)
             if self.zone is not None:
                 back = self.backdating.days if self.backdating.parts else 0
-                seconds = skip_gaps(drawn.seconds, self.day, self.zone, days_before=back)
+                seconds = move_out_of_gaps(drawn.seconds, self.day, self.zone, days_before=back)
                 drawn = replace(drawn, seconds=seconds)
             yield self._with_buyers(drawn, first)
 

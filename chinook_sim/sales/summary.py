@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from chinook_sim.models.base import CENT
 from chinook_sim.sales.id_ranges import IdRanges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
-
+    from decimal import Decimal
 
 __all__ = ["BatchSummary"]
 
@@ -30,14 +30,14 @@ class BatchSummary:
         invoice_ids: the ids of the invoices, in the order of the sales; empty after a dry run.
         hours: number of sales in each of the day's 24 hours.
         run_id: the batch's id in the ledger; None where there is no ledger, or after a dry run.
-        key: what makes a repeated request the same one, if anything does.
+        key: the key of the request; None without one.
         existed: whether the batch was there already, by its key, and nothing was written now.
         differences: of a day that existed before `backfill`, what differs from the request: its
             name → what exists, what was requested; empty if nothing does.
         late: number of sales that are dated before the day.
         profile: the name of the shape of the sales.
         updates: number of earlier invoices that got one more track.
-        cancellations: number of earlier invoices that were taken away.
+        cancellations: number of earlier invoices that were deleted.
         new_customers: number of people who signed up.
         moves: number of customers who got another address.
         price_changes: number of tracks that got another price.
@@ -73,4 +73,4 @@ class BatchSummary:
     @property
     def average(self) -> Decimal:
         """Revenue per sale, to the cent; 0 where there are no sales."""
-        return (self.revenue / max(self.count, 1)).quantize(Decimal("0.01"))
+        return (self.revenue / max(self.count, 1)).quantize(CENT)

@@ -14,7 +14,7 @@ from chinook_sim.dates import bounds
 from chinook_sim.verification import statements
 from chinook_sim.verification.as_made import check_runs
 from chinook_sim.verification.changes import check_changes
-from chinook_sim.verification.hours import hours_on
+from chinook_sim.verification.hours import hour_weights
 from chinook_sim.verification.query import Check, CheckQuery, begun
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _checks_of_day(
         _spread(
             query,
             found,
-            hours_on(day, chinook.zone, [1 / 24] * 24),
+            hour_weights(day, chinook.zone, [1 / 24] * 24),
             _declared(connection, day) if chinook.ledger else [],
         ),
         *(check_changes(connection, baseline, day) if chinook.ledger else []),

@@ -17,7 +17,7 @@ from chinook_sim.errors import InvalidInput
 from chinook_sim.sampling.profile import REALISTIC, UNIFORM
 from chinook_sim.sampling.profile_file import load_profile
 from chinook_sim.verification.expected_sales import factor_of, scrambled
-from chinook_sim.verification.hours import hours_on_days
+from chinook_sim.verification.hours import hour_weights_of_days
 from chinook_sim.verification.query import Check, CheckQuery, begun, counted
 from chinook_sim.verification.recorded_runs import date_of
 from chinook_sim.verification.statistics import MOST_CELLS, chi2_survival, is_rounded, merged_cells
@@ -208,7 +208,8 @@ class _DistributionChecker:
                 "SELECT CAST(i.{date} AS date) AS day, count(*) AS sales FROM {sales} AND {dated} "
                 "GROUP BY CAST(i.{date} AS date)"
             )
-            weights = hours_on_days({row.day: row.sales for row in days}, self._zone, weights)
+            counts = {row.day: row.sales for row in days}
+            weights = hour_weights_of_days(counts, self._zone, weights)
         return self._check("hours of the day", seen, dict(enumerate(weights)))
 
     def baskets(self) -> Check:

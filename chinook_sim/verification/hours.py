@@ -1,4 +1,4 @@
-"""How many of the sales of a day are expected in each hour of its clocks."""
+"""The hours in which sales of a day are expected, where clocks are changed on that day."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, tzinfo
 
-__all__ = ["hours_on", "hours_on_days"]
+__all__ = ["hour_weights", "hour_weights_of_days"]
 
 
-def hours_on(day: date, zone: tzinfo | None, weights: Sequence[float]) -> list[float]:
-    """Return the weights of the hours of a day, with those moved that the clocks skip.
+def hour_weights(day: date, zone: tzinfo | None, weights: Sequence[float]) -> list[float]:
+    """Return the weights of the hours of a day; that of a skipped hour moves to another hour.
 
     Args:
         day: the day.
@@ -24,7 +24,7 @@ def hours_on(day: date, zone: tzinfo | None, weights: Sequence[float]) -> list[f
     Returns:
         24 weights, with the same sum.
     """
-    # Near the first and the last day there are moments without a time in some zones.
+    # Near year 1 and year 9999 some moments have no local time.
     if zone is None or not MINYEAR < day.year < MAXYEAR:
         return list(weights)
     noon = datetime.combine(day, time(12))
@@ -44,7 +44,9 @@ def hours_on(day: date, zone: tzinfo | None, weights: Sequence[float]) -> list[f
     return moved
 
 
-def hours_on_days(sales: Mapping[date, int], zone: tzinfo, weights: Sequence[float]) -> list[float]:
+def hour_weights_of_days(
+    sales: Mapping[date, int], zone: tzinfo, weights: Sequence[float]
+) -> list[float]:
     """Return the weights of the hours of several days together, each with its number of sales.
 
     Args:
@@ -55,5 +57,5 @@ def hours_on_days(sales: Mapping[date, int], zone: tzinfo, weights: Sequence[flo
     Returns:
         24 weights; those given if there are no days.
     """
-    days = [[count * it for it in hours_on(day, zone, weights)] for day, count in sales.items()]
+    days = [[count * it for it in hour_weights(day, zone, weights)] for day, count in sales.items()]
     return [math.fsum(hour) for hour in zip(*days, strict=True)] or list(weights)

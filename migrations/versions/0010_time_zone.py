@@ -104,7 +104,7 @@ def names_in(here: RevisionContext) -> dict[str, str]:
     names: dict[str, str] = revision_of("0007").names_in(here)
     second = "floor(random() * 86400)::integer"
     if _zoned(here):
-        # One that the clocks skip becomes another of the day: see `chinook_sim.dates.skip_gaps`.
+        # One that the clocks skip becomes another of the day: as in `dates.move_out_of_gaps`.
         # The condition makes it one for each sale.
         second = (
             "(SELECT CASE WHEN kept < 86400 THEN kept ELSE 2 * drawn - kept END FROM "

@@ -361,12 +361,12 @@ def test_a_file_states_what_recognition_cannot_know(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[Customers]\ntable = 'x'", "no table 'Customers'; the tables are "),
+        ("[Customers]\ntable = 'x'", "unknown table 'Customers'; the tables are "),
         ("[Customer]\nId = 'x'", "Customer has no column 'Id'; it has CustomerId, FirstName"),
         ("[Customer]\nCustomerId = 3", "Customer.CustomerId must be a name, got 3"),
         ("[Customer]\ntable = ''", "Customer.table must be a name, got ''"),
         ("Customer = 'x'", "Customer must be a section [Customer], got 'x'"),
-        ("[Customer]\nFax = 'x'\nPhone = 'x'", "Customer has 'x' for two columns"),
+        ("[Customer]\nFax = 'x'\nPhone = 'x'", "two columns of Customer have the name 'x'"),
         ("[Customer", "not TOML"),
         ("#" * 100_001, "larger than 100,000 bytes"),
         (None, "cannot be read: No such file or directory"),
@@ -446,9 +446,9 @@ def test_a_foreign_key_to_another_table_is_named(shop: ChinookDatabase, command:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[Customer]\ntable = 'nope'", "states Customer = 'nope', and this database has no such t"),
-        ("[Invoice]\nInvoiceId = 'nope'", "states Invoice.InvoiceId = 'nope', and this database "),
-        ("[Album]\ntable = 'nope'", "states Album = 'nope', and this database has no such table"),
+        ("[Customer]\ntable = 'nope'", "names 'nope' as Customer, but this database has no such t"),
+        ("[Invoice]\nInvoiceId = 'nope'", "names 'nope' as Invoice.InvoiceId, but this database "),
+        ("[Album]\ntable = 'nope'", "names 'nope' as Album, but this database has no such table"),
     ],
 )
 def test_a_wrong_map_is_named(

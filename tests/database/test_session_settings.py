@@ -222,7 +222,7 @@ def test_a_database_that_takes_no_writes_is_refused_in_one_line(
     configure(shop, [("default_transaction_read_only", "on")])
     done = command("generate", "5", DATABASE_URL=shop.text)
     assert done.returncode == 4
-    assert "read-only transaction; the database takes no writes" in done.stderr
+    assert "read-only transaction; the database is read-only" in done.stderr
     assert done.stderr.count("\n") == 1
     assert command("status", DATABASE_URL=shop.text).returncode == 0
     with shop.engine.connect() as connection, pytest.raises(DBAPIError, match="read-only"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from chinook_sim import InvalidInput, SaleFactory, generate_d1, invoice_history, recognise
-from chinook_sim.dates import DAY_SECONDS, skip_gaps
+from chinook_sim.dates import DAY_SECONDS, move_out_of_gaps
 from support.cases import VARIANTS, on_variants
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def test_times_that_clocks_skip_are_moved_as_a_round_trip_does(
     zone: str, day: date, back: int
 ) -> None:
     seconds = np.arange(-back * DAY_SECONDS, DAY_SECONDS, 600)
-    moved = skip_gaps(seconds, day, ZoneInfo(zone), days_before=back)
+    moved = move_out_of_gaps(seconds, day, ZoneInfo(zone), days_before=back)
     midnight = datetime.combine(day, time())
     naive = [midnight + timedelta(seconds=int(it)) for it in seconds]
     there = [it.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) for it in naive]
@@ -53,7 +53,7 @@ def test_times_that_clocks_skip_are_moved_as_a_round_trip_does(
 @pytest.mark.parametrize("day", [date.min + timedelta(days=8), date(9999, 12, 30)])
 def test_the_first_and_last_days_are_no_exception(day: date) -> None:
     seconds = np.arange(-7 * DAY_SECONDS, DAY_SECONDS, 3600)
-    assert (skip_gaps(seconds, day, ZoneInfo(PARIS), days_before=7) == seconds).all()
+    assert (move_out_of_gaps(seconds, day, ZoneInfo(PARIS), days_before=7) == seconds).all()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_first_and_last_days_are_no_exception(day: date) -> None:
 )  # fmt: skip
 def test_a_time_that_is_skipped_about_midnight_stays_one_of_its_day(zone: str, day: date) -> None:
     seconds = np.arange(DAY_SECONDS)
-    moved = skip_gaps(seconds, day, ZoneInfo(zone))
+    moved = move_out_of_gaps(seconds, day, ZoneInfo(zone))
     assert 3500 < np.count_nonzero(moved != seconds) <= 3600
     assert moved.min() >= 0
     assert moved.max() < DAY_SECONDS

@@ -143,7 +143,7 @@ def test_a_chinook_of_another_spelling_is_refused(shop: ChinookDatabase, command
     before = shop.dump()
     done = command("init", "--spelling", other, DATABASE_URL=shop.text)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"Error: this Chinook is spelled {there}, not {other}")
+    assert done.stderr.startswith(f"Error: this Chinook has {there} names, not {other} names")
     assert done.stderr.count("\n") == 1
     assert shop.dump() == before
     done = command("init", "--spelling", there, "--json", DATABASE_URL=shop.text)
@@ -168,7 +168,7 @@ def test_a_copy_of_another_spelling_is_refused(
     there, other = spellings(shape)
     done = command("init", "--from", "source", "--spelling", other, DATABASE_URL=shop.text)
     assert done.returncode == 2, done.stderr
-    assert f"Error: this Chinook is spelled {there}, not {other}" in done.stderr
+    assert f"Error: this Chinook has {there} names, not {other} names" in done.stderr
     if shape.postgresql:
         assert tables(shop) == set()
     else:
