@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BigInteger, case, cast, func, literal, literal_column, select
+from sqlalchemy import BigInteger, case, cast, func, literal, select
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import RunKind
 from chinook_sim.ledger.invoice_ranges import ranges_of
 from chinook_sim.ledger.request import ONCE
-from chinook_sim.ledger.streams import STREAM_LENGTH
+from chinook_sim.ledger.streams import STREAM_IN_KEY
 from chinook_sim.models import RUN
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def latest_runs(
     ids = ranges_of(connection, [row.run_id for row in single])
     streams = connection.execute(
         select(
-            _STREAM,
+            STREAM_IN_KEY,
             literal(RunKind.LIVE.value),
             literal(None),
             func.max(RUN.c.day),
@@ -110,7 +110,7 @@ def latest_runs(
             case((func.count() == func.count(RUN.c.undone_at), func.max(RUN.c.undone_at))),
         )
         .where(*selected, RUN.c.kind == RunKind.LIVE)
-        .group_by(_STREAM)
+        .group_by(STREAM_IN_KEY)
         .order_by(func.max(RUN.c.created_at).desc())
         .limit(limit)
     )
@@ -144,19 +144,13 @@ def count_listings(
 ) -> int:
     """Return how many rows `latest_runs` would return without a limit."""
     single = func.count(case((RUN.c.kind != RunKind.LIVE, 1)))
-    streams = func.count(case((RUN.c.kind == RunKind.LIVE, _STREAM)).distinct())
+    streams = func.count(case((RUN.c.kind == RunKind.LIVE, STREAM_IN_KEY)).distinct())
     return int(connection.scalar(select(single + streams).where(*_selected(day, kinds))) or 0)
 
 
 def count_runs(connection: Connection) -> int:
     """Return the number of runs in the ledger, undone runs and each run of a stream included."""
     return int(connection.scalar(select(func.count()).where(RUN.c.kind != RunKind.BASELINE)) or 0)
-
-
-# Literals, because PostgreSQL does not recognise two parameters of one value as the same.
-_STREAM: ColumnElement[str] = func.substr(
-    RUN.c.key, literal_column("1"), literal_column(str(STREAM_LENGTH))
-)
 
 
 def _selected(day: date | None, kinds: Sequence[str]) -> list[Any]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.kinds import RunKind
@@ -19,18 +19,41 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 
-__all__ = ["STREAM", "STREAM_LENGTH", "runs_of_stream", "stream_name", "stream_of"]
+__all__ = [
+    "STREAM_IN_KEY",
+    "may_be_stream",
+    "new_stream_name",
+    "runs_of_stream",
+    "stream_in",
+    "stream_of",
+]
 
-STREAM = "live-"
-"""The prefix of a stream's name. The key of a run is the name and the run's number in it."""
+_PREFIX = "live-"
+"""What a stream's name begins with. The key of a run is the name, a slash and a number."""
 
-STREAM_LENGTH = len(STREAM) + 8
-"""Characters of a stream's name."""
+_DIGITS = 8
+"""Hexadecimal digits after the prefix."""
+
+# Literals, because PostgreSQL does not recognise two parameters of one value as the same.
+STREAM_IN_KEY: ColumnElement[str] = func.substr(
+    RUN.c.key, literal_column("1"), literal_column(str(len(_PREFIX) + _DIGITS))
+)
+"""The name of the stream that a run of kind `live` is of, as an expression."""
 
 
-def stream_name() -> str:
+def new_stream_name() -> str:
     """Return a new name for a stream."""
-    return f"{STREAM}{uuid4().hex[: STREAM_LENGTH - len(STREAM)]}"
+    return f"{_PREFIX}{uuid4().hex[:_DIGITS]}"
+
+
+def stream_in(row: Row[Any]) -> str | None:
+    """Return the name of the stream that a run is of; None if it is of none."""
+    return row.key.split("/")[0] if row.kind == RunKind.LIVE else None
+
+
+def may_be_stream(given: str) -> bool:
+    """Return whether a text begins like the name of a stream."""
+    return given.startswith(_PREFIX)
 
 
 class Stream(NamedTuple):
@@ -49,9 +72,9 @@ def stream_of(connection: Connection, name: str) -> Stream:
     Raises:
         InvalidInput: there is no stream of that name.
     """
-    if not re.fullmatch(f"{STREAM}[0-9a-f]{{{STREAM_LENGTH - len(STREAM)}}}", name):
+    if not re.fullmatch(f"{_PREFIX}[0-9a-f]{{{_DIGITS}}}", name):
         raise InvalidInput(
-            f"invalid stream {name[:40]!r}: give the complete name, such as {STREAM}3f9a1c2e; "
+            f"invalid stream {name[:40]!r}: give the complete name, such as {_PREFIX}3f9a1c2e; "
             "`chinook-sim status` lists them"
         )
     made = (func.coalesce(func.sum(RUN.c[it]), 0) for it in ("sales", "lines", "revenue"))

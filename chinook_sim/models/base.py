@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
@@ -40,6 +41,7 @@ __all__ = [
     "LedgerMoney",
     "Money",
     "Timestamp",
+    "amount_text",
     "chinook_column",
     "foreign_key",
     "foreign_key_index",
@@ -47,6 +49,13 @@ __all__ = [
 ]
 
 CENT = Decimal("0.01")
+
+
+@lru_cache(maxsize=4096)
+def amount_text(cents: int) -> str:
+    """Return an amount of at least 0 as a decimal number with two places."""
+    return f"{cents // 100}.{cents % 100:02d}"
+
 
 LONGEST_SHOWN = 40
 """Characters of a text that `repr` shows."""

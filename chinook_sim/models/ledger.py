@@ -28,6 +28,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from chinook_sim.models.base import Base, LedgerMoney
 
 __all__ = [
+    "CHANGE",
+    "RANGE",
+    "RUN",
     "Change",
     "CreatedTable",
     "Run",
@@ -36,7 +39,7 @@ __all__ = [
 
 
 class CreatedTable(Base):
-    """A table or sequence that a migration made, so that its downgrade takes no other away."""
+    """A table or sequence that a migration made, so that a downgrade drops no others."""
 
     __tablename__ = "chinook_sim_created_table"
 
@@ -231,7 +234,7 @@ class RunInvoices(Base):
 
 
 class Change(Base):
-    """What a run changed or took away: one row for each thing, as it was and as it became.
+    """What a run changed or deleted: one row for each thing, as it was and as it became.
 
     Of two changes of one subject, the later has the higher `change_id`. `last_line_id` is kept as
     the ids of lines that were cancelled are not given again.

@@ -22,10 +22,10 @@ from chinook_sim.ledger.invoice_ranges import changed_by, of_runs, run_contains_
 from chinook_sim.ledger.keys import require_ledger
 from chinook_sim.ledger.listing import find_key, find_run, find_runs, in_backfill, of_day
 from chinook_sim.ledger.recording import mark_undone
-from chinook_sim.ledger.streams import STREAM, runs_of_stream, stream_of
+from chinook_sim.ledger.streams import may_be_stream, runs_of_stream, stream_in, stream_of
 from chinook_sim.models import Change, Run
 from chinook_sim.operations.align import move_back
-from chinook_sim.operations.undo_runs import RUN_LABEL_COLUMNS, RunUndoing, refused, stream_in
+from chinook_sim.operations.undo_runs import RUN_LABEL_COLUMNS, RunUndoing, refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +144,7 @@ def undo(
         elif backfill:
             chosen = in_backfill(*backfill)
             what = f"no day from {backfill[0]} to {backfill[1]} was made by backfill or with once"
-        elif run is not None and run.lower().startswith(STREAM):
+        elif run is not None and may_be_stream(run.lower()):
             return _undo_stream(session, connection, chinook, run.lower(), limit)
         else:
             row = find_key(connection, str(key)) if run is None else find_run(connection, run)

@@ -13,8 +13,9 @@ from chinook_sim.database.expressions import in_range
 from chinook_sim.database.foreign_keys import references
 from chinook_sim.database.skipped_rows import delete_rows
 from chinook_sim.errors import UndoRefused
-from chinook_sim.kinds import SUBJECTS, ChangeKind, RunKind
+from chinook_sim.kinds import SUBJECTS, ChangeKind
 from chinook_sim.ledger.invoice_ranges import changed_by, invoices_of, of_runs
+from chinook_sim.ledger.streams import stream_in
 from chinook_sim.models import (
     Change,
     Invoice,
@@ -39,18 +40,13 @@ if TYPE_CHECKING:
     from chinook_sim.database.schema import Chinook
     from chinook_sim.kinds import Subject
 
-__all__ = ["RUN_LABEL_COLUMNS", "RunUndoing", "refused", "stream_in"]
+__all__ = ["RUN_LABEL_COLUMNS", "RunUndoing", "refused"]
 
 NAMED = 10
 """Runs that an error message names."""
 
 RUN_LABEL_COLUMNS = [Run.__table__.c[name] for name in ("run_id", "kind", "key")]
 """What an error message needs to know of a run."""
-
-
-def stream_in(row: Row[Any]) -> str | None:
-    """Return the name of the stream that a run is of."""
-    return row.key.split("/")[0] if row.kind == RunKind.LIVE else None
 
 
 def refused(

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SqlFunction",
+    "check_ledger_schema",
+    "check_spelling",
     "head",
     "include_object",
     "read_functions",

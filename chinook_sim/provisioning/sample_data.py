@@ -29,6 +29,7 @@ from chinook_sim.models import (
     Track,
     playlist_track,
 )
+from chinook_sim.models.base import amount_text
 from chinook_sim.provisioning.sample_titles import media_format, title_of
 from chinook_sim.provisioning.vocabulary import (
     ALBUMS,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from faker import Faker
     from sqlalchemy import Table
 
-__all__ = ["MAX_SCALE", "Row", "rows"]
+__all__ = ["EARLIEST", "MAX_SCALE", "Row", "rows"]
 
 MAX_SCALE = 1_000
 """Beyond this the stand-in would have more than fifteen million rows."""
@@ -276,7 +277,7 @@ class _Shop:
             customer = turn.pop()
             day = last - FIVE_YEARS * (count - 1 - invoice) // (count - 1)
             yield (
-                invoice + 1, customer[0], _midnight(day), *customer[4:9], _amount(next(totals)),
+                invoice + 1, customer[0], _midnight(day), *customer[4:9], amount_text(next(totals)),
             )  # fmt: skip
 
     def lines(self) -> Iterator[Row]:
@@ -285,7 +286,7 @@ class _Shop:
         for invoice, basket in enumerate(self._baskets(), 1):
             for track in basket:
                 line += 1
-                yield line, invoice, track, _amount(self._cents(track)), 1
+                yield line, invoice, track, amount_text(self._cents(track)), 1
 
     def _baskets(self) -> Iterator[list[int]]:
         # Made anew for totals and for lines, rather than kept.
@@ -309,7 +310,3 @@ def _shares(rng: random.Random, total: int, parts: int, *, least: int) -> list[i
 
 def _midnight(day: date) -> str:
     return f"{day} 00:00:00"
-
-
-def _amount(cents: int) -> str:
-    return f"{cents // 100}.{cents % 100:02d}"

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chinook_sim.database.backends import backend_for
-from chinook_sim.database.identifiers import json_value, literal
+from chinook_sim.database.identifiers import json_value, literal, sql_text
 from chinook_sim.verification.sale_columns import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
 
-__all__ = ["Dialect", "dialect_of"]
+__all__ = ["Dialect", "dialect_of", "executable"]
 
 
 class Dialect(Protocol):
@@ -242,3 +242,12 @@ class _SQLite:
 
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": _PostgreSQL(), "sqlite": _SQLite()}
+
+
+def executable(connection: Connection, statement: str) -> TextClause:
+    """Return a statement as `sql_text` does, for a driver that takes % for a parameter, too."""
+    found = sql_text(statement)
+    # pg8000 reads percent signs only if there are parameters.
+    if connection.dialect.driver == "pg8000" and found.compile().params:
+        return sql_text(statement.replace("%", "%%"))
+    return found

@@ -13,8 +13,8 @@ from chinook_sim.database.privileges import lacking
 from chinook_sim.database.session_settings import pinned
 from chinook_sim.errors import DatabaseUnavailable
 from chinook_sim.models import Change, Customer, Invoice, InvoiceLine, Run, RunInvoices, Track
-from chinook_sim.verification.dialect import dialect_of
-from chinook_sim.verification.sales import executable, stream
+from chinook_sim.verification.dialect import dialect_of, executable
+from chinook_sim.verification.sales import stream
 from chinook_sim.verification.statements import OF_LINES
 
 if TYPE_CHECKING:

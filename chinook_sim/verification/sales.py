@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chinook_sim.database.identifiers import plain, quoted, sql_text
+from chinook_sim.database.identifiers import plain, quoted
 from chinook_sim.models import Invoice, InvoiceLine
-from chinook_sim.verification.dialect import dialect_of
+from chinook_sim.verification.dialect import dialect_of, executable
 from chinook_sim.verification.sale_columns import Sales, integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Connection, Row, TextClause
+    from sqlalchemy import Connection, Row
 
 __all__ = ["kept_sales", "read_sales", "stream"]
 
@@ -58,15 +58,6 @@ def read_sales(
             codes = list(billing[0])
         columns = [integers(column) for column in (ids, customers, moments, exact, totals, codes)]
         yield Sales._make([*columns, *lines.of(columns[0])])
-
-
-def executable(connection: Connection, statement: str) -> TextClause:
-    """Return a statement as `sql_text` does, for a driver that takes % for a parameter, too."""
-    found = sql_text(statement)
-    # pg8000 reads percent signs only if there are parameters.
-    if connection.dialect.driver == "pg8000" and found.compile().params:
-        return sql_text(statement.replace("%", "%%"))
-    return found
 
 
 def stream(

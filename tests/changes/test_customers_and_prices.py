@@ -23,7 +23,6 @@ from chinook_sim import (
     generate_d1,
     recognise,
     simulate_changes,
-    undo,
 )
 from chinook_sim.sampling.people import COUNTRIES, FURTHER, People, make_faker
 from chinook_sim.verification import verify_all, verify_day
@@ -35,6 +34,7 @@ from support.cases import (
     on_two_postgresql_shapes,
 )
 from support.chinook_variants import TABLES
+from support.runs import take_back
 
 if TYPE_CHECKING:
     from chinook_sim.sales.summary import BatchSummary
@@ -49,11 +49,6 @@ BILLED = "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], [Bi
 def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
-
-
-def take_back(shop: ChinookDatabase, run: str | None) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, run or "")
 
 
 def failed(shop: ChinookDatabase, day: date | None = DAY) -> list[str]:

@@ -36,6 +36,7 @@ from support.cases import (
     on_variants,
 )
 from support.chinook_variants import TRACKS
+from support.runs import take_back
 from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -56,11 +57,6 @@ def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
 def change(shop: ChinookDatabase, **wanted: Any) -> BatchSummary:
     with Session(shop.engine) as session, session.begin():
         return simulate_changes(session, **{"day": DAY, "seed": 8, **wanted})
-
-
-def take_back(shop: ChinookDatabase, run: str | None) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, run or "")
 
 
 def sales(shop: ChinookDatabase) -> dict[str, list[tuple[Any, ...]]]:

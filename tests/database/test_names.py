@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from chinook_sim import SaleFactory, align, backfill, generate_d1, live, recognise, undo
+from chinook_sim import SaleFactory, align, backfill, generate_d1, live, recognise
 from chinook_sim.database.identifiers import printing, sql_text
 from chinook_sim.database.privileges import missing_grants, required_privileges
 from chinook_sim.errors import MigrationRefused
@@ -29,6 +29,7 @@ from support.cases import DRIVERS, alternating_versions, on_variants
 from support.chinook_variants import SHAPES, TABLES, build_postgresql
 from support.databases import ChinookDatabase
 from support.postgres_server import MAJORS
+from support.runs import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,11 +139,6 @@ def sell(shop: ChinookDatabase) -> None:
     """Make sales that later batches may change."""
     with Session(shop.engine) as session, session.begin():
         generate_d1(session, 30, day=DAY - timedelta(days=1), seed=7)
-
-
-def take_back(shop: ChinookDatabase, run: str) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, run)
 
 
 def failed(shop: ChinookDatabase, *, day: bool = True) -> list[str]:

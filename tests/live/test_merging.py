@@ -24,6 +24,7 @@ from chinook_sim.verification.as_made import AS_MADE
 from chinook_sim.verification.distribution import verify_shape
 from support.cases import on_both_databases, on_one_postgresql
 from support.pgbouncer import wired
+from support.runs import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +109,6 @@ def told(shop: ChinookDatabase) -> Any:
     assert [it for it in checks if not it.passed] == []
     # How many runs there are is said as well.
     return [(it.name, it.figure) for it in checks if it.name != AS_MADE], listed
-
-
-def take_back(shop: ChinookDatabase, run: str) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, run)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from chinook_sim.operations import undo as undoing
 from chinook_sim.verification import verify_all
 from support.cases import on_both_databases
 from support.live_streams import StepClock, sell
+from support.runs import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 def stream_name(batches: Sequence[LiveBatch]) -> str:
     return str(batches[0].made.key).split("/")[0]
-
-
-def take_back(shop: ChinookDatabase, run: str) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, run)
 
 
 @on_both_databases

@@ -1,4 +1,4 @@
-"""The wheel and the sdist carry the migrations, and an installed wheel works."""
+"""The wheel and the sdist carry the migrations, and the wheel, built from the sdist, works."""
 
 from __future__ import annotations
 

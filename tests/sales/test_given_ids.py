@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.orm import Session
 
-from chinook_sim import SaleFactory, generate_d1, live, simulate_changes, undo
+from chinook_sim import SaleFactory, generate_d1, live, simulate_changes
 from support.cases import (
     DatabaseVariant,
     on_both_databases,
@@ -18,6 +18,7 @@ from support.cases import (
     one_of_each,
 )
 from support.chinook_variants import SHAPES
+from support.runs import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,11 +58,6 @@ class Given:
             assert not new or min(new) > max(self._known[table]), table
             self._known[table] |= new
         return result
-
-
-def take_back(shop: ChinookDatabase, run: str | None) -> None:
-    with Session(shop.engine) as session, session.begin():
-        undo(session, str(run))
 
 
 def without_sequences(shop: ChinookDatabase) -> None:

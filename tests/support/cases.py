@@ -83,12 +83,10 @@ def on_variants(chosen: list[DatabaseVariant]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("shop", parameters(chosen), indirect=True)
 
 
-on_all_migrated = on_variants(cases(migrated=True))
 on_all_unmigrated = on_variants(cases())
 # One server will do where processes are started; test_generate_everywhere.py runs on both.
 on_all_unmigrated_but_16 = on_variants([case for case in cases() if case.major != 16])
 on_all_postgresql_migrated = on_variants([case for case in cases(migrated=True) if case.major])
-on_all_postgresql_unmigrated = on_variants([case for case in cases() if case.major])
 
 # For what takes long.
 _MIGRATED, _UNMIGRATED = alternating_versions(migrated=True), alternating_versions()

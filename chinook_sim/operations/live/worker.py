@@ -25,7 +25,7 @@ from chinook_sim.dates import bounds
 from chinook_sim.errors import FOREIGN_KEY, LOCK_NOT_AVAILABLE, BatchFailed
 from chinook_sim.kinds import ChangeCounts, RunKind
 from chinook_sim.ledger.commit_outcome import server_transaction_of
-from chinook_sim.ledger.streams import stream_name
+from chinook_sim.ledger.streams import new_stream_name
 from chinook_sim.operations.live.connection import LiveConnection, PendingCommit
 from chinook_sim.operations.live.merger import RunMerger
 from chinook_sim.operations.live.schema_cache import SchemaCache
@@ -113,7 +113,7 @@ class Worker:
         self._connection = LiveConnection(connect, self._time, say, self._count_waiting)
         self._cache = SchemaCache(clock)
         self._merger = RunMerger(self._connection, self._cache, prepare, say)
-        self.name = stream_name()
+        self.name = new_stream_name()
         self.open = False
         self.left_out = self.waiting = 0
         self._reported_lost = self._reported_left_out = 0

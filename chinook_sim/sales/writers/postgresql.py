@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from chinook_sim.database.copying import copying
 from chinook_sim.database.identifiers import quoted, sql_text
 from chinook_sim.database.skipped_rows import check_written
 from chinook_sim.models import Invoice, InvoiceLine, RunInvoices
+from chinook_sim.models.base import amount_text
 from chinook_sim.sales.id_allocation import allocate
 from chinook_sim.sales.id_ranges import IdRanges
 from chinook_sim.sales.writers.slices import numbered, recorded_ranges, timestamps
@@ -104,7 +104,7 @@ class CopyWriter:
 
 def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:
     return "".join(
-        f"{invoice}\t{customer}\t{moment}\t{billing[position]}\t{_amount(cents)}\n"
+        f"{invoice}\t{customer}\t{moment}\t{billing[position]}\t{amount_text(cents)}\n"
         for invoice, customer, moment, position, cents in zip(
             ids,
             batch.customer_ids.tolist(),
@@ -118,16 +118,11 @@ def _invoice_text(batch: SaleBatch, ids: list[int], billing: list[str]) -> str:
 
 def _line_text(batch: SaleBatch, ids: list[int], owners: list[int]) -> str:
     return "".join(
-        f"{line}\t{invoice}\t{track}\t{_amount(cents)}\t1\n"
+        f"{line}\t{invoice}\t{track}\t{amount_text(cents)}\t1\n"
         for line, invoice, track, cents in zip(
             ids, owners, batch.track_ids.tolist(), batch.prices.tolist(), strict=True
         )
     )
-
-
-@lru_cache(maxsize=4096)
-def _amount(cents: int) -> str:
-    return f"{cents // 100}.{cents % 100:02d}"
 
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
