@@ -37,7 +37,7 @@ SEEDS_LISTED = 10
 """How many seeds the JSON lists. Only days of many separate requests have more."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Add N sales to each day of a range.")
 @click.argument("start", type=Day())
 @click.argument("end", type=Day())
 @option("--per-day", type=Count("sales per day"), metavar="N", help="Number of sales per day.")

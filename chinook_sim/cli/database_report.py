@@ -40,7 +40,7 @@ def describe_database(connection: Connection, timezone: str | None = None) -> di
 
     with pinned(connection, chinook):
         latest: ColumnElement[Any] = func.max(Invoice.invoice_date)
-        if backend_for(connection).is_file:
+        if not backend_for(connection).has_typed_columns:
             # As it is written: there may be something else than dates in SQLite.
             latest = type_coerce(latest, String)
         last = scalar(select(latest))

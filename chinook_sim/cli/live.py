@@ -46,7 +46,7 @@ LATENCY_STEP = 1.02
 """Latencies are counted in buckets; each is this factor wider than the one before."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Add sales dated now, until stopped.")
 @option(
     "--rate",
     type=Rate(),

@@ -31,7 +31,7 @@ def profile() -> None:
     """Show what a profile looks like."""
 
 
-@profile.command(cls=Command)
+@profile.command(cls=Command, short_help="Show the distributions of a profile.")
 @click.argument("shape", metavar="NAME", type=ProfileFile())
 @common_options
 def show(settings: CliContext, shape: Profile) -> None:

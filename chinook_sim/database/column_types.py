@@ -115,13 +115,13 @@ def _problems(connection: Connection, place: SchemaCandidate, table: Table) -> I
             if place.types[key_of(column.name)].generated:
                 name = quoted(connection, column.name)
                 fix = f"Run: ALTER TABLE {table_sql} ALTER COLUMN {name} DROP EXPRESSION"
-                if backend_for(connection).is_file:
+                if not backend_for(connection).has_typed_columns:
                     fix = "Recreate the table without the expression"
                 yield f"{table_sql}.{name} is generated, but must be an ordinary column. {fix}"
         for needed in place.needed[table.name]:
             name = quoted(connection, needed)
             fix = f"Run: ALTER TABLE {table_sql} ALTER COLUMN {name} SET DEFAULT <value>"
-            if backend_for(connection).is_file:
+            if not backend_for(connection).has_typed_columns:
                 fix = "Recreate the table, with a default for it or without NOT NULL"
             yield f"{table_sql}.{name} is NOT NULL and has no default. {fix}"
 
@@ -130,7 +130,7 @@ def _column_problems(
     connection: Connection, table: Table, name: str, found: ColumnType, kind: _Kind
 ) -> Iterator[str]:
     table_sql, column = quoted(connection, table), quoted(connection, name)
-    if backend_for(connection).is_file:
+    if not backend_for(connection).has_typed_columns:
         # SQLite stores a value of any type in a column, but ids must be integers.
         if kind is _IDS and "INT" not in found.name.upper():
             yield f"{table_sql}.{column} is {found.name or 'of no type'}, but must be INTEGER"

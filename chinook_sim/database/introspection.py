@@ -138,7 +138,7 @@ def find_schemas(connection: Connection) -> list[SchemaCandidate]:
     return [
         _candidate(match)
         for rows in found.values()
-        for match in match_tables(rows, stated, ignore_case=backend.is_file)
+        for match in match_tables(rows, stated, ignore_case=backend.ignores_case)
         if match.tables
     ]
 

@@ -2,9 +2,11 @@
 
 Another database is another module that implements `Backend`, an entry in `_BACKENDS`, and one in
 each table that is keyed by `Backend.name`: of writers, of snapshots, and of what a lost COMMIT
-became. The checks have a small dialect of their own. Besides, it has to be added where the database
-is chosen (`urls.DRIVERS`, `Location.path`, `engine.make_engine`), where columns and indexes differ
-(`models.base`, `models.ledger`), and to what `init --from` reads (`source_file.kind`).
+became. The checks have a small dialect of their own. It also has to be added where the database is
+chosen (`urls.DRIVERS`, `Location.path`, `engine.make_engine`), where columns, their types and
+indexes differ (`column_types`, `models.base`, `models.ledger`), to what gives ids
+(`sales.id_allocation`), to the revisions (`RevisionContext.postgresql`), and to what `init --from`
+reads (`source_file.kind`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ class Backend(Protocol):
     Attributes:
         name: SQLAlchemy's name of its dialect, by which other tables of implementations are keyed.
         is_file: whether a database is a file.
+        ignores_case: whether names that differ only in the case of letters are the same.
+        has_typed_columns: whether a column holds values of its type only, which ALTER TABLE can
+            change.
         has_schemas: whether a database has schemas, so that Chinook and ledger may be in several.
         has_roles: whether roles may lack privileges.
         locks_rows: whether rows are locked by SELECT … FOR UPDATE; otherwise there is one writer.
@@ -42,6 +47,8 @@ class Backend(Protocol):
 
     name: str
     is_file: bool
+    ignores_case: bool
+    has_typed_columns: bool
     has_schemas: bool
     has_roles: bool
     locks_rows: bool

@@ -98,6 +98,8 @@ class PostgreSQL:
 
     name = "postgresql"
     is_file = False
+    ignores_case = False
+    has_typed_columns = True
     has_schemas = True
     has_roles = True
     locks_rows = True

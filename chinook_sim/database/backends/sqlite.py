@@ -84,6 +84,8 @@ class SQLite:
 
     name = "sqlite"
     is_file = True
+    ignores_case = True
+    has_typed_columns = False
     has_schemas = False
     has_roles = False
     locks_rows = False
