@@ -118,8 +118,8 @@ def _problems(connection: Connection, place: SchemaCandidate, table: Table) -> I
                 if not backend_for(connection).has_typed_columns:
                     fix = "Recreate the table without the expression"
                 yield f"{table_sql}.{name} is generated, but must be an ordinary column. {fix}"
-        for needed in place.needed[table.name]:
-            name = quoted(connection, needed)
+        for required in place.required[table.name]:
+            name = quoted(connection, required)
             fix = f"Run: ALTER TABLE {table_sql} ALTER COLUMN {name} SET DEFAULT <value>"
             if not backend_for(connection).has_typed_columns:
                 fix = "Recreate the table, with a default for it or without NOT NULL"

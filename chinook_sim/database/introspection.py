@@ -151,7 +151,7 @@ def _candidate(match: Match) -> SchemaCandidate:
         match.names,
         match.ids,
         match.types,
-        match.needed,
+        match.required,
         match.unclear,
         match.conflict,
         on_path=rows[0].on_path,
@@ -263,10 +263,10 @@ def incomplete(places: Sequence[SchemaCandidate], stated: NameMap) -> NotAChinoo
     shown = ", ".join(missing[:MISSING_SHOWN])
     if len(missing) > MISSING_SHOWN:
         shown += f" and {len(missing) - MISSING_SHOWN} more"
-    whole = not any(place.missing([table]) for table in SALE_TABLES if place.has(table.name))
+    complete = not any(place.missing([table]) for table in SALE_TABLES if place.has(table.name))
     advice = (
         "`alembic upgrade head` creates missing tables, and alters no existing ones"
-        if whole and place.names.spelling is not None
+        if complete and place.names.spelling is not None
         else "if they have other names, state these in a file for --map"
     )
     return NotAChinook(f"incomplete Chinook: {shown} not found; {advice}", missing=missing)

@@ -35,7 +35,7 @@ class Match(NamedTuple):
         tables: the tables that were found, by the names in `models`.
         ids: where the ids of these tables come from, without those that have no key.
         types: the types of the columns that were found, by their keys in `names`.
-        needed: by table, the user's NOT NULL columns that have no default.
+        required: by table, the user's NOT NULL columns that have no default.
         unclear: by key, the columns that match equally well.
         conflict: the foreign key that rules a complete set of sale tables out, for messages.
     """
@@ -44,7 +44,7 @@ class Match(NamedTuple):
     tables: Mapping[str, TableRow]
     ids: Mapping[str, IdSource]
     types: Mapping[str, ColumnType]
-    needed: Mapping[str, Sequence[str]]
+    required: Mapping[str, Sequence[str]]
     unclear: Mapping[str, Sequence[str]]
     conflict: str | None
 
@@ -181,8 +181,8 @@ class _Matcher:
 
     def _sale_tables(self, found: dict[str, list[_Found]]) -> list[_Chosen]:
         """Return the complete sets of sale tables between which nothing decides."""
-        whole = [[it for it in found[table.name] if it.complete] for table in SALE_TABLES]
-        return self._best([{str(it.table.name): it for it in some} for some in product(*whole)])
+        complete = [[it for it in found[table.name] if it.complete] for table in SALE_TABLES]
+        return self._best([{str(it.table.name): it for it in some} for some in product(*complete)])
 
     def _with_best(self, chosen: _Chosen, candidates: list[_Found]) -> _Chosen:
         """Add the best candidate for a table; none if there are several."""
@@ -240,8 +240,8 @@ class _Matcher:
             found: what may be a table of Chinook.
             chosen: the tables that were found, not all that sales need.
         """
-        whole = [[it for it in found[table.name] if it.complete] for table in SALE_TABLES]
-        for some in product(*whole):
+        complete = [[it for it in found[table.name] if it.complete] for table in SALE_TABLES]
+        for some in product(*complete):
             candidates = {str(it.table.name): it for it in some}
             for column, referred, target in self._wrong(self._foreign_keys(candidates)):
                 return f"{column} refers to {referred}, not to {target}"
@@ -272,11 +272,11 @@ class _Matcher:
             for key, name in it.names.items()
             if key != it.table.name
         }
-        needed = {
+        required = {
             table: [
                 name
                 for name, column in it.row.columns.items()
-                if column.needed and name not in it.names.values()
+                if column.required and name not in it.names.values()
             ]
             for table, it in chosen.items()
         }
@@ -286,4 +286,4 @@ class _Matcher:
                 names = {key: spelling[key] for key in names}
         tables = {table: it.row for table, it in chosen.items()}
         unclear = {key: some for it in chosen.values() for key, some in it.unclear.items()}
-        return Match(NameMap(names), tables, ids, types, needed, unclear, conflict)
+        return Match(NameMap(names), tables, ids, types, required, unclear, conflict)

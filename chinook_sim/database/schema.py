@@ -191,13 +191,13 @@ class ColumnType(NamedTuple):
     Attributes:
         name: of the type, of a domain that of the type that it is made of; in SQLite as declared.
         scale: digits after the point of a numeric type that has a limit.
-        needed: whether an insert must give it a value.
+        required: whether an insert must give it a value.
         generated: whether it is computed from other columns, so that no value can be given.
     """
 
     name: str
     scale: int | None
-    needed: bool
+    required: bool
     generated: bool = False
 
 
@@ -243,7 +243,7 @@ class SchemaCandidate:
         names: of what was found.
         ids: where the ids of the tables come from, by their names in `models`.
         types: the types of the columns that were found, by their keys in `names`.
-        needed: by table, the user's NOT NULL columns that have no default.
+        required: by table, the user's NOT NULL columns that have no default.
         unclear: by key, the columns that match equally well.
         conflict: the foreign key that rules a complete set of sale tables out, for messages.
 
@@ -254,7 +254,7 @@ class SchemaCandidate:
     names: NameMap
     ids: Mapping[str, IdSource]
     types: Mapping[str, ColumnType]
-    needed: Mapping[str, Sequence[str]]
+    required: Mapping[str, Sequence[str]]
     unclear: Mapping[str, Sequence[str]]
     conflict: str | None
     on_path: bool

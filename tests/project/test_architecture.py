@@ -35,6 +35,15 @@ def test_every_package_stands_in_the_architecture() -> None:
     assert there <= table
 
 
+def test_no_module_is_long() -> None:
+    lengths = {
+        path.relative_to(PACKAGE.parent).as_posix(): path.read_text(encoding="utf-8").count("\n")
+        for directory in (PACKAGE, PACKAGE.parent / "migrations")
+        for path in directory.rglob("*.py")
+    }
+    assert {name for name, lines in lengths.items() if lines > 350} == set()
+
+
 def test_only_backends_ask_which_database_it_is() -> None:
     # A revision has SQL for one database or the other; see `RevisionContext.postgresql`.
     # A URL says it before there is a connection.
