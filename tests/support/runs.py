@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,8 @@ from sqlalchemy.orm import Session
 from chinook_sim import generate_d1, undo
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chinook_sim.sales.summary import BatchSummary
     from support.databases import ChinookDatabase
 
@@ -31,3 +35,9 @@ def runs(shop: ChinookDatabase) -> list[tuple[Any, ...]]:
         "SELECT run_id, kind, key, sales, undone_at IS NOT NULL FROM chinook_sim_run "
         "WHERE kind <> 'baseline' ORDER BY created_at, last_invoice_id"
     )
+
+
+def count_invoices(path: Path) -> int:
+    """Return how many invoices a SQLite file with CamelCase names has."""
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute('SELECT count(*) FROM "Invoice"').fetchone()[0])
