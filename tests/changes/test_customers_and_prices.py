@@ -1,18 +1,13 @@
-"""The shop changes between two days of sales: people sign up and move, prices change."""
+"""People who sign up or move, and prices that change: what runs do, and undo."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from chinook_sim import (
@@ -20,12 +15,9 @@ from chinook_sim import (
     NoLedger,
     Track,
     UndoRefused,
-    generate_d1,
     recognise,
     simulate_changes,
 )
-from chinook_sim.sampling.people import COUNTRIES, FURTHER, People, make_faker
-from chinook_sim.verification import verify_all, verify_day
 from support.cases import (
     on_both_databases,
     on_each_shape,
@@ -33,6 +25,7 @@ from support.cases import (
     on_three_shapes,
     on_two_postgresql_shapes,
 )
+from support.changes import DAY, addresses, failed, make, prices
 from support.chinook_variants import TABLES
 from support.runs import take_back
 
@@ -41,32 +34,7 @@ if TYPE_CHECKING:
     from support.command import Command
     from support.databases import ChinookDatabase
 
-DAY = date(2026, 1, 31)
-LIVES = "[Address], [City], [State], [Country], [PostalCode]"
 BILLED = "[BillingAddress], [BillingCity], [BillingState], [BillingCountry], [BillingPostalCode]"
-
-
-def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
-    with Session(shop.engine) as session, session.begin():
-        return generate_d1(session, n, **{"day": DAY, "seed": 7, **wanted})
-
-
-def failed(shop: ChinookDatabase, day: date | None = DAY) -> list[str]:
-    with shop.engine.connect() as connection:
-        checks = verify_all(connection) if day is None else verify_day(connection, day)
-    return [check.name for check in checks if not check.passed]
-
-
-def prices(shop: ChinookDatabase) -> dict[int, int]:
-    """Price of each track, in cents."""
-    return {
-        track: round(price * 100)
-        for track, price in shop.rows("SELECT [TrackId], [UnitPrice] FROM [Track]")
-    }
-
-
-def addresses(shop: ChinookDatabase) -> dict[int, tuple[Any, ...]]:
-    return {row[0]: row[1:] for row in shop.rows(f"SELECT [CustomerId], {LIVES} FROM [Customer]")}
 
 
 def sold(shop: ChinookDatabase, made: BatchSummary) -> list[tuple[int, int]]:
@@ -160,36 +128,6 @@ def test_a_price_changes_between_the_price_points_and_old_lines_keep_theirs(
     assert failed(shop) == failed(shop, DAY + timedelta(days=1)) == []
 
 
-@on_three_shapes
-def test_verify_knows_the_price_that_was_valid(shop: ChinookDatabase) -> None:
-    first = make(shop, 60)
-    before = prices(shop)
-    make(shop, 0, seed=8, price_changes=len(before))
-    after = prices(shop)
-    line, track = shop.rows(
-        "SELECT [InvoiceLineId], [TrackId] FROM [InvoiceLine] "
-        f"WHERE [InvoiceId] = {first.invoice_ids[0]}"
-    )[0]
-    assert failed(shop) == []
-    # The price of today on a line of yesterday.
-    shop.execute(
-        f"UPDATE [InvoiceLine] SET [UnitPrice] = {after[track] / 100} "
-        f"WHERE [InvoiceLineId] = {line}"
-    )
-    assert "unit prices valid at the time of the sale" in failed(shop)
-    shop.execute(
-        f"UPDATE [InvoiceLine] SET [UnitPrice] = {before[track] / 100} "
-        f"WHERE [InvoiceLineId] = {line}"
-    )
-    assert failed(shop) == []
-    # And the price of yesterday on a line of today.
-    second = make(shop, 20, seed=9)
-    shop.execute(
-        f"UPDATE [InvoiceLine] SET [UnitPrice] = 5.55 WHERE [InvoiceId] = {second.invoice_ids[3]}"
-    )
-    assert "unit prices valid at the time of the sale" in failed(shop)
-
-
 @on_each_shape
 def test_everything_at_once_is_undone_exactly(shop: ChinookDatabase) -> None:
     make(shop, 30)
@@ -250,86 +188,6 @@ def test_who_moved_again_by_hand_is_not_moved_back(shop: ChinookDatabase) -> Non
         take_back(shop, made.run_id)
 
 
-CUSTOMERS = "changed customers match the ledger"
-PRICES = "changed prices match the ledger"
-
-
-def subjects(shop: ChinookDatabase, kind: str) -> list[int]:
-    """Ids of what was changed in some way."""
-    found = shop.rows(f"SELECT subject_id FROM chinook_sim_change WHERE kind = '{kind}' ORDER BY 1")
-    return [row[0] for row in found]
-
-
-@on_both_databases
-@pytest.mark.parametrize("kind", ["move", "sign-up"])
-def test_verify_finds_an_edited_address(shop: ChinookDatabase, kind: str) -> None:
-    make(shop, moves=3, new_customers=2)
-    assert failed(shop) == failed(shop, None) == []
-    customer = subjects(shop, kind)[0]
-    for edited in ("[City] = 'Elsewhere'", "[Address] = NULL", "[State] = 'XY'"):
-        with shop.engine.connect() as connection:
-            statement = f"UPDATE [Customer] SET {edited} WHERE [CustomerId] = {customer}"
-            connection.execute(text(shop.sql(statement)))
-            for checks in (verify_day(connection, DAY), verify_all(connection)):
-                assert [check.name for check in checks if not check.passed] == [CUSTOMERS]
-            connection.rollback()
-
-
-@on_three_shapes
-def test_verify_sees_that_a_price_is_another(shop: ChinookDatabase) -> None:
-    make(shop, price_changes=10)
-    track = subjects(shop, "price")[0]
-    before = prices(shop)[track] / 100
-    shop.execute(f"UPDATE [Track] SET [UnitPrice] = 2.49 WHERE [TrackId] = {track}")
-    assert PRICES in failed(shop)
-    assert failed(shop, None) == [PRICES]
-    # Tracks and customers that the day's runs did not change are no matter of that day.
-    make(shop, day=DAY + timedelta(days=1))
-    assert PRICES not in failed(shop, DAY + timedelta(days=1))
-    shop.execute(f"UPDATE [Track] SET [UnitPrice] = {before} WHERE [TrackId] = {track}")
-    assert failed(shop) == failed(shop, None) == []
-
-
-@on_both_databases
-@pytest.mark.slow(reason="verifies everything six times")
-def test_who_changes_again_is_as_the_last_run_left_it(shop: ChinookDatabase) -> None:
-    first = make(shop, moves=12, price_changes=40, new_customers=2)
-    then = DAY + timedelta(days=1)
-    second = make(shop, seed=8, day=then, moves=14, price_changes=40)
-    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
-    third = make(shop, seed=9, day=then, price_changes=40)
-    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
-    take_back(shop, third.run_id)
-    assert failed(shop) == failed(shop, then) == failed(shop, None) == []
-    take_back(shop, second.run_id)
-    assert failed(shop) == failed(shop, None) == []
-    take_back(shop, first.run_id)
-    assert failed(shop, None) == []
-    shop.execute("UPDATE [Track] SET [UnitPrice] = 2.49")
-    assert PRICES in failed(shop, None)
-
-
-@on_both_databases
-@pytest.mark.slow(reason="a rare order; test_model.py has any")
-def test_the_first_of_two_equal_changes_may_be_undone(shop: ChinookDatabase) -> None:
-    make(shop)
-    first = make(shop, 0, moves=3)
-    make(shop, 0, moves=3)
-    assert len(set(subjects(shop, "move"))) == 3
-    priced = make(shop, 0, price_changes=40)
-    make(shop, 0, seed=8, price_changes=40)
-    make(shop, 0, seed=9, price_changes=40)  # Of two prices, so the first again.
-    lived, cost = addresses(shop), prices(shop)
-    take_back(shop, priced.run_id)
-    take_back(shop, first.run_id)
-    assert addresses(shop) != lived
-    assert prices(shop) != cost
-    assert failed(shop) == failed(shop, None) == []
-    customer = subjects(shop, "move")[0]
-    shop.execute(f"UPDATE [Customer] SET [City] = 'Elsewhere' WHERE [CustomerId] = {customer}")
-    assert failed(shop) == failed(shop, None) == [CUSTOMERS]
-
-
 @on_both_databases
 def test_a_shop_with_one_price_gets_another_of_chinook(shop: ChinookDatabase) -> None:
     shop.execute("UPDATE [Track] SET [UnitPrice] = 0.99")
@@ -375,87 +233,6 @@ def test_prices_that_change_while_others_sell_are_known(shop: ChinookDatabase) -
     assert sum(it.price_changes for it in done) == 60
     assert failed(shop) == failed(shop, None) == []
     assert shop.value("SELECT count(*) FROM [Customer]") == 12 + 12
-
-
-def test_people_are_of_their_country() -> None:
-    people = People(7, DAY)
-    assert people.sign_up(3, "Germany") == People(7, DAY).sign_up(3, "Germany")
-    assert people.sign_up(3, "Germany") != people.sign_up(4, "Germany")
-    assert people.move(3, "Germany") != people.move(3, "Brazil")
-    known = COUNTRIES | FURTHER
-    for country in (*known, "Atlantis", None):
-        for number in range(20):
-            made = people.sign_up(number, country)
-            assert made.address.country == country
-            assert (made.address.state is not None) == (
-                known.get(country or "", (0, 0, None))[2] is not None
-            )
-            home = made.address
-            sizes = (
-                (made.first_name, 40), (made.last_name, 20), (made.phone, 24),
-                (home.address, 70), (home.city, 40), (home.postal_code, 10),
-            )  # fmt: skip
-            assert all(0 < len(value) <= most for value, most in sizes), made
-    # Letters that only Czech has.
-    names = "".join(people.sign_up(number, "Czech Republic").last_name for number in range(40))
-    assert set("řěů") & set(names)
-    # Of a country that is not known, as of the United States.
-    assert people.sign_up(3, "Atlantis")[:3] == people.sign_up(3, "USA")[:3]
-
-
-@pytest.mark.slow(reason="starts two Pythons")
-def test_a_seed_makes_the_same_people_in_every_process() -> None:
-    # Whose sets have another order, of which a process with a fixed one knows nothing.
-    line = (
-        "from datetime import date; from chinook_sim.sampling.people import *; "
-        "people = People(7, date(2026, 1, 31)); "
-        "print([(people.sign_up(3, it), people.move(3, it)) for it in COUNTRIES | FURTHER])"
-    )
-    made = {
-        subprocess.run(
-            [sys.executable, "-c", line],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(made) == 1
-
-
-@pytest.mark.parametrize(
-    ("country", "letters"),
-    [("Greece", "α"), ("Romania", "ă"), ("Slovakia", "ľ"), ("Croatia", "č"), ("Ukraine", "и"),
-     ("Mexico", "ó"), ("Colombia", "á"), ("Switzerland", "ü"), ("Japan", "市"),
-     ("South Korea", "시"), ("China", "县"), ("New Zealand", "M")],
-)  # fmt: skip
-def test_further_countries_have_a_language_of_their_own(country: str, letters: str) -> None:
-    people = People(7, DAY)
-    made = [people.sign_up(number, country) for number in range(60)]
-    assert letters in "".join(
-        f"{it.first_name}{it.address.city}{it.address.address}" for it in made
-    )
-    if country in ("Japan", "China", "South Korea"):
-        assert not any(re.search("[a-z]{2}", it.address.address + it.first_name) for it in made)
-    # Faker has something of everything for it, and takes nothing of the United States.
-    locale, customers, _ = FURTHER[country]
-    assert customers == 0
-    has = {type(it).__module__ for it in make_faker(locale).factories[0].get_providers()}
-    assert has >= {
-        f"faker.providers.{what}.{locale}" for what in ("person", "address", "phone_number")
-    }
-
-
-@pytest.mark.parametrize(
-    ("spelling", "country"),
-    [("United States", "USA"), ("US", "USA"), ("United States of America", "USA"),
-     ("UK", "United Kingdom"), ("Great Britain", "United Kingdom"),
-     ("Czechia", "Czech Republic"), ("The Netherlands", "Netherlands")],
-)  # fmt: skip
-def test_a_country_has_other_spellings(spelling: str, country: str) -> None:
-    people = People(7, DAY)
-    made, same = people.sign_up(3, spelling), people.sign_up(3, country)
-    assert made == same._replace(address=same.address._replace(country=spelling))
 
 
 @on_both_databases
