@@ -1,58 +1,29 @@
-"""What the command prints: valid JSON, errors for programs, and output that cannot be delivered."""
+"""What the command prints, and where it cannot print."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 import shlex
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
-from chinook_sim import errors, generate_d1
-from chinook_sim.cli.context import CliContext
-from chinook_sim.cli.failures import failure_of
-from chinook_sim.cli.output import OutputFailed, _wrap_line
-from chinook_sim.database.engine import make_engine, open_connection
-from chinook_sim.database.settings import find_database
-from chinook_sim.errors import BatchFailed, ChinookSimError, DatabaseUnavailable
-from support import ROOT
-from support.cases import on_both_databases
-from support.postgres_server import Server, free_port
+from chinook_sim.cli.output import _wrap_line
+from support.command import error_of
 from support.processes import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from support.command import Answer, Command
-    from support.databases import ChinookDatabase
+    from support.command import Command
 
 PROGRAM = f"{shlex.quote(sys.executable)} -m chinook_sim"
-
 BAD = "could not be printed: Bad file descriptor"
-
 ALIKE = pytest.mark.slow(reason="starts a Python; the other commands go the same way")
-
-
-def error_of(done: Answer) -> dict[str, Any]:
-    """Return the error that a command printed as its only line."""
-    (line,) = done.stdout.splitlines()
-    error = json.loads(line)["error"]
-    assert set(error) == {"kind", "message", "exit_status", "sqlstate", "retryable"}
-    assert error["exit_status"] == done.returncode
-    assert f"Error: {error['message']}" in done.stderr.splitlines()
-    return dict(error)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
@@ -75,104 +46,6 @@ def test_bytes_that_are_no_text_come_back_in_json(stocked: Path) -> None:
     )
     assert done.returncode == 3
     assert "no file \udcff\udcf0.db" in json.loads(done.stdout)["error"]["message"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kind", "status"),
-    [
-        (("generate", "5", "--bogus", "--json"), "usage_error", 2),
-        (("bogus", "--json"), "usage_error", 2),
-        (("--json",), "usage_error", 2),
-        (("backfill", "--json"), "usage_error", 2),
-        (("status", "--kind", "bogus", "--json"), "usage_error", 2),
-        (("generate", "x", "--json"), "invalid_input", 2),
-        (("--json", "generate", "5", "--day", "today"), "invalid_input", 2),
-        (("status", "--json", "--database-url", "sqlite:///no.db"), "database_unavailable", 3),
-        (("undo", "bogus", "--json"), "invalid_input", 2),
-    ],
-)
-def test_an_error_is_one_json_object(
-    command: Command, stocked: Path, arguments: tuple[str, ...], kind: str, status: int
-) -> None:
-    done = command(*arguments)
-    assert (done.returncode, error_of(done)["kind"]) == (status, kind)
-    assert not error_of(done)["retryable"]
-
-
-def test_json_of_errors_may_come_from_the_environment(
-    command: Command, stocked: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CHINOOK_SIM_JSON", "true")
-    assert error_of(command("generate", "--bogus"))["kind"] == "usage_error"
-    assert json.loads(command("profile").stdout)["error"]["kind"] == "usage_error"
-    monkeypatch.setenv("CHINOOK_SIM_JSON", "0")
-    assert command("generate", "--bogus").stdout == ""
-    # What comes after -- is no option.
-    assert command("generate", "--bogus", "--", "--json").stdout == ""
-
-
-def test_an_error_names_the_class_of_the_library(command: Command, stocked: Path) -> None:
-    assert command("generate", "5", "--once", "--quiet").returncode == 0
-    assert error_of(command("generate", "6", "--once", "--json"))["kind"] == "key_taken"
-    with closing(sqlite3.connect(stocked)) as connection, connection:
-        connection.execute('DROP TABLE "Track"')
-    assert error_of(command("generate", "5", "--json"))["kind"] == "not_a_chinook"
-
-
-def test_what_may_pass_is_retryable(command: Command, stocked: Path) -> None:
-    with closing(sqlite3.connect(stocked, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        error = error_of(command("generate", "5", "--lock-timeout", "0.0", "--json"))
-        assert (error["kind"], error["retryable"]) == ("invalid_input", False)
-        error = error_of(command("generate", "5", "--lock-timeout", "1", "--json"))
-    assert (error["kind"], error["retryable"]) == ("batch_failed", True)
-
-
-def test_a_server_that_is_not_there_may_come(server: Server) -> None:
-    for port, retryable in ((free_port(), True), (server.port, False)):
-        url = f"postgresql://shop:hunter2@127.0.0.1:{port}/chinook"
-        location = find_database({}, option=url, directory=Path())
-        engine = make_engine(location, writing=False)
-        with pytest.raises(DatabaseUnavailable) as raised:
-            open_connection(engine, location, say=lambda _: None, timeout=0)
-        failure = failure_of(raised.value, CliContext(location=location))
-        assert (failure.kind, failure.retryable) == ("database_unavailable", retryable)
-        assert "hunter2" not in failure.message
-
-
-def test_a_failure_keeps_what_the_error_says() -> None:
-    settings = CliContext()
-    conflict = BatchFailed("no\nluck", sqlstate="40001")
-    conflict.add_note("3 of 9 days are done")
-    expected = ("batch_failed", "no luck; 3 of 9 days are done", 4, "40001", True)
-    assert failure_of(conflict, settings) == expected
-    denied = DatabaseUnavailable("denied", sqlstate="42501")
-    assert failure_of(denied, settings) == ("database_unavailable", "denied", 3, "42501", False)
-    assert failure_of(KeyError("x"), settings)[0:3:2] == ("unexpected", 4)
-    for stopped in (KeyboardInterrupt(), click.Abort()):
-        assert failure_of(stopped, settings)[0:3:2] == ("interrupted", 130)
-
-
-def tree(root: type[ChinookSimError]) -> Iterator[type[ChinookSimError]]:
-    for error in root.__subclasses__():
-        yield error
-        yield from tree(error)
-
-
-def test_every_kind_of_error_is_documented() -> None:
-    table = re.findall(
-        r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE
-    )
-    ours = [
-        error
-        for error in tree(ChinookSimError)
-        if error.__module__ in (errors.__name__, OutputFailed.__module__)
-    ]
-    assert len(ours) >= 11
-    made = [failure_of(error.__new__(error), CliContext()) for error in ours]
-    rows = {(failure.kind, str(failure.exit_status)) for failure in made}
-    others = {("usage_error", "2"), ("unexpected", "4"), ("interrupted", "130")}
-    assert set(table) == rows | others
 
 
 @pytest.mark.parametrize(
@@ -395,71 +268,3 @@ def test_long_lines_are_broken_between_words() -> None:
     assert _wrap_line("/a/long/path-with-hyphens", 10) == ["/a/long/path-with-hyphens"]
     for width in range(1, 60):
         assert " ".join(_wrap_line(line, width)).split() == line.split()
-
-
-SECONDS = re.compile(r"\d+\.\d{3} s \(\+\d+\.\d{3}\): ")
-
-
-@on_both_databases
-def test_verbose_prints_the_steps_and_their_times(command: Command, shop: ChinookDatabase) -> None:
-    wanted = ("generate", "7", "--seed", "9", "--day", "1999-05-05", "--key", "k", "-v", "--json")
-    done = command(*wanted, DATABASE_URL=shop.text)
-    assert done.returncode == 0, done.stderr
-    run = json.loads(done.stdout)["run"]
-    lines = done.stderr.splitlines()
-    assert all(SECONDS.match(line) for line in lines), lines
-    told = [SECONDS.sub("", line) for line in lines]
-    location = find_database({}, option=shop.text, directory=Path()).shown
-    kind, way = ("postgresql", "COPY") if shop.server else ("sqlite", "INSERT of rows")
-    expected = [
-        f"database: {location} \\(from DATABASE_URL\\)",
-        "attempt 1 of 4",
-        f"connected to {location}: {kind} [0-9.]+",
-        "recognised a Chinook: .* names, schema .*, ids of invoices: .*, with a ledger",
-        "read the catalogue: customers 12, tracks 40",
-        f"plan: day 1999-05-05, sales 7, seed 9, profile uniform, key k, run {run}",
-        "sampled: sales 7, lines [0-9]+",
-        f"wrote the sales by {way}",
-        "wrote the run into the ledger",
-        "committed",
-    ]
-    assert len(told) == len(expected), told
-    for line, pattern in zip(told, expected, strict=True):
-        assert re.fullmatch(pattern.replace("?", "[?]"), line), line
-    again = command(*wanted, DATABASE_URL=shop.text)
-    assert f"key k: exists as run {run}" in again.stderr
-    # Where nobody asked, nothing is told.
-    assert command("generate", "1", DATABASE_URL=shop.text).stderr == ""
-    assert command("-v", "generate", "1", "--quiet", DATABASE_URL=shop.text).stderr == ""
-
-
-def test_the_library_logs(stocked: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "chinook_sim")
-    engine = create_engine(f"sqlite:///{stocked}", poolclass=NullPool)
-    with Session(engine) as session, session.begin():
-        generate_d1(session, 3, new_customers=1)
-    named = {record.name for record in caplog.records}
-    assert named == {
-        "chinook_sim.database.introspection",
-        "chinook_sim.sales.catalogue",
-        "chinook_sim.operations.run_batch",
-    }
-    assert "changed: updates 0, cancellations 0, new_customers 1" in caplog.text
-
-
-def test_attempts_to_connect_are_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "chinook_sim")
-    url = f"postgresql://shop:hunter2@127.0.0.1:{free_port()}/chinook"
-    location = find_database({}, option=url, directory=Path())
-    times = iter([0.0, 1.0, 2.0, 99.0])
-    with pytest.raises(DatabaseUnavailable):
-        open_connection(
-            make_engine(location, writing=False),
-            location,
-            say=lambda _: None,
-            sleep=lambda _: None,
-            clock=lambda: next(times),
-        )
-    assert caplog.text.count("no connection: ") == 2
-    assert "the next attempt is in 1.0 s" in caplog.text
-    assert "hunter2" not in caplog.text

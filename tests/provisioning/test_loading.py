@@ -1,14 +1,10 @@
-"""Real Chinooks out of files: what is run, and what never is."""
+"""A Chinook that `init --from` reads: SQLite files, SQL scripts and dumps."""
 
 from __future__ import annotations
 
-import http.server
 import json
-import socket
 import sqlite3
-import threading
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,15 +13,13 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from chinook_sim.errors import BatchFailed, DatabaseUnavailable, InvalidInput
-from chinook_sim.provisioning.source_file import fetch, kind, load_sqlite, publish
+from chinook_sim.errors import BatchFailed, InvalidInput
+from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql, statements
 from support.cases import needs_real_files
 from support.chinook_variants import OTHER_NAMES, REAL, SHAPES, build_sqlite
-from support.postgres_server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from support.command import Command
@@ -33,7 +27,6 @@ if TYPE_CHECKING:
     from support.postgres_server import Server
 
 SIMILAR = pytest.mark.slow(reason="a file that differs from others in where ids come from")
-
 SCRIPT = """\
 /* A banner; with 'quotes' /* nested */ and a semicolon; */
 DROP DATABASE IF EXISTS chinook;
@@ -51,7 +44,6 @@ INSERT INTO artist (name) VALUES
     (E'it\\'s'), ('it''s -- no comment'),
     (NULL);
 """
-
 DUMP = """\
 SET statement_timeout = 0;
 SELECT pg_catalog.set_config('search_path', '', false);
@@ -344,92 +336,6 @@ def test_what_is_no_chinook_file_is_refused(tmp_path: Path, contents: bytes, sai
     path.write_bytes(contents)
     with pytest.raises(InvalidInput, match=said):
         kind(path)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[str]:
-    """A web site that has a Chinook."""
-    (tmp_path / "site").mkdir()
-    build_sqlite(SHAPES[4], tmp_path / "site" / "shop.db")
-    handler = partial(Quiet, directory=str(tmp_path / "site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-def test_a_chinook_comes_from_a_url(site: str, command: Command, tmp_path: Path) -> None:
-    done = command("init", "--from", f"{site}/shop.db", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["made"] == "copy"
-    with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
-        assert connection.execute('SELECT count(*) FROM "Invoice"').fetchone() == (30,)
-    assert command("init", "--from", f"{site}/shop.db").returncode == 2
-    assert command("generate", "5").returncode == 0
-
-
-@pytest.mark.parametrize("path", ["/nothing.db", "/shop.db/"])
-def test_a_url_without_a_chinook_is_refused(site: str, tmp_path: Path, path: str) -> None:
-    with pytest.raises(DatabaseUnavailable, match="404"):
-        fetch(site + path, tmp_path)
-
-
-def test_a_url_that_cannot_be_read_is_named_without_its_password(tmp_path: Path) -> None:
-    for url in (
-        f"http://user:hunter2@127.0.0.1:{free_port()}/x.db",
-        "http://user:hun/hunter2@127.0.0.1/x",
-        "http://localhost:9/hunter2@example.org/x.db",
-        "http://127.0.0.1/hunter2 x.db",
-    ):
-        with pytest.raises(InvalidInput) as caught:
-            fetch(url, tmp_path)
-        assert "hunter2" not in str(caught.value)
-    for url in (f"http://127.0.0.1:{free_port()}/x.db", "http://[x/y.db", "http://h:port/x"):
-        with pytest.raises(DatabaseUnavailable, match="could not be downloaded"):
-            fetch(url, tmp_path)
-    with pytest.raises(InvalidInput, match="ftp://"):
-        fetch("ftp://user:hunter2@example.org/x.db", tmp_path)
-    with pytest.raises(InvalidInput, match="no file"):
-        fetch(str(tmp_path / "nothing.sql"), tmp_path)
-    (tmp_path / "here.sql").write_text("x")
-    copied = fetch((tmp_path / "here.sql").as_uri(), tmp_path_of(tmp_path))
-    assert copied.read_text() == "x"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\nCREATE TABLE artist (name text);",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nCREATE",
-        b"this is no HTTP\r\n\r\n",
-    ],
-)
-def test_a_download_that_breaks_off_is_no_file(tmp_path: Path, answer: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.recv(4096)
-                client.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(DatabaseUnavailable, match="could not be downloaded"):
-            fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/x.sql", tmp_path)
-        thread.join()
-
-
-def tmp_path_of(path: Path) -> Path:
-    (path / "download").mkdir()
-    return path / "download"
 
 
 COUNTS = {"Artist": 275, "Album": 347, "Track": 3503, "Customer": 59, "Employee": 8, "Genre": 25,

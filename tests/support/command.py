@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -28,6 +29,16 @@ class Answer(NamedTuple):
     returncode: int
     stdout: str
     stderr: str
+
+
+def error_of(done: Answer) -> dict[str, Any]:
+    """Return the error that a command printed as its only line."""
+    (line,) = done.stdout.splitlines()
+    error = json.loads(line)["error"]
+    assert set(error) == {"kind", "message", "exit_status", "sqlstate", "retryable"}
+    assert error["exit_status"] == done.returncode
+    assert f"Error: {error['message']}" in done.stderr.splitlines()
+    return dict(error)
 
 
 def _answer(code: int, output: bytes, errors: bytes) -> Answer:
