@@ -1,16 +1,7 @@
-"""Many days, each in a transaction of its own: made once, whoever makes them, whatever happens."""
+"""Backfill: each day once, in a transaction and a run of its own."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from contextlib import closing
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,57 +12,16 @@ from sqlalchemy.pool import NullPool
 
 from chinook_sim import InvalidInput, NoLedger, Profile, backfill, generate_d1, undo
 from chinook_sim.verification import verify_day
+from support.backfills import DAYS, END, START, made, on_postgresql
 from support.cases import (
-    alternating_versions,
     on_both_databases,
     on_each_shape_unmigrated,
     on_three_shapes,
-    on_variants,
 )
-from support.processes import Popen
-from support.tcp_proxy import Side, TcpProxy
+from support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from support.command import Command
     from support.databases import ChinookDatabase
-
-START = date(2025, 12, 20)
-END = date(2026, 1, 8)
-DAYS = [START + timedelta(days=number) for number in range(20)]
-
-
-on_postgresql = on_variants(
-    [case for case in alternating_versions(migrated=True) if case.major][::3]
-)
-
-
-def made(shop: ChinookDatabase) -> dict[str, int]:
-    """Sales of each day, as they are in the tables; the ledger must say the same."""
-    day = "CAST([InvoiceDate] AS date)" if shop.server else "date([InvoiceDate])"
-    found = {
-        str(day): sales
-        for day, sales in shop.rows(
-            f"SELECT {day}, count(*) FROM [Invoice] WHERE [InvoiceId] > 30 GROUP BY 1"
-        )
-    }
-    noted = shop.rows(
-        "SELECT day, sales FROM chinook_sim_run WHERE kind = 'generate' AND undone_at IS NULL"
-    )
-    assert {str(day): sales for day, sales in noted} == found
-    assert len(noted) == len(found)
-    return found
-
-
-def start(shop: ChinookDatabase, *arguments: str, end: date = END) -> subprocess.Popen[bytes]:
-    command = ("backfill", str(START), str(end), "--per-day", *arguments)
-    return Popen(
-        [sys.executable, "-m", "chinook_sim", *command],
-        env={**os.environ, "DATABASE_URL": shop.text},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 @on_three_shapes
@@ -218,73 +168,6 @@ def test_what_cannot_be_is_refused_at_once(start: date, end: Any, count: int, se
         backfill(create_engine("sqlite://"), start, end, count, seed=seed)
 
 
-@on_both_databases
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.slow(reason="waits for processes")
-def test_whoever_ends_it_the_same_command_goes_on(shop: ChinookDatabase, ending: int) -> None:
-    process = start(shop, "1500", end=DAYS[9])
-    until = time.monotonic() + 60
-    while not shop.value("SELECT count(*) FROM chinook_sim_run WHERE kind = 'generate'"):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.send_signal(ending)
-    _, said = process.communicate(timeout=60)
-    if ending != signal.SIGKILL:
-        assert process.returncode == 130, said
-        assert re.search(b"10 days (is|are) done; run the same command to continue", said)
-        assert said.strip().count(b"\n") == 0
-    process = start(shop, "1500", "--json", end=DAYS[9])
-    shown, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    told = json.loads(shown)
-    assert told["made"] + told["existed"] == told["days"] == 10
-    assert 0 < told["existed"] < 10
-    assert told["different"] == 0
-    seeds = shop.rows("SELECT DISTINCT seed FROM chinook_sim_run WHERE kind = 'generate'")
-    assert [told["seed"]] == [seed for (seed,) in seeds]
-    assert made(shop) == {str(day): 1500 for day in DAYS[:10]}
-
-
-@on_both_databases
-def test_several_processes_share_the_days(shop: ChinookDatabase) -> None:
-    processes = [start(shop, "60", "--json") for _ in range(4)]
-    told = []
-    for process in processes:
-        shown, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        told.append(json.loads(shown))
-    assert sum(it["made"] for it in told) == 20
-    assert all(it["made"] + it["existed"] == 20 for it in told)
-    seeds = {
-        seed for (seed,) in shop.rows("SELECT seed FROM chinook_sim_run WHERE kind = 'generate'")
-    }
-    for it in told:
-        assert set(it["seeds"]) == seeds
-        assert it["seed"] == (it["seeds"][0] if len(seeds) == 1 else None)
-    assert made(shop) == {str(day): 60 for day in DAYS}
-
-
-@on_postgresql
-@pytest.mark.parametrize("side", ["request", "answer"])
-def test_connections_cut_at_every_turn_lose_no_day_and_double_none(
-    shop: ChinookDatabase, side: Side, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert shop.server is not None
-    monkeypatch.setattr("chinook_sim.operations.backfill.backoff", lambda _: 0.01)
-    with TcpProxy(shop.server.port) as wire:
-        engine = create_engine(shop.url.set(port=wire.port), poolclass=NullPool)
-        done, cuts = [], 0
-        for number, day in enumerate(backfill(engine, START, END, 20), 1):
-            done.append(day)
-            cuts += wire.was_cut
-            wire.arm(turn=number, side=side)
-        engine.dispose()
-    assert sorted(day.day for day in done) == DAYS
-    assert not any(day.existed for day in done)
-    assert cuts >= 13
-    assert made(shop) == {str(day): 20 for day in DAYS}
-
-
 @on_postgresql
 @pytest.mark.slow(reason="test_faults.py counts those of a batch")
 def test_round_trips_of_a_day_do_not_grow_with_it(shop: ChinookDatabase) -> None:
@@ -302,121 +185,3 @@ def test_round_trips_of_a_day_do_not_grow_with_it(shop: ChinookDatabase) -> None
             list(days)
             engine.dispose()
     assert turns[0] == turns[1] <= 15
-
-
-@on_both_databases
-def test_a_shop_that_changes_meanwhile_is_read_again(shop: ChinookDatabase) -> None:
-    days = backfill(shop.engine, START, END, 200)
-    next(days)
-    # Nobody can buy what is gone: the day is made again, of what is there.
-    shop.execute(
-        "DELETE FROM [InvoiceLine] WHERE [InvoiceId] <= 30",
-        "DELETE FROM [PlaylistTrack]",
-        "DELETE FROM [InvoiceLine] WHERE [TrackId] = 3",
-        "DELETE FROM [Track] WHERE [TrackId] = 3",
-    )
-    rest = list(days)
-    assert len(rest) == 19
-    assert not any(day.existed for day in rest)
-
-
-@on_both_databases
-def test_a_day_that_fails_is_named_and_the_others_stay(
-    shop: ChinookDatabase, command: Command
-) -> None:
-    list(backfill(shop.engine, START, DAYS[4], 5))
-    shop.execute("UPDATE [Track] SET [UnitPrice] = 0.995") if not shop.server else shop.execute(
-        "ALTER TABLE [InvoiceLine] ADD CONSTRAINT no_more CHECK ([Quantity] = 0) NOT VALID"
-    )
-    done = command("backfill", str(START), str(END), "--per-day", "5", DATABASE_URL=shop.text)
-    assert done.returncode == 4
-    assert "5 of 20 days are done; run the same command to continue" in done.stderr
-    assert len(made(shop)) == 5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("2026-01-02", "2026-01-01", "--per-day", "5"), "before the first"),
-        (("2026-01-02", "2026-01-32", "--per-day", "5"), "not a day"),
-        (("2026-01-02", "2026-01-03"), "--per-day"),
-        (("2026-01-02", "2026-01-03", "--per-day", "-5"), "sales per day"),
-        (("2026-01-02", "--per-day", "5"), "END"),
-    ],
-)
-def test_the_command_refuses_what_cannot_be(
-    arguments: tuple[str, ...], said: str, command: Command
-) -> None:
-    done = command("backfill", *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_day_that_the_profile_makes_too_large_is_named(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "fast.toml").write_text("growth = 50")
-    done = command(
-        "backfill", "2032-01-01", "2032-01-02", "--per-day", "1000000", "--profile", "fast.toml"
-    )
-    assert done.returncode == 2
-    assert "'fast.toml " in done.stderr
-    assert "sales of 2032-01-01, and a day has at most 2,147,483,647" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("Error: the profile")
-
-
-def test_a_bare_machine_gets_its_history(command: Command) -> None:
-    done = command("backfill", str(START), str(END), "--per-day", "30", "--seed", "7")
-    assert done.returncode == 0, done.stderr
-    assert "made 20 of 20 days in chinook.db" in done.stdout
-    assert re.search("^  sales +600$", done.stdout, re.MULTILINE)
-    again = command("backfill", str(START), str(END), "--per-day", "30")
-    assert "made 0 of 20 days" in again.stdout
-    assert re.search("^  seed +7$", again.stdout, re.MULTILINE)
-    assert again.stderr == ""
-
-
-def test_days_with_other_sales_are_reported_and_not_changed(
-    command: Command, tmp_path: Path
-) -> None:
-    year = ("backfill", str(START), str(END), "--per-day")
-    first = json.loads(command(*year, "30", "--seed", "7", "--json").stdout)
-    assert (first["made"], first["existed"], first["different"]) == (20, 0, 0)
-    path = tmp_path / "chinook.db"
-    before = path.read_bytes()
-    with closing(sqlite3.connect(path)) as connection:
-        (run,) = connection.execute(
-            f"SELECT substr(run_id, 1, 8) FROM chinook_sim_run WHERE day = '{START}'"
-        ).fetchone()
-    for arguments, differs in (
-        (("40", "--quiet"), "30 sales, not 40"),
-        (("30", "--profile", "realistic"), "profile uniform, not realistic"),
-        (("30", "--seed", "8"), "seed 7, not 8"),
-        (("40", "--seed", "8"), "30 sales, not 40; seed 7, not 8"),
-    ):
-        done = command(*year, *arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert (told["made"], told["existed"], told["different"]) == (0, 0, 20), arguments
-        assert (told["seed"], told["seeds"], told["seed_count"]) == (7, [7], 1)
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("Warning: 20 of 20 days exist with sales that differ"), line
-        # The realistic profile makes another number of sales as well.
-        assert f"{differs}" in line
-        assert f"{START} has " in line
-        assert f"`chinook-sim undo {run}`" in line
-    assert path.read_bytes() == before
-
-
-@pytest.mark.slow(reason="several backfills; other tests have their seeds")
-def test_backfill_reports_the_seeds_of_its_sales(command: Command) -> None:
-    for number in range(12):
-        command("generate", "3", "--once", "--day", str(DAYS[number]), "--seed", str(number))
-    year = ("backfill", str(START), str(END), "--per-day", "3")
-    done = command(*year)
-    assert done.returncode == 0, done.stderr
-    assert "made 8 of 20 days" in done.stdout
-    assert re.search("^  seed +13 different seeds$", done.stdout, re.MULTILINE)
-    told = json.loads(command(*year, "--json").stdout)
-    assert told["seed"] is None
-    assert told["seeds"] == list(range(10))
-    assert told["seed_count"] == 13

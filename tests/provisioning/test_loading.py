@@ -16,8 +16,7 @@ from sqlalchemy.pool import NullPool
 from chinook_sim.errors import BatchFailed, InvalidInput
 from chinook_sim.provisioning.source_file import kind, load_sqlite, publish
 from chinook_sim.provisioning.sql_dump import load_postgresql, statements
-from support.cases import needs_real_files
-from support.chinook_variants import OTHER_NAMES, REAL, SHAPES, build_sqlite
+from support.chinook_variants import SHAPES, build_sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from support.databases import DatabaseTemplates
     from support.postgres_server import Server
 
-SIMILAR = pytest.mark.slow(reason="a file that differs from others in where ids come from")
 SCRIPT = """\
 /* A banner; with 'quotes' /* nested */ and a semicolon; */
 DROP DATABASE IF EXISTS chinook;
@@ -336,52 +334,3 @@ def test_what_is_no_chinook_file_is_refused(tmp_path: Path, contents: bytes, sai
     path.write_bytes(contents)
     with pytest.raises(InvalidInput, match=said):
         kind(path)
-
-
-COUNTS = {"Artist": 275, "Album": 347, "Track": 3503, "Customer": 59, "Employee": 8, "Genre": 25,
-          "MediaType": 5, "Playlist": 18, "PlaylistTrack": 8715, "Invoice": 412,
-          "InvoiceLine": 2240}  # fmt: skip
-
-
-@needs_real_files
-@pytest.mark.parametrize(
-    "shape",
-    [
-        pytest.param(it, marks=SIMILAR if it in SHAPES[1:3] else ())
-        for it in (*SHAPES, *OTHER_NAMES)
-        if it.file
-    ],
-    ids=lambda shape: shape.name,
-)
-def test_each_real_chinook_is_loaded_and_takes_sales(
-    templates: DatabaseTemplates, command: Command, tmp_path: Path, shape: object
-) -> None:
-    from support.chinook_variants import Shape
-
-    assert isinstance(shape, Shape)
-    server, database = templates.server(18), ""
-    environment = {}
-    if shape.postgresql:
-        database = server.create_database()
-        environment["DATABASE_URL"] = server.url(database).render_as_string(hide_password=False)
-    done = command("init", "--from", str(REAL / shape.file), **environment)
-    assert done.returncode == 0, done.stderr
-
-    def count(table: str) -> object:
-        query = f"SELECT count(*) FROM {shape.spell(table)}"
-        if database:
-            with server.connect(database) as connection:
-                return connection.execute(query).fetchall()[0][0]
-        with closing(sqlite3.connect(tmp_path / "chinook.db")) as connection:
-            return connection.execute(query).fetchone()[0]
-
-    counts = COUNTS
-    if shape.name == "sqlite-dataquest":
-        counts = COUNTS | {"Invoice": 614, "InvoiceLine": 4757}
-    assert {table: count(table) for table in COUNTS} == counts
-    assert command("generate", "1000", **environment).returncode == 0
-    assert command("verify", "--expect", "1000", **environment).returncode == 0
-    verified = command("verify", "--all", "--expect", str(counts["Invoice"] + 1000), **environment)
-    assert verified.returncode == 0, verified.stdout
-    if database:
-        server.drop_database(database)

@@ -25,6 +25,14 @@ def make(shop: ChinookDatabase, n: int = 20, **wanted: Any) -> BatchSummary:
         return generate_d1(session, n, **{"day": DAY, **wanted})
 
 
+def generate(
+    shop: ChinookDatabase, n: int, *, driver: str | None = None, seed: int = 7
+) -> BatchSummary:
+    engine = shop.engine_for(driver) if driver else shop.engine
+    with Session(engine) as session, session.begin():
+        return generate_d1(session, n, day=DAY, seed=seed)
+
+
 def take_back(shop: ChinookDatabase, run: str | None) -> bool:
     with Session(shop.engine) as session, session.begin():
         return undo(session, run or "").existed
