@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     ("arguments", "said"),
     [
         (("2026-01-02", "2026-01-01", "--per-day", "5"), "before the first"),
-        (("2026-01-02", "2026-01-32", "--per-day", "5"), "not a day"),
+        (("2026-01-02", "2026-01-32", "--per-day", "5"), "a day must be YYYY-MM-DD"),
         (("2026-01-02", "2026-01-03"), "--per-day"),
         (("2026-01-02", "2026-01-03", "--per-day", "-5"), "sales per day"),
         (("2026-01-02", "--per-day", "5"), "END"),
