@@ -105,7 +105,7 @@ def test_migrations_and_functions_work_in_a_schema_of_any_name(
 
 @pytest.mark.parametrize(
     ("home", "driver"),
-    [*((place, DRIVERS[True][0]) for place in range(len(SCHEMAS))), (0, DRIVERS[True][1])],
+    [*((place, DRIVERS[True][0]) for place in (0, 2, 3)), (0, DRIVERS[True][1])],
     indirect=["home"],
 )
 @pytest.mark.slow(reason="many names")

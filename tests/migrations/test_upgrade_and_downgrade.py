@@ -19,6 +19,7 @@ from chinook_sim.provisioning.migration_runner import head, upgrade
 from support.alembic_commands import OURS, config, downgrade, timeless
 from support.cases import (
     cases,
+    on_both_databases_unmigrated,
     on_each_shape_unmigrated,
     on_three_shapes_unmigrated,
     on_two_postgresql_shapes_unmigrated,
@@ -66,7 +67,7 @@ def test_a_downgrade_of_what_was_never_upgraded_leaves_nothing(shop: ChinookData
     assert shop.dump() == before
 
 
-@on_three_shapes_unmigrated
+@on_both_databases_unmigrated
 @pytest.mark.slow(reason="goes through ten revisions one by one, and back")
 def test_each_revision_takes_away_what_it_added(shop: ChinookDatabase) -> None:
     dumps = [timeless(shop.dump())]
