@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from chinook_sim.errors import InvalidInput
 if TYPE_CHECKING:
     import os
 
-__all__ = ["read_toml", "why_unreadable"]
+__all__ = ["read_toml"]
 
 FILE_LIMIT = 100_000
 """Bytes; a larger file was given by mistake."""
@@ -25,13 +26,15 @@ def read_toml(path: str | os.PathLike[str], label: str) -> dict[str, Any]:
 
     Raises:
         InvalidInput: it is too large, or no TOML.
-        OSError: it cannot be read; see `why_unreadable`.
-        ValueError: no file can have this path; see `why_unreadable`.
+        OSError: it cannot be read, or no file can have this path; its `strerror` says why.
         TypeError: it is no path.
     """
-    # Unlike Path.open this keeps a slash at the end, which no file has.
-    with open(path, "rb") as file:  # noqa: PTH123
-        content = file.read(FILE_LIMIT + 1)
+    try:
+        # Unlike Path.open this keeps a slash at the end, which no file has.
+        with open(path, "rb") as file:  # noqa: PTH123
+            content = file.read(FILE_LIMIT + 1)
+    except ValueError:  # a NUL byte
+        raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
     if len(content) > FILE_LIMIT:
         raise InvalidInput(f"{label}: larger than {FILE_LIMIT:,} bytes")
     try:
@@ -40,8 +43,3 @@ def read_toml(path: str | os.PathLike[str], label: str) -> dict[str, Any]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InvalidInput(f"{label}: not TOML: {said}") from None
-
-
-def why_unreadable(error: OSError | ValueError) -> str:
-    """Return why a file cannot be read; a path with a NUL byte is a ValueError."""
-    return getattr(error, "strerror", None) or "no such file"

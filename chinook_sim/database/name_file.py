@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from chinook_sim.database.names import CHINOOK_TABLES, NameMap
 from chinook_sim.errors import InvalidInput
-from chinook_sim.toml_file import read_toml, why_unreadable
+from chinook_sim.toml_file import read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,10 +39,8 @@ def load_names(path: str | Path) -> NameMap:
     where = f"the --map file {str(path)[-100:]!r}"
     try:
         sections = read_toml(path, where)
-    except InvalidInput:
-        raise
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{where} cannot be read: {why_unreadable(error)}") from None
+    except OSError as error:
+        raise InvalidInput(f"{where} cannot be read: {error.strerror}") from None
     tables = {str(table.name): table for table in CHINOOK_TABLES}
     names: dict[str, str] = {}
     for table, section in sections.items():

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from chinook_sim.errors import InvalidInput
 from chinook_sim.sampling.profile import NAME_LENGTH, REALISTIC, UNIFORM, Profile
-from chinook_sim.toml_file import read_toml, why_unreadable
+from chinook_sim.toml_file import read_toml
 
 if TYPE_CHECKING:
     import os
@@ -61,12 +61,10 @@ def load_profile(given: str | os.PathLike[str] | Profile) -> Profile:
         raise InvalidInput(
             f"a profile must be {', '.join(KNOWN_PROFILES)} or a TOML file, got {given!r:.40}"
         ) from None
-    except InvalidInput:
-        raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InvalidInput(
             f"unknown profile {str(given)[:100]!r}: use {', '.join(KNOWN_PROFILES)} or a TOML file "
-            f"({why_unreadable(error)})"
+            f"({error.strerror})"
         ) from None
     keys = [field.name for field in fields(Profile) if field.name != "name"]
     wrong = [key for key in content if key not in keys]

@@ -15,6 +15,7 @@ from chinook_sim.provisioning.migration_runner import upgrade
 from chinook_sim.verification import verify_all, verify_day
 from support.cases import (
     cases,
+    needs_real_files,
     on_both_databases,
     on_each_shape,
     on_each_shape_unmigrated,
@@ -195,9 +196,7 @@ def test_with_the_ledger_of_an_earlier_release_it_says_so(shop: ChinookDatabase)
             assert [check.name for check in checks if not check.passed] == []
 
 
-@pytest.mark.skipif(
-    not (REAL / "sqlite-dataquest.sqlite").exists(), reason="the real file is not here"
-)
+@needs_real_files
 def test_the_chinook_of_a_course_passes_with_a_remark(tmp_path: Path) -> None:
     path = tmp_path / "course.sqlite"
     path.write_bytes((REAL / "sqlite-dataquest.sqlite").read_bytes())
